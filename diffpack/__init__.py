@@ -1,0 +1,43 @@
+"""diffpack: store a fine-tuned model as its difference from the base.
+
+::
+
+    import diffpack
+
+    diff = diffpack.extract("base.safetensors", "tuned.safetensors")
+    diff.save("task.dpk")
+    diffpack.apply("base.safetensors", "task.dpk", "restored.safetensors")
+    weights = diffpack.load("base.safetensors", "task.dpk", framework="torch")
+
+Everything that is raised on purpose derives from `diffpack.errors.DiffpackError`.
+"""
+
+from diffpack.apply import Applied, apply, load
+from diffpack.checkpoints import Checkpoint, open_checkpoint
+from diffpack.diff import Diff, TensorDiff
+from diffpack.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
+from diffpack.errors import DiffpackError
+from diffpack.extract import extract
+from diffpack.fingerprint import fingerprint
+from diffpack.stats import Stats, stats
+from diffpack.verify import Verified, verify
+from diffpack.version import __version__
+
+__all__ = [
+    "Applied",
+    "Checkpoint",
+    "Diff",
+    "DiffpackError",
+    "Stats",
+    "TensorDiff",
+    "Verified",
+    "__version__",
+    "apply",
+    "extract",
+    "fingerprint",
+    "load",
+    "open",
+    "open_checkpoint",
+    "stats",
+    "verify",
+]

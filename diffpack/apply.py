@@ -1,0 +1,121 @@
+"""apply: a base and a diff -> the result, on disk or in memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from diffpack.atomic import refuse_overwriting
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.dtypes import Words, words_array
+from diffpack.errors import ResultMismatchError
+from diffpack.outputs import open_output
+from diffpack.result import Check, Result
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What apply did. `fingerprint` is None if the result was not verified."""
+
+    output: Path
+    tensors: int
+    nbytes: int
+    exact: bool
+    fingerprint: str | None
+
+
+def apply(
+    base: CheckpointLike,
+    diff: DiffLike,
+    output: str | os.PathLike[str],
+    *,
+    verify: bool = True,
+    files: bool = True,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Applied:
+    """Write the result of a diff on its base, whole or not at all.
+
+    The ending of `output` chooses the layout (.safetensors, .bin, .pt, .pth, .h5); any other name is a folder, laid
+    out as the tuned checkpoint was, or as the base is. An exact diff of safetensors files gives those files back
+    byte for byte. `verify` checks base and result against the recorded fingerprints; without it only the base
+    tensors that the diff touches are checked. `files` false leaves side files out.
+
+    Raises `WrongBaseError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`, `UsageError` (an existing
+    output without `force`, an output that is an input).
+    """
+    checkpoint, opened, path = open_checkpoint(base), open_diff(diff), Path(output)
+    inputs = [*checkpoint.files, *([checkpoint.folder] if checkpoint.folder else [])]
+    if isinstance(diff, str | os.PathLike):
+        inputs.append(Path(diff))
+    refuse_overwriting(path, inputs, force)
+    result = Result(opened, checkpoint)
+    total = sum(info.nbytes for info in result.tensors.values())
+    with open_output(path, result, files=files) as writer:
+        check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
+        check_result(opened, check)
+    return Applied(path, len(result.tensors), total, opened.exact, check.result)
+
+
+def load(
+    base: CheckpointLike,
+    diff: DiffLike,
+    *,
+    framework: Literal["numpy", "torch"] = "numpy",
+    verify: bool = True,
+    threads: int | None = None,
+) -> dict[str, Any]:
+    """Give the result of a diff on its base in memory: name -> writable numpy array or torch tensor.
+
+    numpy arrays of dtypes numpy lacks have ml_dtypes' dtypes (bfloat16, float8_*); those below a byte are flat
+    arrays of their packed bytes. Raises as `apply` does, and `MissingDependencyError` without torch.
+    """
+    checkpoint, opened = open_checkpoint(base), open_diff(diff)
+    result = Result(opened, checkpoint)
+    arrays = {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}
+
+    def write(name: str, offset: int, words: Words) -> None:
+        first = offset // words.dtype.itemsize
+        arrays[name][first : first + words.size] = words
+
+    check_result(opened, result.run(write, verify=verify, threads=threads))
+    if framework == "torch":
+        from diffpack.checkpoints.torch_pickle import to_torch
+
+        return {name: to_torch(words, result.tensors[name]) for name, words in arrays.items()}
+    infos = result.tensors
+    return {name: words_array(words, infos[name].dtype, infos[name].shape) for name, words in arrays.items()}
+
+
+def check_result(diff: Diff, check: Check) -> None:
+    """Raise `ResultMismatchError` if a run arrived at another result than the diff records."""
+    expected = diff.manifest.result.fingerprint
+    if check.result is not None and check.result != expected:
+        raise ResultMismatchError(
+            f"{diff.name}: applying it gives the fingerprint {check.result}, not {expected} as recorded [A6]"
+        )
+
+
+def _counter(progress: Progress | None, total: int) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    lock = threading.Lock()
+    count = 0
+
+    def add(nbytes: int) -> None:
+        nonlocal count
+        with lock:
+            count += nbytes
+            progress("applying", count, total)
+
+    return add

@@ -1,0 +1,69 @@
+"""Whole models as named tensors, whatever their file layout.
+
+`open_checkpoint` recognises the layout; each layout is one file of this package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.checkpoints.folder import find_weights
+from diffpack.checkpoints.memory import MappingCheckpoint
+from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
+from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+
+__all__ = ["HDF5_SUFFIXES", "TORCH_SUFFIXES", "Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
+
+CheckpointLike = str | os.PathLike[str] | Mapping[str, Any] | Checkpoint
+"""What a function that wants a checkpoint takes: a path, named arrays or tensors, or an opened one."""
+
+TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+def open_checkpoint(source: CheckpointLike) -> Checkpoint:
+    """Open a checkpoint by its path, or wrap tensors in memory.
+
+    Raises `CheckpointError` (missing, damaged), `UnsupportedCheckpointError` (unknown layout or dtype),
+    `MissingDependencyError` (torch or h5py is needed and not installed).
+    """
+    if isinstance(source, Checkpoint):
+        return source
+    if isinstance(source, Mapping):
+        return MappingCheckpoint(source)
+    path = Path(source)
+    if path.is_dir():
+        checkpoint = _open_file(find_weights(path))
+        checkpoint.folder = path
+        return checkpoint
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    return _open_file(path)
+
+
+def _open_file(path: Path) -> Checkpoint:
+    name = path.name.lower()
+    if name.endswith(".safetensors.index.json"):
+        return ShardedSafetensorsCheckpoint(path)
+    if name.endswith(".safetensors"):
+        return SafetensorsCheckpoint(path)
+    if name.endswith(HDF5_SUFFIXES):
+        from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
+
+        return Hdf5Checkpoint(path)
+    if name.endswith(".index.json"):
+        from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint
+
+        return ShardedTorchCheckpoint(path)
+    if name.endswith(TORCH_SUFFIXES):
+        from diffpack.checkpoints.torch_pickle import TorchCheckpoint
+
+        return TorchCheckpoint(path)
+    raise UnsupportedCheckpointError(
+        f"{path}: cannot tell its layout; known are .safetensors, .bin .pt .pth .ckpt, .h5 .hdf5, "
+        "shard indexes (.index.json) and model folders"
+    )

@@ -1,0 +1,48 @@
+"""Checkpoints in memory: a mapping of numpy arrays or torch tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.dtypes import Words, array_words, from_numpy
+from diffpack.errors import UnsupportedCheckpointError
+
+
+class MappingCheckpoint(Checkpoint):
+    """Named arrays or tensors; contiguous ones are not copied."""
+
+    layout = "memory"
+
+    def __init__(self, arrays: Mapping[str, Any], source: str = "tensors in memory") -> None:
+        super().__init__(source)
+        self._tensors: dict[str, TensorInfo] = {}
+        self._words: dict[str, Words] = {}
+        for name, array in arrays.items():
+            self._tensors[name], self._words[name] = self._convert(name, array)
+
+    def _convert(self, name: str, array: Any) -> tuple[TensorInfo, Words]:
+        if not isinstance(name, str):
+            raise UnsupportedCheckpointError(f"{self.source}: the tensor name {name!r} is not a string")
+        if type(array).__module__.partition(".")[0] == "torch" or hasattr(array, "data_ptr"):
+            from diffpack.checkpoints.torch_pickle import tensor_words
+
+            return tensor_words(array)
+        array = np.asarray(array)
+        dtype = from_numpy(array.dtype)
+        if dtype is None:
+            raise UnsupportedCheckpointError(f"{self.source}: tensor {name!r} has the dtype {array.dtype}")
+        return TensorInfo(dtype, array.shape), array_words(array, dtype)
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """All tensors by name."""
+        return self._tensors
+
+    def words(self, name: str) -> Words:
+        """Give a tensor's words."""
+        self.info(name)
+        return self._words[name]

@@ -1,0 +1,101 @@
+"""What a diff stores of each tensor: nothing (equal, tied), every difference exactly, or a lossy choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffpack.blocks import blocks
+from diffpack.checkpoints import TensorInfo
+from diffpack.codecs.streams import PROFILES
+from diffpack.codecs.values import CODINGS as VALUES
+from diffpack.codecs.values import floats
+from diffpack.encode import Record, fit_scales
+from diffpack.errors import UsageError
+from diffpack.scan import Scan
+from diffpack.select import Selection, select
+
+_ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a diff is made."""
+
+    selection: Selection = Selection()
+    values: str = "exact"
+    profile: str = "compact"
+    rename: tuple[tuple[str, str], ...] | None = None
+    keep_layout: bool = True
+    keep_files: bool = True
+    sha256: bool = False
+    base_name: str | None = None
+    base_revision: str | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.values not in VALUES:
+            raise UsageError(f"values are one of {', '.join(VALUES)}, not {self.values!r}")
+        if self.profile not in PROFILES:
+            raise UsageError(f"the profile is one of {', '.join(PROFILES)}, not {self.profile!r}")
+
+    @property
+    def exact(self) -> bool:
+        """Whether the diff will give the tuned checkpoint back, bit for bit."""
+        return self.values == "exact" and self.selection.everything
+
+
+def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
+    """Split what must be stored from tensors that are equal to another one of the result (tied weights)."""
+    first: dict[tuple[TensorInfo, bytes], str] = {}
+    for item in sorted(scans, key=lambda item: not item.unchanged):  # unchanged tensors first, then by name
+        first.setdefault((item.pair.info, item.digest), item.pair.name)
+    stored, aliases = [], {}
+    for item in scans:
+        if item.unchanged:
+            continue
+        target = first[item.pair.info, item.digest]
+        if target != item.pair.name and item.pair.info.nbytes >= _ALIAS_BYTES:
+            aliases[item.pair.name] = target
+        else:
+            stored.append(item)
+    return stored, aliases
+
+
+def choose(scans: Sequence[Scan], options: Options) -> list[Record]:
+    """Decide for each tensor how its values are coded and which entries are kept."""
+    if options.exact:
+        return [Record(item, "exact") for item in scans]
+    lossy = [item for item in scans if _may_be_lossy(item, options.values)]
+    chosen: dict[str, Record] = {item.pair.name: Record(item, "exact") for item in scans}
+    if options.selection.everything:
+        records = [Record(item, options.values) for item in lossy]
+    else:
+        picked = select(lossy, options.selection, options.threads)
+        pairs = zip(lossy, picked, strict=True)
+        records = [Record(item, options.values, positions) for item, positions in pairs]
+    if options.values == "int8":
+        records = fit_scales(records)
+    chosen |= {record.scan.pair.name: record for record in records}
+    return [chosen[item.pair.name] for item in scans]
+
+
+def _may_be_lossy(item: Scan, values: str) -> bool:
+    """Tell whether a tensor may be stored in part or rounded.
+
+    It must be an old tensor of its old shape and of an arithmetic dtype, and every difference must be finite in
+    the value coding; any other is stored exactly.
+    """
+    pair = item.pair
+    dtype = pair.info.dtype
+    if not dtype.arithmetic or pair.base is None or pair.resized:
+        return False
+    coding = values if values in floats.FLOATS else "f32"
+    for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
+        if changed:
+            delta = floats.difference(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
+            if not np.isfinite(floats.decode(floats.encode(delta, coding), coding)).all():
+                return False
+    return True

@@ -1,0 +1,1 @@
+"""Arrays <-> bytes: streams of integers, positions, values."""

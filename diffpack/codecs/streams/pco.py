@@ -1,0 +1,47 @@
+"""The `pco` codec: one standalone pcodec file of exactly `count` numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
+
+from diffpack.codecs.streams.raw import Numbers
+from diffpack.errors import CorruptFileError
+
+LEVEL = 8
+SMALL_LEVEL = 11
+"""More bins: 0.2 % smaller gaps; its cost in time is only worth it where streams are small."""
+SMALL = 1 << 18
+_NUMBERS_A_PAGE = 1 << 20
+
+
+def encode(numbers: Numbers) -> bytes:
+    """Code numbers as pco bins. Gaps and steps have no order to exploit, so modes and deltas are off."""
+    unsigned = numbers.dtype.kind == "u"
+    config = ChunkConfig(
+        compression_level=SMALL_LEVEL if unsigned and numbers.size <= SMALL else LEVEL,
+        mode_spec=ModeSpec.classic(),
+        delta_spec=DeltaSpec.no_op(),
+        paging_spec=PagingSpec.equal_pages_up_to(_NUMBERS_A_PAGE),
+        enable_8_bit=True,
+    )
+    data: bytes = standalone.simple_compress(np.ascontiguousarray(numbers), config)
+    return data
+
+
+def decode(data: bytes, dtype: np.dtype[Any], count: int, where: str) -> Numbers:
+    """Decode into room for `count` numbers and no more. Raises `CorruptFileError`."""
+    numbers = np.empty(count, dtype)
+    try:
+        progress = standalone.simple_decompress_into(data, numbers)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CorruptFileError(f"{where}: not a pco stream: {error}", "C4") from None
+    except BaseException as error:  # a panic in the decoder is no Exception
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | MemoryError):
+            raise
+        raise CorruptFileError(f"{where}: not a pco stream: {error}", "C4") from None
+    if progress.n_processed != count or not progress.finished:
+        raise CorruptFileError(f"{where}: the pco stream does not hold {count} numbers", "C4")
+    return numbers

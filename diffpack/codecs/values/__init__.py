@@ -1,0 +1,25 @@
+"""What changes at a position: one file a kind of value.
+
+| coding | stream | a number means |
+|---|---|---|
+| exact | signed, as wide as a word | a step on the ordered-integer line |
+| f32 f16 bf16 | i32 i16 i16 | a float to add, as its ordered integer |
+| int8 | i8 | a multiple of the record's scale, to add |
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffpack.codecs.values.floats import FLOATS
+from diffpack.dtypes import DType
+
+CODINGS = ("exact", *FLOATS, "int8")
+"""Ids of the value codings a group may use."""
+
+
+def stream_dtype(coding: str, dtype: DType) -> np.dtype[np.signedinteger]:
+    """Give the dtype of a coding's stream for tensors of `dtype`."""
+    if coding == "exact":
+        return dtype.step
+    return np.dtype("<i1") if coding == "int8" else FLOATS[coding].step

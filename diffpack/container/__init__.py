@@ -1,0 +1,1 @@
+"""Bytes <-> file: header, chunks, manifest, trailer. Knows nothing of models."""

@@ -1,0 +1,189 @@
+"""From chunks back to the changes of one record: positions and numbers, span by span."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.codecs.positions import gaps
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.codecs.streams import Numbers
+from diffpack.codecs.values import exact, floats, int8, stream_dtype
+from diffpack.dtypes import DType, Words
+from diffpack.errors import CorruptFileError
+from diffpack.manifest import Group
+
+_CACHE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The changes in the words [start, stop) of one tensor; `positions` None means every word."""
+
+    start: int
+    stop: int
+    positions: Positions | None
+    numbers: Numbers
+
+    def within(self, start: int, stop: int) -> tuple[Positions | slice, Numbers]:
+        """Give the changes in [start, stop) as an index relative to `start`, and their numbers."""
+        if self.positions is None:
+            return slice(None), self.numbers[start - self.start : stop - self.start]
+        low, high = np.searchsorted(self.positions, [start, stop])
+        return self.positions[low:high] - start, self.numbers[low:high]
+
+
+def float_values(numbers: Numbers, coding: str, scale: np.float32) -> npt.NDArray[np.float32]:
+    """Give the float32 values that lossy numbers stand for."""
+    return int8.decode(numbers, scale) if coding == "int8" else floats.decode(numbers, coding)
+
+
+def change(reference: Words, numbers: Numbers, coding: str, dtype: DType, scale: np.float32) -> Words:
+    """Change reference words by as many numbers of a value coding."""
+    if coding == "exact":
+        return exact.add(reference, numbers, dtype)
+    return floats.add(reference, float_values(numbers, coding, scale), dtype)
+
+
+class GroupDecoder:
+    """Decodes one group. `first_chunk` is where its chunks begin; `chunk` decodes one. Thread-safe."""
+
+    def __init__(self, group: Group, first_chunk: int, chunk: Callable[[int], list[Numbers]], where: str) -> None:
+        self.group = group
+        self.dtype = group.tensor_dtype
+        self._where = where
+        self._chunk = chunk
+        self._scaled = group.values == "int8"
+        self._first = first_chunk + self._scaled
+        self.starts = list(accumulate((self.dtype.words(shape) for shape in group.shapes), initial=0))
+        self.chunks = range(first_chunk, self._first + len(group.ends))
+        self._cache: OrderedDict[int, tuple[Positions | None, Numbers]] = OrderedDict()
+        self._cached_bytes = 0
+        self._lock = threading.Lock()
+        self._scales: npt.NDArray[np.float32] | None = None
+
+    def scale(self, record: int) -> np.float32:
+        """Give the scale of a record (0 unless the values are int8). Raises `CorruptFileError`."""
+        if not self._scaled:
+            return np.float32(0)
+        if self._scales is None:
+            self._scales = self._read_scales()
+        return np.float32(self._scales[record])
+
+    def changes(self, record: int) -> Iterator[Changes]:
+        """Give the changes of a record, span by span; together the spans cover the whole tensor.
+
+        Raises `CorruptFileError` if a chunk breaks a rule.
+        """
+        start, stop = self.starts[record], self.starts[record + 1]
+        ends = self.group.ends
+        span = bisect_right(ends, start)
+        begin = start
+        while begin < stop:
+            end = min(stop, ends[span])
+            positions, numbers = self.span(span)
+            if positions is None:
+                first = ends[span - 1] if span else 0
+                yield Changes(begin - start, end - start, None, numbers[begin - first : end - first])
+            else:
+                low, high = np.searchsorted(positions, [begin, end])
+                yield Changes(begin - start, end - start, positions[low:high] - start, numbers[low:high])
+            begin, span = end, span + 1
+
+    def span(self, span: int) -> tuple[Positions | None, Numbers]:
+        """Decode one span: positions on the line (None for all of them) and numbers, most recent ones cached."""
+        with self._lock:
+            if span in self._cache:
+                self._cache.move_to_end(span)
+                return self._cache[span]
+        decoded = self._decode(span)
+        with self._lock:
+            if span not in self._cache:
+                self._cache[span] = decoded
+                self._cached_bytes += _nbytes(decoded)
+                while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
+                    self._cached_bytes -= _nbytes(self._cache.popitem(last=False)[1])
+        return decoded
+
+    def _decode(self, span: int) -> tuple[Positions | None, Numbers]:
+        start = self.group.ends[span - 1] if span else 0
+        stop = self.group.ends[span]
+        where = f"{self._where}: chunk {self._first + span}"
+        streams = self._chunk(self._first + span)
+        if len(streams) != (1 if self.group.positions == "all" else 2):
+            raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
+        numbers = streams[-1]
+        self._check_numbers(numbers, where)
+        if self.group.positions == "all":
+            if numbers.size != stop - start:
+                raise CorruptFileError(f"{where}: {numbers.size} values for {stop - start} words", "P2")
+            decoded: tuple[Positions | None, Numbers] = None, numbers
+        else:
+            if streams[0].size != numbers.size:
+                raise CorruptFileError(f"{where}: {streams[0].size} gaps and {numbers.size} values", "P1")
+            decoded = gaps.decode(streams[0], start, stop, where), numbers
+        self._check_products(decoded, start, stop, where)
+        return decoded
+
+    def _check_numbers(self, numbers: Numbers, where: str) -> None:
+        coding = self.group.values
+        if numbers.dtype != stream_dtype(coding, self.dtype):
+            raise CorruptFileError(f"{where}: {coding} values as {numbers.dtype.name}", "V1")
+        if coding == "exact":
+            if self.group.positions == "gaps" and not numbers.all():
+                raise CorruptFileError(f"{where}: a step of 0", "V2")
+        elif coding == "int8":
+            if numbers.size and int(numbers.min()) < -int8.LIMIT:
+                raise CorruptFileError(f"{where}: the value -128", "V1")
+        elif not np.isfinite(floats.decode(numbers, coding)).all():
+            raise CorruptFileError(f"{where}: a value that is not finite", "V3")
+
+    def _check_products(
+        self, decoded: tuple[Positions | None, Numbers], start: int, stop: int, where: str
+    ) -> None:
+        """Check that int8 values times their record's scale are finite."""
+        if not self._scaled:
+            return
+        scales = self._scales if self._scales is not None else self._read_scales()
+        if float(scales.max(initial=0)) <= _SAFE_SCALE:
+            return
+        positions, numbers = decoded
+        words = np.arange(start, stop) if positions is None else positions
+        records = np.searchsorted(self.starts, words, side="right") - 1
+        with np.errstate(over="ignore"):
+            if not np.isfinite(numbers.astype(np.float32) * scales[records]).all():
+                raise CorruptFileError(f"{where}: a value times its scale is not finite", "V3")
+
+    def _read_scales(self) -> npt.NDArray[np.float32]:
+        where = f"{self._where}: chunk {self._first - 1}"
+        streams = self._chunk(self._first - 1)
+        if len(streams) != 1 or streams[0].dtype != np.uint32 or streams[0].size != len(self.group.names):
+            raise CorruptFileError(f"{where}: not one u32 scale for each record", "V4")
+        scales: npt.NDArray[np.float32] = streams[0].view("<f4")
+        if not np.isfinite(scales).all() or np.signbit(scales).any():
+            raise CorruptFileError(f"{where}: a scale that is negative or not finite", "V4")
+        return scales
+
+
+_SAFE_SCALE = 2.0**120  # 127 times it is finite
+
+
+def _nbytes(decoded: tuple[Positions | None, Numbers]) -> int:
+    return decoded[1].nbytes + (decoded[0].nbytes if decoded[0] is not None else 0)
+
+
+def decoders(groups: Sequence[Group], chunk: Callable[[int], list[Numbers]], where: str) -> list[GroupDecoder]:
+    """Make the decoder of each group; their chunks follow one another from chunk 0."""
+    made: list[GroupDecoder] = []
+    first = 0
+    for group in groups:
+        made.append(GroupDecoder(group, first, chunk, where))
+        first = made[-1].chunks.stop
+    return made

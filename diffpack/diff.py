@@ -1,0 +1,268 @@
+"""Diff and TensorDiff: a diff in memory, decoded only where it is looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.atomic import atomic_file, refuse_overwriting
+from diffpack.checkpoints import TensorInfo
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.container.reader import ContainerReader
+from diffpack.container.source import ByteSource, FileSource, MemorySource
+from diffpack.container.table import ChunkSpec
+from diffpack.decode import Changes, GroupDecoder, decoders, float_values
+from diffpack.dtypes import DTYPES
+from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
+from diffpack.manifest import DIGEST_HEX, Manifest, parse
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+
+class TensorDiff:
+    """What a diff says about one tensor.
+
+    `kind` is "changed", "resized", "retyped" or "new". Positions count words: entries for every dtype but
+    complex (two words an entry) and those below a byte (words are the packed bytes).
+    """
+
+    def __init__(self, decoder: GroupDecoder, record: int) -> None:
+        group = decoder.group
+        self._decoder = decoder
+        self._record = record
+        self.name = group.names[record]
+        self.info = TensorInfo(DTYPES[group.dtype], group.shapes[record])
+        self.base = self._base_info()
+        self.coding = (group.positions, group.values)
+
+    def _base_info(self) -> TensorInfo | None:
+        group = self._decoder.group
+        if group.base is None:
+            return None
+        return TensorInfo(DTYPES[group.base], group.resized.get(self.name, self.info.shape))
+
+    @property
+    def dtype(self) -> str:
+        """The result tensor's dtype, by its safetensors name."""
+        return self.info.dtype.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The result tensor's shape."""
+        return self.info.shape
+
+    @property
+    def kind(self) -> str:
+        """Say "new", "resized", "retyped" or "changed"."""
+        if self.base is None:
+            return "new"
+        if self.base.shape != self.info.shape:
+            return "resized"
+        return "retyped" if self.base.dtype != self.info.dtype else "changed"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the values are steps, which give the tuned entries bit for bit."""
+        return self.coding[1] == "exact"
+
+    @property
+    def scale(self) -> np.float32:
+        """The scale of int8 values (0 for other codings)."""
+        return self._decoder.scale(self._record)
+
+    def changes(self) -> Iterator[Changes]:
+        """Give the changes span by span, in bounded memory. Raises `CorruptFileError`."""
+        return self._decoder.changes(self._record)
+
+    @property
+    def positions(self) -> Positions:
+        """Sorted flat positions of stored changes, int64, in words (C order)."""
+        parts = [
+            np.arange(part.start, part.stop, dtype=np.int64) if part.positions is None else part.positions
+            for part in self.changes()
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    @property
+    def values(self) -> npt.NDArray[Any]:
+        """What changes there: steps (signed integers as wide as a word) if exact, else float32 differences."""
+        numbers = [part.numbers for part in self.changes()]
+        if self.exact:
+            return np.concatenate(numbers) if numbers else np.empty(0, self.info.dtype.step)
+        parts = [float_values(part, self.coding[1], self.scale) for part in numbers]
+        return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    @property
+    def count(self) -> int:
+        """How many words really change (steps of 0 in an `all` coding do not count)."""
+        if self.coding[0] == "gaps":
+            return sum(part.numbers.size for part in self.changes())
+        return sum(int(np.count_nonzero(part.numbers)) for part in self.changes())
+
+    def to_scipy(self) -> scipy.sparse.coo_array:
+        """Give the values as a sparse array of the tensor's 2-D shape: (1, n) for up to one dimension, else
+        (first dimension, product of the others); in words for complex and sub-byte dtypes.
+
+        Raises `MissingDependencyError` without scipy.
+        """  # noqa: D205 - one sentence
+        try:
+            from scipy.sparse import coo_array
+        except ImportError:
+            raise MissingDependencyError("scipy", "scipy", "TensorDiff.to_scipy") from None
+        rows = self.shape[0] if len(self.shape) > 1 else 1
+        columns = self.info.words // rows if rows else 0
+        positions = self.positions
+        places = np.divmod(positions, columns) if columns else (positions, positions)
+        return coo_array((self.values, places), shape=(rows, columns))
+
+    def to_dense(self) -> npt.NDArray[Any]:
+        """Give the values as a dense array of the tensor's shape (flat, in words, if those are not entries)."""
+        values = self.values
+        flat = np.zeros(self.info.words, values.dtype)
+        flat[self.positions] = values
+        return flat.reshape(self.shape) if self.info.dtype.bits == self.info.dtype.word_bits else flat
+
+    def __repr__(self) -> str:
+        return f"TensorDiff({self.name!r}, {self.kind}, {self.info}, {'/'.join(self.coding)})"
+
+
+class Diff(Mapping[str, TensorDiff]):
+    """A diff: a lazily decoded mapping from tensor name to `TensorDiff`, sorted by name.
+
+    Made by `diffpack.extract` or `diffpack.open`. Raises `CorruptFileError` or `UnsupportedFormatError` when its
+    bytes break a rule: the manifest's rules at once, a chunk's when it is read. Safe from several threads.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._reader = ContainerReader(source)
+        self.name = source.name
+        self.nbytes = source.size
+        self.manifest: Manifest = parse(self._reader.manifest, source.name)
+        self.decoders = decoders(self.manifest.groups, self._reader.chunk, source.name)
+        self._places = {
+            name: (decoder, record) for decoder in self.decoders for record, name in enumerate(decoder.group.names)
+        }
+        self._names = sorted(self._places)
+        self._blobs = self._blob_chunks()
+
+    def _blob_chunks(self) -> dict[str, int]:
+        """Say which chunk holds the layout (under "") and each stored side file; rule C6."""
+        following = self.decoders[-1].chunks.stop if self.decoders else 0
+        names = [""] if self.manifest.layout is not None and self.manifest.layout.stored else []
+        names += [item.name for item in self.manifest.files if item.stored]
+        if following + len(names) != len(self._reader.chunks):
+            raise CorruptFileError(f"{self.name}: {len(self._reader.chunks)} chunks do not fit its records", "C6")
+        return {name: following + at for at, name in enumerate(names)}
+
+    @property
+    def exact(self) -> bool:
+        """Whether applying gives the tuned checkpoint, bit for bit."""
+        return self.manifest.exact
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The user's key-value pairs."""
+        return dict(self.manifest.metadata)
+
+    @property
+    def chunks(self) -> list[ChunkSpec]:
+        """The chunk table."""
+        return self._reader.chunks
+
+    @property
+    def manifest_bytes(self) -> int:
+        """Bytes of the manifest as stored."""
+        return self._reader.manifest_bytes
+
+    def digests(self, name: str) -> tuple[bytes | None, bytes | None]:
+        """Give the 16-byte digests of a record's base tensor and result tensor, where recorded."""
+        decoder, record = self._place(name)
+        columns = (decoder.group.base_digests, decoder.group.result_digests)
+        first = record * DIGEST_HEX
+        base, result = (column and bytes.fromhex(column[first : first + DIGEST_HEX]) for column in columns)
+        return base or None, result or None
+
+    def blob(self, name: str) -> bytes:
+        """Give the stored layout ("") or a stored side file; checked against its size. Raises `CorruptFileError`."""
+        streams = self._reader.chunk(self._blobs[name])
+        if len(streams) != 1 or streams[0].dtype != np.uint8:
+            raise CorruptFileError(f"{self.name}: chunk {self._blobs[name]}: not one u8 stream", "L2")
+        return streams[0].tobytes()
+
+    def _place(self, name: str) -> tuple[GroupDecoder, int]:
+        try:
+            return self._places[name]
+        except KeyError:
+            raise MissingTensorError(f"{self.name}: no record for the tensor {name!r}") from None
+
+    def __getitem__(self, name: str) -> TensorDiff:
+        return TensorDiff(*self._place(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the diff to a file, whole or not at all. Raises `UsageError` if it exists and `force` is false."""
+        target = Path(path)
+        refuse_overwriting(target, [], force)
+        with atomic_file(target) as file:
+            self.copy_to(file)
+
+    def copy_to(self, file: BinaryIO) -> None:
+        """Write the diff's bytes to an open binary file."""
+        step = 1 << 20
+        for start in range(0, self.nbytes, step):
+            file.write(self._source.read(start, min(step, self.nbytes - start)))
+
+    def close(self) -> None:
+        """Close the file behind the diff."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        mode = "exact" if self.exact else "lossy"
+        return f"Diff({self.name!r}, {mode}, {len(self)} records, {self.nbytes} bytes)"
+
+
+DiffLike = str | os.PathLike[str] | bytes | Diff
+"""What a function that wants a diff takes: a path, the bytes of a file, or an opened diff."""
+
+
+def open_diff(source: DiffLike) -> Diff:
+    """Open a diff; its chunks are read when they are needed.
+
+    Raises `DiffpackError` if the file cannot be opened, `CorruptFileError`, `UnsupportedFormatError`.
+    """
+    if isinstance(source, Diff):
+        return source
+    if isinstance(source, bytes):
+        return Diff(MemorySource(source, "diff in memory"))
+    opened = FileSource.open(Path(source))
+    try:
+        return Diff(opened)
+    except BaseException:
+        opened.close()
+        raise

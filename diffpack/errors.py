@@ -1,0 +1,93 @@
+"""Every error diffpack raises on purpose.
+
+::
+
+    DiffpackError                       exit 1
+    |-- UsageError (ValueError)         exit 2    options that do not fit together, an output that is an input
+    |-- CheckpointError                 exit 1    a checkpoint that cannot be read or written
+    |   |-- UnsupportedCheckpointError  exit 1    its layout or dtype is not one of ours
+    |   `-- MissingTensorError (KeyError) exit 1
+    |-- WrongBaseError                  exit 10   the base is not the one the diff was made from
+    |-- CorruptFileError                exit 11   a diff that breaks a rule of the format
+    |   `-- TruncatedFileError          exit 11
+    |-- UnsupportedFormatError          exit 12   a version, feature or codec this reader does not know
+    |-- ResultMismatchError             exit 1    apply arrived at other bits than the diff records
+    `-- MissingDependencyError (ImportError) exit 1   an extra is not installed
+
+Each message says what is wrong, where (file, tensor, chunk) and, when it helps, what to do next.
+"""
+
+
+class DiffpackError(Exception):
+    """Base of all errors of diffpack; `exit_code` is what the command line exits with."""
+
+    exit_code = 1
+
+    def __str__(self) -> str:  # KeyError would show the repr of the message
+        return str(self.args[0]) if self.args else ""
+
+
+class UsageError(DiffpackError, ValueError):
+    """Arguments that do not fit together."""
+
+    exit_code = 2
+
+
+class CheckpointError(DiffpackError):
+    """A checkpoint cannot be read or written."""
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """The checkpoint's layout, or the dtype of one of its tensors, is not supported."""
+
+
+class MissingTensorError(CheckpointError, KeyError):
+    """A tensor that was asked for does not exist."""
+
+
+class WrongBaseError(DiffpackError):
+    """The base is not the checkpoint the diff was made from.
+
+    `tensors` names those known to differ.
+    """
+
+    exit_code = 10
+
+    def __init__(self, message: str, tensors: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.tensors = tensors
+
+
+class CorruptFileError(DiffpackError):
+    """A diff breaks a rule of the format; `rule` is the rule's id in the specification."""
+
+    exit_code = 11
+
+    def __init__(self, message: str, rule: str = "") -> None:
+        super().__init__(f"{message} [{rule}]" if rule else message)
+        self.rule = rule
+
+
+class TruncatedFileError(CorruptFileError):
+    """A diff ends too early, or is not a diff at all."""
+
+
+class UnsupportedFormatError(DiffpackError):
+    """A diff needs a format version, feature or codec that this reader does not know."""
+
+    exit_code = 12
+
+    def __init__(self, message: str, rule: str = "") -> None:
+        super().__init__(f"{message} [{rule}]" if rule else message)
+        self.rule = rule
+
+
+class ResultMismatchError(DiffpackError):
+    """Apply arrived at other bits than the diff records."""
+
+
+class MissingDependencyError(DiffpackError, ImportError):
+    """A feature needs a package that is not installed."""
+
+    def __init__(self, package: str, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs {package}: pip install 'diffpack[{extra}]'")

@@ -1,0 +1,260 @@
+"""extract: two checkpoints -> a diff.
+
+The data's way: pair the tensors, scan each pair (hash and compare), choose what to store, code it in chunks,
+write the manifest. The file is written in one pass and read back through the ordinary reader.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from blake3 import blake3
+
+from diffpack import layout as layouts
+from diffpack.atomic import atomic_file, refuse_overwriting
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.folder import side_files
+from diffpack.choose import Options, choose, split_aliases
+from diffpack.container.source import FileSource
+from diffpack.container.table import encode_chunk
+from diffpack.container.writer import ContainerWriter
+from diffpack.diff import Diff, open_diff
+from diffpack.encode import Record, span_jobs
+from diffpack.fingerprint import DIGEST_BYTES, combine, tensor_digest
+from diffpack.manifest import CheckpointSummary, Group, Layout, Manifest, SideFile, to_json
+from diffpack.pairs import Pairing, pair_up
+from diffpack.parallel import run_in_order
+from diffpack.result import Result
+from diffpack.scan import Scan, scan
+from diffpack.select import Selection
+
+Progress = Callable[[str, int, int], None]
+"""Told (what is being done, bytes done, bytes in all)."""
+
+
+def extract(
+    base: CheckpointLike,
+    tuned: CheckpointLike,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    density: float | None = None,
+    top_k: int | None = None,
+    threshold: float | None = None,
+    values: str = "exact",
+    profile: str = "compact",
+    rename: Iterable[tuple[str, str]] | None = None,
+    layout: bool = True,
+    files: bool = True,
+    sha256: bool = False,
+    base_name: str | None = None,
+    base_revision: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Diff:
+    """Store `tuned` as its difference from `base`.
+
+    By default the diff is exact: applying it gives every tensor back bit for bit, and for safetensors the file.
+    Choosing entries (`density`: fraction of all float entries, `top_k`: how many, `threshold`: smallest
+    |difference|) or a value coding other than "exact" makes it lossy; integer tensors, new tensors and tensors
+    with differences that are not finite stay exact. The largest differences over the whole model are chosen.
+
+    With `output` the file is written there in one pass; without, the diff lives in an unnamed temporary file.
+    `rename` gives (old prefix, new prefix) rules for the base's names; None finds one by itself. `sha256` also
+    records the tuned files' SHA-256. `metadata` is free text for people.
+
+    Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
+    """
+    options = Options(
+        Selection(density, top_k, threshold), values, profile, None if rename is None else tuple(rename),
+        layout, files, sha256, base_name, base_revision, threads,
+    )  # fmt: skip
+    base, tuned = open_checkpoint(base), open_checkpoint(tuned)
+    notes = dict(metadata or {})
+    if output is None:
+        with tempfile.TemporaryFile() as file:
+            _write(file, base, tuned, options, notes, progress)
+            return Diff(FileSource(os.fdopen(os.dup(file.fileno()), "rb"), "diff in memory"))
+    path = Path(output)
+    inputs = [item for side in (base, tuned) for item in [*side.files, side.folder] if item is not None]
+    refuse_overwriting(path, [item for item in inputs if item.is_file()], force)
+    with atomic_file(path) as file:
+        _write(file, base, tuned, options, notes, progress)
+    return open_diff(path)
+
+
+def _write(
+    file: BinaryIO,
+    base: Checkpoint,
+    tuned: Checkpoint,
+    options: Options,
+    metadata: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    pairing = pair_up(base.tensors, tuned.tensors, options.rename)
+    scans = _scan_all(pairing, base, tuned, options.threads, progress)
+    stored, aliases = split_aliases(scans)
+    records = choose(stored, options)
+    writer = ContainerWriter(file)
+    groups = _write_groups(writer, records, options, progress)
+    kept_layout = _write_layout(writer, base, tuned, options)
+    kept_files = _write_files(writer, base, tuned, options)
+    fingerprints = _fingerprints(pairing, scans, base, tuned)
+    manifest = Manifest(
+        base=_summary(base, fingerprints[0], options.base_name, options.base_revision),
+        result=_summary(tuned, fingerprints[1]),
+        exact=options.exact,
+        groups=tuple(groups),
+        aliases=aliases,
+        removed=pairing.removed,
+        rename=pairing.rename,
+        layout=kept_layout,
+        files=tuple(kept_files),
+        metadata=metadata,
+        recipe=_recipe(options),
+    )
+    if not options.exact:
+        manifest = _with_result_of(file, writer, manifest, base, options.threads)
+    writer.finish(to_json(manifest))
+
+
+def _scan_all(
+    pairing: Pairing, base: Checkpoint, tuned: Checkpoint, threads: int | None, progress: Progress | None
+) -> list[Scan]:
+    """Scan every pair, largest first so that threads end together; give the scans in order of name."""
+    order = sorted(range(len(pairing.pairs)), key=lambda at: -pairing.pairs[at].info.nbytes)
+    total = sum(pair.info.nbytes for pair in pairing.pairs)
+    scans: dict[int, Scan] = {}
+    jobs = [lambda at=at: scan(pairing.pairs[at], base, tuned) for at in order]
+    done = 0
+    for at, found in zip(order, run_in_order(jobs, threads), strict=True):
+        scans[at] = found
+        done += found.pair.info.nbytes
+        if progress is not None:
+            progress("scanning", done, total)
+    return [scans[at] for at in range(len(scans))]
+
+
+def _write_groups(
+    writer: ContainerWriter, records: Sequence[Record], options: Options, progress: Progress | None
+) -> list[Group]:
+    """Code the records group by group; give the groups as the manifest holds them."""
+    groups = []
+    total = sum(record.scan.pair.info.nbytes for record in records)
+    before = 0
+    ordered = sorted(records, key=lambda record: (record.key, record.scan.pair.name))
+    for key, members in groupby(ordered, lambda record: record.key):
+        group = list(members)
+        nbytes = sum(record.scan.pair.info.nbytes for record in group)
+        length = sum(record.scan.tuned.size for record in group)
+        if group[0].values == "int8":
+            scales = np.array([record.scale for record in group], "<f4")
+            writer.add(encode_chunk([scales.view("<u4")], options.profile))
+        spans = list(span_jobs(group, options.profile))
+        chunks = run_in_order((job for _, job in spans), options.threads)
+        for (end, _), chunk in zip(spans, chunks, strict=True):
+            writer.add(chunk)
+            if progress is not None:
+                progress("coding", before + nbytes * end // length, total)
+        before += nbytes
+        groups.append(_group(key, group, [end for end, _ in spans], options.exact))
+    return groups
+
+
+def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list[int], exact: bool) -> Group:
+    base, dtype, positions, values = key
+    scans = [record.scan for record in records]
+    return Group(
+        dtype=dtype,
+        base=base or None,
+        positions=positions,
+        values=values,
+        names=tuple(item.pair.name for item in scans),
+        shapes=tuple(item.pair.info.shape for item in scans),
+        ends=tuple(ends),
+        resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
+        base_digests=_hex(item.base_digest for item in scans) if base else None,
+        result_digests=_hex(item.digest for item in scans) if exact else None,
+    )
+
+
+def _hex(digests: Iterable[bytes | None]) -> str:
+    return b"".join((digest or b"")[:DIGEST_BYTES] for digest in digests).hex()
+
+
+def _write_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> Layout | None:
+    """Keep the tuned files' layout for an exact diff of safetensors; its blob only if the base's differs."""
+    described = layouts.describe(tuned) if options.exact and options.keep_layout else None
+    if described is None:
+        return None
+    layout, blob = described
+    of_base = layouts.describe(base)
+    same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
+    if not same:
+        writer.add(encode_chunk([np.frombuffer(blob, np.uint8)], options.profile))
+    return Layout(
+        layout.files, layout.index, layout.folder, not same, layout.digest,
+        layouts.sha256_of(tuned, layout) if options.sha256 else None,
+    )  # fmt: skip
+
+
+def _write_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> list[SideFile]:
+    """Keep the side files of the tuned folder: content where new or different, else the digest alone."""
+    if base.folder is None or tuned.folder is None or not options.keep_files:
+        return []
+    of_base, _ = side_files(base.folder)
+    found, notes = side_files(tuned.folder)
+    tuned.notes.extend(notes)
+    kept = []
+    for name, path in found.items():
+        content = path.read_bytes()
+        same = name in of_base and of_base[name].read_bytes() == content
+        if not same:
+            writer.add(encode_chunk([np.frombuffer(content, np.uint8)], options.profile))
+        kept.append(SideFile(name, len(content), blake3(content).digest()[:DIGEST_BYTES].hex(), not same))
+    return kept
+
+
+def _fingerprints(pairing: Pairing, scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint) -> tuple[str, str]:
+    own = {item.pair.base_name: item.base_digest for item in scans if item.pair.base_name and item.base_digest}
+    digests = {
+        name: own.get(name) or tensor_digest(base.words(name)) for name in base.tensors
+    }  # removed and replaced tensors are hashed here
+    tuned_digests = {item.pair.name: item.digest for item in scans}
+    return combine(base.tensors, digests), combine(tuned.tensors, tuned_digests)
+
+
+def _summary(
+    checkpoint: Checkpoint, fingerprint: str, name: str | None = None, revision: str | None = None
+) -> CheckpointSummary:
+    entries = sum(prod(info.shape) for info in checkpoint.tensors.values())
+    return CheckpointSummary(fingerprint, len(checkpoint.tensors), entries, checkpoint.nbytes, name, revision)
+
+
+def _recipe(options: Options) -> dict[str, str]:
+    return {"select": options.selection.describe(), "values": options.values}
+
+
+def _with_result_of(
+    file: BinaryIO, writer: ContainerWriter, manifest: Manifest, base: Checkpoint, threads: int | None
+) -> Manifest:
+    """Record what applying this lossy diff will give, by applying what was just written."""
+    from msgspec.structs import replace
+
+    mark = file.tell()
+    offset_chunks = list(writer.chunks)
+    writer.finish(to_json(manifest))
+    with Diff(FileSource(file, "the diff being written", owned=False)) as diff:
+        found = Result(diff, base).run(None, threads=threads)
+    file.seek(mark)
+    file.truncate()
+    assert writer.chunks == offset_chunks and found.result is not None
+    return replace(manifest, result=replace(manifest.result, fingerprint=found.result))

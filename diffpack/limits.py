@@ -1,0 +1,12 @@
+"""What a reader accepts at most: section 9 of the specification, which a test compares with this file."""
+
+MANIFEST_BYTES = 1 << 28
+CHUNKS = 1 << 24
+STREAMS_A_CHUNK = 16
+STREAM_DECODED_BYTES = 1 << 27
+STREAM_STORED_BYTES = 1 << 28
+NAME_BYTES = 65535
+DIMENSIONS = 64
+WORDS = 1 << 62
+JSON_INTEGER = (1 << 63) - 1
+ZSTD_WINDOW = 1 << 27

@@ -1,0 +1,211 @@
+"""The manifest, typed: what a diff says, without the chunks (sections 3 and 5 to 7 of the specification)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from diffpack import limits
+from diffpack.codecs.positions import CODINGS as POSITION_CODINGS
+from diffpack.codecs.values import CODINGS as VALUE_CODINGS
+from diffpack.dtypes import DTYPES, DType
+from diffpack.errors import CorruptFileError
+from diffpack.names import is_plain_file_name
+
+DIGEST_HEX = 32
+"""Hex digits of a tensor's digest: 16 bytes. The whole base is held by a fingerprint of 32."""
+CONVERTIBLE = frozenset({"F64", "F32", "F16", "BF16"})
+"""Dtypes the reference may be converted between."""
+
+
+class CheckpointSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the manifest says of the base or the result as a whole."""
+
+    fingerprint: str
+    tensors: int
+    entries: int
+    bytes: int
+    name: str | None = None
+    revision: str | None = None
+
+
+class Group(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Records with the same dtypes and codings; columns have one item a record."""
+
+    dtype: str
+    base: str | None
+    positions: str
+    values: str
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    ends: tuple[int, ...]
+    resized: dict[str, tuple[int, ...]]
+    base_digests: str | None = None
+    result_digests: str | None = None
+
+    @property
+    def tensor_dtype(self) -> DType:
+        """The result tensors' dtype."""
+        return DTYPES[self.dtype]
+
+
+class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The file layout of the tuned checkpoint: (file name, header size) pairs, the shard index, digests."""
+
+    files: tuple[tuple[str, int], ...]
+    index: tuple[str, int] | None
+    folder: bool
+    stored: bool
+    digest: str
+    sha256: tuple[str, ...] | None = None
+
+
+class SideFile(msgspec.Struct, frozen=True):
+    """A small file beside the weights: stored in the diff, or expected in the base's folder."""
+
+    name: str
+    bytes: int
+    digest: str
+    stored: bool
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything a diff says but its chunk table."""
+
+    base: CheckpointSummary
+    result: CheckpointSummary
+    exact: bool
+    groups: tuple[Group, ...]
+    aliases: dict[str, str]
+    removed: tuple[str, ...]
+    rename: tuple[tuple[str, str], ...]
+    layout: Layout | None
+    files: tuple[SideFile, ...]
+    metadata: dict[str, str]
+    recipe: dict[str, str]
+    requires: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+def to_json(manifest: Manifest) -> dict[str, Any]:
+    """Give the manifest as plain JSON values, without `chunks`."""
+    value: dict[str, Any] = msgspec.to_builtins(manifest)
+    for group in value["groups"]:
+        group.setdefault("base", None)
+    if value["layout"] is not None:
+        value["layout"].setdefault("index", None)
+    return value
+
+
+def parse(value: dict[str, Any], where: str) -> Manifest:
+    """Type and check a manifest read from a file. Raises `CorruptFileError` naming the rule."""
+    try:
+        manifest = msgspec.convert(value, Manifest, strict=True)
+    except msgspec.ValidationError as error:
+        raise CorruptFileError(f"{where}: manifest: {error}", "M2") from None
+    for summary in (manifest.base, manifest.result):
+        _check_hex(summary.fingerprint, 64, where)
+    if list(manifest.removed) != sorted(set(manifest.removed)):
+        raise CorruptFileError(f"{where}: 'removed' is not sorted", "M2")
+    taken = set(manifest.aliases) | set(manifest.removed)
+    if len(taken) != len(manifest.aliases) + len(manifest.removed):
+        raise CorruptFileError(f"{where}: a tensor is both an alias and removed", "G1")
+    for index, group in enumerate(manifest.groups):
+        _check_group(group, manifest.exact, f"{where}: group {index}")
+        _check_names(group, taken, f"{where}: group {index}")
+    _check_aliases(manifest, where)
+    _check_files(manifest, where)
+    return manifest
+
+
+def _check_names(group: Group, taken: set[str], where: str) -> None:
+    for before, name in zip(("", *group.names), group.names, strict=False):
+        if before >= name and before + name:
+            raise CorruptFileError(f"{where}: its names are not sorted at {name!r}", "G1")
+        if name in taken:
+            raise CorruptFileError(f"{where}: {name!r} has two records", "G1")
+        if len(name) > limits.NAME_BYTES // 4 and len(name.encode()) > limits.NAME_BYTES:
+            raise CorruptFileError(f"{where}: a name is over the limit", "F8")
+        taken.add(name)
+
+
+def _check_group(group: Group, exact: bool, where: str) -> None:
+    if group.dtype not in DTYPES or (group.base is not None and group.base not in DTYPES):
+        raise CorruptFileError(f"{where}: unknown dtype {group.dtype!r} or {group.base!r}", "G2")
+    if group.positions not in POSITION_CODINGS or group.values not in VALUE_CODINGS:
+        raise CorruptFileError(f"{where}: unknown coding {group.positions!r} or {group.values!r}", "G2")
+    count = len(group.names)
+    if len(group.shapes) != count or (group.base is None) != (group.base_digests is None):
+        raise CorruptFileError(f"{where}: columns of different length", "G2")
+    for digests in (group.base_digests, group.result_digests):
+        if digests is not None:
+            _check_hex(digests, count * DIGEST_HEX, where, "G2")
+    if group.base not in (None, group.dtype) and not {group.base, group.dtype} <= CONVERTIBLE:
+        raise CorruptFileError(f"{where}: {group.base} is not converted to {group.dtype}", "G4")
+    if group.values != "exact" and not group.tensor_dtype.arithmetic:
+        raise CorruptFileError(f"{where}: {group.values} values in {group.dtype} tensors", "G5")
+    if exact and group.result_digests is None:
+        raise CorruptFileError(f"{where}: an exact diff without result digests", "G7")
+    length = sum(_words(group.tensor_dtype, shape, where) for shape in group.shapes)
+    ends = (0, *group.ends)
+    if ends[-1] != length or any(a >= b for a, b in zip(ends, ends[1:], strict=False)):
+        raise CorruptFileError(f"{where}: its spans do not cut its {length} words", "G3")
+    if length > limits.WORDS:
+        raise CorruptFileError(f"{where}: {length} words are over the limit", "F8")
+    _check_resized(group, where)
+
+
+def _check_resized(group: Group, where: str) -> None:
+    if not group.resized:
+        return
+    shapes = dict(zip(group.names, group.shapes, strict=True))
+    if group.base is None or group.tensor_dtype.bits < 8:
+        raise CorruptFileError(f"{where}: resized records without a base to resize", "G6")
+    for name, shape in group.resized.items():
+        _words(group.tensor_dtype, shape, where)
+        now = shapes.get(name)
+        if now is None or not shape or len(now) != len(shape) or now == shape:
+            raise CorruptFileError(f"{where}: {name!r} cannot be resized from {list(shape)}", "G6")
+
+
+def _words(dtype: DType, shape: tuple[int, ...], where: str) -> int:
+    if len(shape) > limits.DIMENSIONS or any(size < 0 for size in shape):
+        raise CorruptFileError(f"{where}: an impossible shape {list(shape)[:8]}", "F8")
+    words = dtype.words(shape)
+    if words > limits.WORDS:
+        raise CorruptFileError(f"{where}: a tensor of {words} words is over the limit", "F8")
+    return words
+
+
+def _check_aliases(manifest: Manifest, where: str) -> None:
+    for name, target in manifest.aliases.items():
+        if target in manifest.aliases or target in manifest.removed:
+            raise CorruptFileError(f"{where}: the alias {name!r} leads to {target!r}, which is none", "A5")
+
+
+def _check_files(manifest: Manifest, where: str) -> None:
+    layout = manifest.layout
+    names = [item.name for item in manifest.files]
+    if layout is not None:
+        _check_hex(layout.digest, DIGEST_HEX, where)
+        parts = [name for name, _ in layout.files] + ([layout.index[0]] if layout.index else [])
+        single = not layout.folder and parts == [""]
+        if not layout.files or (layout.index is not None and not layout.folder):
+            raise CorruptFileError(f"{where}: a layout without files, or an index without a folder", "L2")
+        for digest in layout.sha256 or ():
+            _check_hex(digest, 64, where)
+        if layout.sha256 is not None and len(layout.sha256) != len(parts):
+            raise CorruptFileError(f"{where}: not one SHA-256 for each file of the layout", "L2")
+        names += [] if single else parts
+    for item in manifest.files:
+        _check_hex(item.digest, DIGEST_HEX, where)
+    if not all(is_plain_file_name(name) for name in names):
+        raise CorruptFileError(f"{where}: a file name that is not plain", "L1")
+    if len({name.casefold() for name in names}) != len(names):
+        raise CorruptFileError(f"{where}: two files with one name", "L1")
+
+
+def _check_hex(text: str, digits: int, where: str, rule: str = "M2") -> None:
+    if len(text) != digits or not set(text) <= set("0123456789abcdef"):
+        raise CorruptFileError(f"{where}: {text[:16]!r} is not {digits} hex digits", rule)

@@ -1,0 +1,20 @@
+"""Names that come from files and are not trusted."""
+
+from __future__ import annotations
+
+_FORBIDDEN = frozenset("/\\:\x7f") | {chr(code) for code in range(32)}
+_MOST_BYTES = 255
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Tell whether a name may be written into an output folder (rule L1): no path, no hidden file."""
+    return (
+        0 < len(name.encode("utf-8", "surrogatepass")) <= _MOST_BYTES
+        and not name.startswith(".")
+        and not _FORBIDDEN & set(name)
+    )
+
+
+def printable(name: str) -> str:
+    """Give a tensor's name so that it cannot move a terminal's cursor."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")

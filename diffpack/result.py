@@ -1,0 +1,192 @@
+"""The result of a diff on a base, tensor by tensor and block by block: what apply, load and verify share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from diffpack.blocks import blocks
+from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.decode import change
+from diffpack.diff import Diff, TensorDiff
+from diffpack.dtypes import Words
+from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.fingerprint import DIGEST_BYTES, combine, tensor_digest
+from diffpack.names import printable
+from diffpack.pairs import base_view
+from diffpack.parallel import run_all
+from diffpack.reference import Reference
+
+Write = Callable[[str, int, Words], None]
+"""Takes a tensor's name, a byte offset in it, and the words that belong there."""
+
+_MOST_NAMED = 5  # tensors an error message lists
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a run found: fingerprints (None where they were not computed) and base tensors that differ."""
+
+    base: str | None
+    result: str | None
+
+
+class Result:
+    """A diff bound to a base.
+
+    `tensors` are the result's, in the base's order, new ones after them. Raises `WrongBaseError` if a tensor the
+    diff needs is missing or has another dtype or shape.
+    """
+
+    def __init__(self, diff: Diff, base: Checkpoint) -> None:
+        self.diff = diff
+        self.base = base
+        manifest = diff.manifest
+        try:
+            self._view = base_view(base.tensors, manifest.rename)
+        except UsageError as error:
+            raise WrongBaseError(f"{base.source}: {error} [A2]") from None
+        self._check_names()
+        removed = set(manifest.removed)
+        self.tensors: dict[str, TensorInfo] = {}
+        for name in [name for name in self._view if name not in removed]:
+            self.tensors[name] = self._info(name)
+        for name in [*diff, *manifest.aliases]:
+            if name not in self.tensors:
+                self.tensors[name] = self._info(name)
+
+    def own_names(self) -> dict[str, str]:
+        """Map the (renamed) names of the base's tensors to those in the base's own files."""
+        return dict(self._view)
+
+    def _info(self, name: str) -> TensorInfo:
+        target = self.diff.manifest.aliases.get(name, name)
+        if target in self.diff:
+            return self.diff[target].info
+        if target not in self._view:
+            raise CorruptFileError(f"{self.diff.name}: the alias {name!r} leads to no tensor", "A5")
+        return self.base.info(self._view[target])
+
+    def _check_names(self) -> None:
+        wrong = [name for name in self.diff.manifest.removed if name not in self._view]
+        details = [f"{printable(name)} is missing" for name in wrong]
+        for name, record in self.diff.items():
+            if record.base is None:
+                continue
+            found = self.base.tensors.get(self._view.get(name, ""))
+            if found != record.base:
+                wrong.append(name)
+                found_text = "is missing" if found is None else f"is {found}"
+                details.append(f"{printable(name)} {found_text}, not {record.base}")
+        if wrong:
+            raise WrongBaseError(
+                f"{self.base.source}: not the base of {self.diff.name}: {_listed(details)} [A3, A4]",
+                tuple(wrong),
+            )
+
+    def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
+        """Give a result tensor as (first word, words), in order. Raises `CorruptFileError`."""
+        target = self.diff.manifest.aliases.get(name, name)
+        if target in self.diff:
+            yield from self._changed(self.diff[target])
+        else:
+            words = self.base.words(self._view[target])
+            for start, stop in blocks(words.size):
+                yield start, words[start:stop]
+
+    def _changed(self, record: TensorDiff) -> Iterator[tuple[int, Words]]:
+        words = self.base.words(self._view[record.name]) if record.base is not None else None
+        reference = Reference(record.info, record.base, words)
+        values, scale, dtype = record.coding[1], record.scale, record.info.dtype
+        for part in record.changes():
+            for start, stop in blocks(part.stop, part.start):
+                block = reference.slice(start, stop)
+                index, numbers = part.within(start, stop)
+                if isinstance(index, slice):
+                    block = change(block, numbers, values, dtype, scale)
+                elif numbers.size:
+                    block = block.copy()
+                    block[index] = change(block[index], numbers, values, dtype, scale)
+                yield start, block
+
+    def run(
+        self, write: Write | None, *, verify: bool = True, threads: int | None = None,
+        done: Callable[[int], None] | None = None,
+    ) -> Check:  # fmt: skip
+        """Produce every result tensor once, hand its blocks to `write`, and check base and result.
+
+        With `verify` false only the base tensors the diff touches are checked. `done` is told the bytes of each
+        finished tensor. Raises `WrongBaseError`; the result's fingerprint is the caller's to compare.
+        """
+        names = sorted(self.tensors, key=lambda name: -self.tensors[name].nbytes)
+        produced = run_all([lambda name=name: self._produce(name, write, verify, done) for name in names], threads)
+        digests = {name: digest for name, (digest, _) in zip(names, produced, strict=True)}
+        own = {self._view[name]: base for name, (_, base) in zip(names, produced, strict=True) if base}
+        if not verify:
+            self._compare_base(own, None)
+            return Check(None, None)
+        rest = [name for name in self.base.tensors if name not in own]
+        hashed = run_all([lambda name=name: tensor_digest(self.base.words(name)) for name in rest], threads)
+        own |= dict(zip(rest, hashed, strict=True))
+        fingerprint = combine(self.base.tensors, own)
+        self._compare_base(own, fingerprint)
+        return Check(fingerprint, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
+
+    def _produce(
+        self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None
+    ) -> tuple[bytes | None, bytes | None]:
+        """Produce one tensor; give its digest, and that of the base tensor of its name if it was read."""
+        record = self.diff.get(name)
+        touched = record is not None and record.base is not None
+        base_words = self.base.words(self._view[name]) if touched else None
+        in_step = base_words is not None and record is not None and record.base is not None
+        in_step = in_step and record is not None and record.base is not None and record.base.shape == record.shape
+        base_hash, hasher = blake3(), blake3()
+        width = self.tensors[name].dtype.word.itemsize
+        for start, words in self.blocks(name):
+            if base_words is not None and in_step:
+                base_hash.update(base_words[start : start + words.size].view("u1").data)
+            if verify:
+                hasher.update(words.view("u1").data)
+            if write is not None:
+                write(name, start * width, words)
+        if done is not None:
+            done(self.tensors[name].nbytes)
+        digest = hasher.digest() if verify else None
+        if base_words is not None:
+            return digest, base_hash.digest() if in_step else tensor_digest(base_words)
+        unchanged = name in self._view and record is None and name not in self.diff.manifest.aliases
+        return digest, digest if unchanged else None
+
+    def _compare_base(self, digests: dict[str, bytes], fingerprint: str | None) -> None:
+        """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones."""
+        expected = self.diff.manifest.base.fingerprint
+        if fingerprint == expected:
+            return
+        wrong = []
+        for name in self.diff:
+            recorded, _ = self.diff.digests(name)
+            if recorded is not None and digests[self._view[name]][:DIGEST_BYTES] != recorded:
+                wrong.append(name)
+        if not wrong and fingerprint is None:
+            return
+        found = f", found {fingerprint}" if fingerprint else ""
+        which = (
+            f"these tensors differ: {_listed([printable(name) for name in wrong])}"
+            if wrong
+            else "only tensors this diff does not touch differ"
+        )
+        if len(self.base.tensors) != self.diff.manifest.base.tensors:
+            which += f"; it has {len(self.base.tensors)} tensors, not {self.diff.manifest.base.tensors}"
+        raise WrongBaseError(
+            f"{self.base.source}: not the base of {self.diff.name}: {which} "
+            f"(fingerprint expected {expected}{found}) [A1]",
+            tuple(wrong),
+        )
+
+
+def _listed(items: list[str]) -> str:
+    more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
+    return ", ".join(items[:_MOST_NAMED]) + more

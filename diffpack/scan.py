@@ -1,0 +1,78 @@
+"""Scan a pair of tensors once: hash both sides and find what differs while the bytes are in cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from blake3 import blake3
+
+from diffpack.blocks import blocks
+from diffpack.checkpoints import Checkpoint
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.dtypes import Words
+from diffpack.fingerprint import tensor_digest
+from diffpack.pairs import Pair
+from diffpack.reference import Reference
+
+KEPT_DENSITY = 1 / 16
+"""Below it the positions found are kept (8 bytes each: half of a float32 tensor's bytes at most)."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found. `changed` counts words that differ in each block; `positions` is None if many do."""
+
+    pair: Pair
+    reference: Reference
+    tuned: Words
+    base_digest: bytes | None
+    digest: bytes
+    changed: tuple[int, ...]
+    positions: Positions | None
+
+    @property
+    def count(self) -> int:
+        """How many words differ."""
+        return sum(self.changed)
+
+    @property
+    def density(self) -> float:
+        """Changed words / words (0 for a tensor without any)."""
+        return self.count / self.tuned.size if self.tuned.size else 0.0
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the tuned tensor is the base tensor: same name, dtype, shape and bits."""
+        pair = self.pair
+        return pair.base is not None and not pair.resized and not pair.retyped and self.count == 0
+
+
+def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
+    """Hash and compare one pair of tensors."""
+    words = tuned.words(pair.name)
+    base_words = base.words(pair.base_name) if pair.base_name is not None else None
+    reference = Reference(pair.info, pair.base, base_words)
+    in_step = base_words is not None and not pair.resized  # both sides are walked together
+    base_hash, hasher = blake3(), blake3()
+    counts: list[int] = []
+    found: list[npt.NDArray[np.int64]] | None = []
+    kept = 0
+    for start, stop in blocks(words.size):
+        block = words[start:stop]
+        hasher.update(block.view("u1").data)
+        if in_step and base_words is not None:
+            base_hash.update(base_words[start:stop].view("u1").data)
+        positions = np.flatnonzero(block != reference.slice(start, stop))
+        counts.append(positions.size)
+        kept += positions.size
+        if kept > words.size * KEPT_DENSITY:
+            found = None
+        if found is not None and positions.size:
+            found.append(positions + start)
+    base_digest = None
+    if base_words is not None:
+        base_digest = base_hash.digest() if in_step else tensor_digest(base_words)
+    merged = None if found is None else np.concatenate(found) if found else np.empty(0, np.int64)
+    return Scan(pair, reference, words, base_digest, hasher.digest(), tuple(counts), merged)

@@ -1,0 +1,136 @@
+"""Which entries change: all that differ, those above a threshold, or the k largest over the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.blocks import blocks
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.codecs.values.floats import difference
+from diffpack.errors import UsageError
+from diffpack.parallel import run_in_order
+from diffpack.scan import Scan
+
+_SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess of the threshold
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for: at most one of the three; none keeps every entry that differs."""
+
+    density: float | None = None
+    top_k: int | None = None
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.density, self.top_k, self.threshold) if value is not None]
+        if len(given) > 1:
+            raise UsageError("choose one of density, top-k and threshold")
+        if self.density is not None and not 0 <= self.density <= 1:
+            raise UsageError(f"a density is between 0 and 1, not {self.density}")
+        if self.top_k is not None and self.top_k < 0:
+            raise UsageError(f"top-k is a count, not {self.top_k}")
+        if self.threshold is not None and not self.threshold >= 0:
+            raise UsageError(f"a threshold is 0 or more, not {self.threshold}")
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.density is None and self.top_k is None and self.threshold is None
+
+    def describe(self) -> str:
+        """Give the words for the file's recipe."""
+        for name, value in (("density", self.density), ("top-k", self.top_k), ("threshold", self.threshold)):
+            if value is not None:
+                return f"{name} {value}"
+        return "all"
+
+
+def select(scans: Sequence[Scan], selection: Selection, threads: int | None = None) -> list[Positions]:
+    """Give the chosen positions of each scanned tensor (arithmetic dtypes, finite differences).
+
+    The magnitude is |tuned - reference| in float32; equal magnitudes are taken in order of tensor and position.
+    """
+    if selection.threshold is not None:
+        limit = np.float32(selection.threshold)
+        return [_above(item, lambda magnitude: magnitude >= limit)[0] for item in scans]
+    k = selection.top_k
+    if k is None:
+        k = round(float(selection.density or 0.0) * sum(item.tuned.size for item in scans))
+    return _largest(scans, k, threads)
+
+
+def magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
+    """Give |tuned - reference| of a block as float32."""
+    delta = difference(item.reference.slice(start, stop), item.tuned[start:stop], item.pair.info.dtype)
+    with np.errstate(over="ignore"):
+        return np.abs(delta).astype(np.float32)
+
+
+def _above(
+    item: Scan, keep: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.bool_]]
+) -> tuple[Positions, npt.NDArray[np.float32]]:
+    """Give positions whose magnitude is kept (and not zero), and those magnitudes."""
+    found, sizes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
+        if changed:
+            magnitude = magnitudes(item, start, stop)
+            chosen = np.flatnonzero(keep(magnitude) & (magnitude > 0))
+            found.append(chosen + start)
+            sizes.append(magnitude[chosen])
+    return np.concatenate(found), np.concatenate(sizes)
+
+
+def _largest(scans: Sequence[Scan], k: int, threads: int | None) -> list[Positions]:
+    """Find the k largest: a sampled lower bound, one pass that gathers candidates, an exact choice among them."""
+    differing = sum(item.count for item in scans)
+    bound = _sampled_bound(scans, k, differing)
+    while True:
+        jobs = [lambda item=item: _above(item, lambda magnitude: magnitude >= bound) for item in scans]
+        gathered = list(run_in_order(jobs, threads))
+        sizes = np.concatenate([size for _, size in gathered]) if gathered else np.empty(0, np.float32)
+        if sizes.size >= k or bound == 0:
+            break
+        bound = np.float32(0) if bound < np.finfo(np.float32).tiny else bound / np.float32(4)
+    taken = _take(sizes, min(k, sizes.size))
+    cuts = np.cumsum([size.size for _, size in gathered])[:-1]
+    parts: Iterator[npt.NDArray[np.bool_]] = iter(np.split(taken, cuts)) if gathered else iter(())
+    return [positions[mask] for (positions, _), mask in zip(gathered, parts, strict=True)]
+
+
+def _take(sizes: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.bool_]:
+    """Mark the k largest; of equal ones the first."""
+    taken = np.zeros(sizes.size, np.bool_)
+    if k == 0:
+        return taken
+    limit = np.partition(sizes, sizes.size - k)[sizes.size - k]
+    taken[:] = sizes > limit
+    ties = np.flatnonzero(sizes == limit)
+    taken[ties[: k - int(taken.sum())]] = True
+    return taken
+
+
+def _sampled_bound(scans: Sequence[Scan], k: int, differing: int) -> np.float32:
+    """Guess a magnitude that rather more than k entries reach; 0 if sampling would not help."""
+    if k >= differing // 2:
+        return np.float32(0)
+    samples = []
+    for item in scans:
+        for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
+            if changed:
+                stride = max(1, (stop - start) // _SAMPLE_A_BLOCK)
+                positions = np.arange(start, stop, stride)
+                words = item.tuned[positions]
+                with np.errstate(over="ignore"):
+                    delta = difference(item.reference.at(positions), words, item.pair.info.dtype)
+                    samples.append((np.abs(delta).astype(np.float32), np.full(positions.size, stride)))
+    sizes = np.concatenate([size for size, _ in samples])
+    weights = np.concatenate([weight for _, weight in samples])
+    order = np.argsort(-sizes)
+    reached = np.cumsum(weights[order])
+    index = min(int(np.searchsorted(reached, 1.5 * k)) + 8, sizes.size - 1)
+    return np.float32(sizes[order[index]])

@@ -1,0 +1,161 @@
+"""stats: what diffs change and what they cost, each and together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import WrongBaseError
+from diffpack.fingerprint import fingerprint
+
+
+@dataclass(frozen=True)
+class TensorStats:
+    """One record: `changed` counts stored changes, in entries (words for complex and sub-byte dtypes)."""
+
+    name: str
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    positions: str
+    values: str
+    changed: int
+    entries: int
+
+    @property
+    def density(self) -> float:
+        """Changed entries / entries."""
+        return self.changed / self.entries if self.entries else 0.0
+
+
+@dataclass(frozen=True)
+class DiffStats:
+    """One diff. `nbytes` is the file; `base_bytes` and `result_bytes` are tensor data."""
+
+    name: str
+    exact: bool
+    nbytes: int
+    manifest_bytes: int
+    position_bytes: int
+    value_bytes: int
+    file_bytes: int
+    base_fingerprint: str
+    base_name: str | None
+    base_bytes: int
+    base_entries: int
+    result_bytes: int
+    result_entries: int
+    changed: int
+    removed: int
+    aliases: int
+    tensors: tuple[TensorStats, ...]
+
+    @property
+    def density(self) -> float:
+        """Changed entries / entries of the result."""
+        return self.changed / self.result_entries if self.result_entries else 0.0
+
+    @property
+    def share_of_base(self) -> float:
+        """Bytes of the file / bytes of the base's tensors."""
+        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+
+    @property
+    def bits_per_change(self) -> float:
+        """Bits of the file / changed entries."""
+        return 8 * self.nbytes / self.changed if self.changed else 0.0
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Several diffs, and what storing them with their bases costs against storing full copies."""
+
+    diffs: tuple[DiffStats, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all diffs."""
+        return sum(item.nbytes for item in self.diffs)
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of the distinct bases."""
+        return sum({item.base_fingerprint: item.base_bytes for item in self.diffs}.values())
+
+    @property
+    def full_bytes(self) -> int:
+        """Bytes of all results stored as full copies."""
+        return sum(item.result_bytes for item in self.diffs)
+
+    @property
+    def share_of_base(self) -> float:
+        """Bytes of all diffs / bytes of the distinct bases."""
+        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+
+
+def stats(
+    diffs: DiffLike | Sequence[DiffLike], base: CheckpointLike | None = None, *, threads: int | None = None
+) -> Stats:
+    """Count what each diff changes and what it costs; decodes every position, needs no base.
+
+    With `base`, raises `WrongBaseError` if a diff has another one. Raises `CorruptFileError`.
+    """
+    several = isinstance(diffs, Sequence) and not isinstance(diffs, str | bytes)
+    items: list[DiffLike] = list(diffs) if several else [diffs]  # type: ignore[arg-type, list-item] # told apart above
+    found = tuple(diff_stats(open_diff(item)) for item in items)
+    if base is not None:
+        expected = fingerprint(open_checkpoint(base), threads=threads)
+        for item in found:
+            if item.base_fingerprint != expected:
+                source = base if isinstance(base, str | os.PathLike) else "the base"
+                raise WrongBaseError(
+                    f"{source}: not the base of {item.name} "
+                    f"(fingerprint expected {item.base_fingerprint}, found {expected})"
+                )
+    return Stats(found)
+
+
+def diff_stats(diff: Diff) -> DiffStats:
+    """Count one diff. Raises `CorruptFileError`."""
+    manifest = diff.manifest
+    tensors = tuple(_tensor_stats(diff, name) for name in diff)
+    position_bytes = value_bytes = file_bytes = 0
+    coded = diff.decoders[-1].chunks.stop if diff.decoders else 0
+    for index, chunk in enumerate(diff.chunks):
+        if index >= coded:
+            file_bytes += chunk.nbytes
+        elif len(chunk.streams) == 2:
+            position_bytes += chunk.streams[0].nbytes
+            value_bytes += chunk.streams[1].nbytes
+        else:
+            value_bytes += chunk.nbytes
+    return DiffStats(
+        name=diff.name,
+        exact=diff.exact,
+        nbytes=diff.nbytes,
+        manifest_bytes=diff.manifest_bytes,
+        position_bytes=position_bytes,
+        value_bytes=value_bytes,
+        file_bytes=file_bytes,
+        base_fingerprint=manifest.base.fingerprint,
+        base_name=manifest.base.name,
+        base_bytes=manifest.base.bytes,
+        base_entries=manifest.base.entries,
+        result_bytes=manifest.result.bytes,
+        result_entries=manifest.result.entries,
+        changed=sum(item.changed for item in tensors),
+        removed=len(manifest.removed),
+        aliases=len(manifest.aliases),
+        tensors=tensors,
+    )
+
+
+def _tensor_stats(diff: Diff, name: str) -> TensorStats:
+    record = diff[name]
+    positions, values = record.coding
+    return TensorStats(
+        name, record.kind, record.dtype, record.shape, positions, values, record.count, record.info.words
+    )

@@ -1,0 +1,62 @@
+"""verify: every checksum and rule of a diff; with the base, that applying it arrives at the recorded result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffpack.apply import check_result
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import CorruptFileError
+from diffpack.outputs import side_content
+from diffpack.parallel import run_all
+from diffpack.result import Result
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was checked: chunks, records, and the result's fingerprint if there was a base (else None)."""
+
+    chunks: int
+    records: int
+    exact: bool
+    result: str | None
+
+
+def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int | None = None) -> Verified:
+    """Check all of a diff.
+
+    Raises `CorruptFileError` or `UnsupportedFormatError` at the first rule that is broken, `WrongBaseError` if
+    `base` is not its base, `ResultMismatchError` if applying it gives other bits than recorded.
+    """
+    opened = open_diff(diff)
+    check_chunks(opened, threads)
+    fingerprint = None
+    if base is not None:
+        result = Result(opened, open_checkpoint(base))
+        check = result.run(None, threads=threads)
+        check_result(opened, check)
+        fingerprint = check.result
+    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint)
+
+
+def check_chunks(diff: Diff, threads: int | None = None) -> None:
+    """Decode every chunk. Raises `CorruptFileError`."""
+    jobs = [
+        lambda decoder=decoder, span=span: decoder.span(span) and None
+        for decoder in diff.decoders
+        for span in range(len(decoder.group.ends))
+    ]
+    run_all(jobs, threads)
+    for decoder in diff.decoders:
+        if decoder.group.names:
+            decoder.scale(0)
+    for item in diff.manifest.files:
+        if item.stored:
+            side_content(diff, item.name)
+    layout = diff.manifest.layout
+    if layout is not None and layout.stored:
+        blob = diff.blob("")
+        expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
+        if len(blob) != expected:
+            raise CorruptFileError(f"{diff.name}: layout: {len(blob)} bytes, not {expected}", "L2")
