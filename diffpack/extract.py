@@ -82,7 +82,7 @@ def extract(
     if output is None:
         with tempfile.TemporaryFile() as file:
             _write(file, base, tuned, options, notes, progress)
-            return Diff(FileSource(os.fdopen(os.dup(file.fileno()), "rb"), "diff in memory"))
+            return Diff(FileSource.share(file, "diff in memory"))
     path = Path(output)
     inputs = [item for side in (base, tuned) for item in [*side.files, side.folder] if item is not None]
     refuse_overwriting(path, [item for item in inputs if item.is_file()], force)
@@ -252,7 +252,7 @@ def _with_result_of(
     mark = file.tell()
     offset_chunks = list(writer.chunks)
     writer.finish(to_json(manifest))
-    with Diff(FileSource(file, "the diff being written", owned=False)) as diff:
+    with Diff(FileSource.share(file, "the diff being written")) as diff:
         found = Result(diff, base).run(None, threads=threads)
     file.seek(mark)
     file.truncate()

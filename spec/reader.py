@@ -92,8 +92,12 @@ def fits(value: Any, pattern: Any) -> bool:
         return good and all(map(fits, value, pattern * len(value) if isinstance(pattern, list) else pattern))
     if not isinstance(value, dict) or str in pattern:
         return isinstance(value, dict) and all(fits(member, pattern[str]) for member in value.values())
-    members = ((value.get(name.rstrip("?~"), check), name, sub) for name, sub in pattern.items())  # check: not there
-    return all(fits(v, sub) or (v is None and "~" in name) or (v is check and "?" in name) for v, name, sub in members)
+    members = (
+        (value.get(name.rstrip("?~"), check), name, sub) for name, sub in pattern.items()
+    )  # check: not there
+    return all(
+        fits(v, sub) or (v is None and "~" in name) or (v is check and "?" in name) for v, name, sub in members
+    )
 
 
 def natural(digits: str) -> int:
@@ -104,7 +108,11 @@ def natural(digits: str) -> int:
 
 def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
     """Sections 2 and 3: return the manifest, and where the chunks end."""
-    check(len(data) >= 88 and data[:8] == b"\x89DPK\r\n\x1a\n" == data[:-9:-1], "F1", "no diffpack file, or cut short")
+    check(
+        len(data) >= 88 and data[:8] == b"\x89DPK\r\n\x1a\n" == data[:-9:-1],
+        "F1",
+        "no diffpack file, or cut short",
+    )
     major, _minor, flags = struct.unpack("<HHI", data[8:16])
     if major != 1:
         raise Unsupported("F2", f"major version {major}")
@@ -134,7 +142,9 @@ def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
 
 def unzstd(stored: bytes | memoryview, size: int, rule: str) -> bytes:
     try:
-        frame = zstandard.get_frame_parameters(stored)  # before decoding, which takes as much memory as the frame asks
+        frame = zstandard.get_frame_parameters(
+            stored
+        )  # before decoding, which takes as much memory as the frame asks
         check(frame.content_size == size and frame.dict_id == 0, rule, "a zstd frame of another size")
         return zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -202,7 +212,9 @@ def check_groups(m: dict[str, Any]) -> None:
         check(("base_digests" in g) == (base is not None), "G2", "base_digests without base, or the reverse")
         many = {len(g[member]) for member in ("shapes", "base_digests", "result_digests") if member in g}
         check(many == {len(names)}, "G2", "names, shapes and digests are not equally many")
-        check(base in (dtype, None) or {base, dtype} <= QUIET_NAN.keys(), "G4", f"{base} does not convert to {dtype}")
+        check(
+            base in (dtype, None) or {base, dtype} <= QUIET_NAN.keys(), "G4", f"{base} does not convert to {dtype}"
+        )
         check(g["values"] == "exact" or dtype in QUIET_NAN, "G5", f"lossy values for {dtype}")
         shapes = dict(zip(names, g["shapes"], strict=True))
         good = (n in shapes and shapes[n] != old and len(shapes[n]) == len(old) > 0 for n, old in resized.items())
@@ -253,7 +265,11 @@ def read(data: bytes) -> Diff:
     """Check all that can be checked without the base."""
     m, end = read_manifest(data)
     check(len(m["chunks"]) <= 16777216, "F8", "too many chunks")
-    check(16 + sum(chunk["bytes"] for chunk in m["chunks"]) == end, "F7", "the chunks do not end where the manifest begins")
+    check(
+        16 + sum(chunk["bytes"] for chunk in m["chunks"]) == end,
+        "F7",
+        "the chunks do not end where the manifest begins",
+    )
     check_groups(m)
     check_file_names(m)
     blobs = [m["layout"]] if m["layout"] and m["layout"]["stored"] else []
@@ -274,7 +290,10 @@ def read(data: bytes) -> Diff:
 
 
 def check_file_names(m: dict[str, Any]) -> None:
-    layout, names = m["layout"] or {"files": [], "index": None, "folder": True}, [file["name"] for file in m["files"]]
+    layout, names = (
+        m["layout"] or {"files": [], "index": None, "folder": True},
+        [file["name"] for file in m["files"]],
+    )
     names += [name for name, _ in layout["files"] + ([layout["index"]] if layout["index"] else [])]
     if not layout["folder"]:
         check(names.pop() == "" and len(layout["files"]) == 1, "L1", 'the one file has not the name ""')
@@ -304,8 +323,12 @@ def narrow(floats: Array, dtype: str) -> Array:
     """Round once, to nearest, ties to even; every NaN becomes the quiet one."""
     nan, width = np.isnan(floats), DTYPES[dtype][1]
     with np.errstate(all="ignore"):
-        if floats.itemsize == 8 and width == 2:  # go through F32 towards zero, with the last bit set if any bits are
-            single = floats.astype("<f4")  # lost: then the second rounding sees on which side of a tie the number is
+        if (
+            floats.itemsize == 8 and width == 2
+        ):  # go through F32 towards zero, with the last bit set if any bits are
+            single = floats.astype(
+                "<f4"
+            )  # lost: then the second rounding sees on which side of a tie the number is
             bits = single.view("<u4") - (np.abs(single.astype("<f8")) > np.abs(floats))
             floats = (bits | (single != floats)).astype("<u4").view("<f4")
         if dtype == "BF16":
@@ -393,8 +416,12 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors[name] = tensors[target]
     check(fingerprint(tensors) == m["result"]["fingerprint"], "A6", "the result is not the one described")
     if diff.blob is not None:
-        described = {name: (dtype, shape) for name, (dtype, shape, *_) in read_blob(diff.blob, m["layout"]).items()}
-        check(described == {name: tensor[:2] for name, tensor in tensors.items()}, "L2", "headers of other tensors")
+        described = {
+            name: (dtype, shape) for name, (dtype, shape, *_) in read_blob(diff.blob, m["layout"]).items()
+        }
+        check(
+            described == {name: tensor[:2] for name, tensor in tensors.items()}, "L2", "headers of other tensors"
+        )
     return tensors
 
 
@@ -431,6 +458,72 @@ def blob_size(layout: dict[str, Any]) -> int:
 
 
 def read_blob(blob: bytes, layout: dict[str, Any]) -> Header:
-    check(len(blob) == blob_size(layout) and short_digest(blob) == layout["digest"], "L2", "other headers")
-    hashes = layout.get("sha256", [*layout["files"], *([layout["index"]] if layout["index"] else [])])
-    ...
+    """Return the entries of all headers of a blob."""
+    check(
+        len(blob) == blob_size(layout) and short_digest(blob) == layout["digest"],
+        "L2",
+        "not the headers described",
+    )
+    entries = Header()
+    for start, stop in pairwise(accumulate((size for _, size in layout["files"]), initial=0)):
+        header = read_header(blob[start:stop], "L2")
+        check(entries.keys().isdisjoint(header), "L2", "a tensor in two files")
+        entries |= header
+    return entries
+
+
+def load_safetensors(path: str) -> tuple[bytes, dict[str, Tensor]]:
+    """Return the header of a file, and its tensors."""
+    data = Path(path).read_bytes()
+    begin = 8 + int.from_bytes(data[:8], "little")
+    header = read_header(data[8:begin], "A1")
+    check(
+        max([begin, *(begin + entry[3] for entry in header.values())]) == len(data), "A1", f"{path} is cut short"
+    )
+    tensors = {name: Tensor(t, shape, data[begin + i : begin + j]) for name, (t, shape, i, j) in header.items()}
+    return data[8:begin], tensors
+
+
+def save(path: str, tensors: dict[str, Tensor], header: bytes = b"") -> None:
+    """Write one safetensors file, under a given header or under a plain one."""
+    stops = accumulate(len(tensor.data) for tensor in tensors.values())
+    places = [[stop - len(tensor.data), stop] for stop, tensor in zip(stops, tensors.values(), strict=True)]
+    members = [
+        dict(zip(ENTRY, (t.dtype, t.shape, place), strict=True))
+        for t, place in zip(tensors.values(), places, strict=True)
+    ]
+    header = header or json.dumps(dict(zip(tensors, members, strict=True))).encode()
+    order = read_header(header, "L2")
+    Path(path).write_bytes(
+        struct.pack("<Q", len(header)) + header + b"".join(tensors[name].data for name in order)
+    )
+
+
+def main(file: str, base: str = "", out: str = "") -> None:
+    diff = read(Path(file).read_bytes())
+    m, layout = diff.manifest, diff.manifest["layout"]
+    records = sum(len(g["names"]) for g in m["groups"])
+    print(
+        f"{'exact' if m['exact'] else 'lossy'} diff of {records} tensors in {len(m['groups'])} groups, "
+        f"{len(diff.chunks)} bytes in {len(m['chunks'])} chunks; keeps every rule"
+    )
+    for side in ("base", "result"):
+        print(
+            f"{side}: {m[side]['tensors']} tensors, {m[side]['bytes']} bytes, fingerprint {m[side]['fingerprint']}"
+        )
+    if out:
+        header, tensors = load_safetensors(base)
+        result = apply(diff, tensors)
+        if layout and not layout["folder"]:
+            header = diff.blob or header
+            read_blob(header, layout)
+            save(out, result, header)
+        else:
+            save(out, result)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Invalid as invalid:
+        sys.exit(f"invalid: {invalid}")

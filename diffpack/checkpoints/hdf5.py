@@ -28,7 +28,10 @@ from diffpack.names import printable
 _DTYPE = "diffpack_dtype"
 _SHAPE = "diffpack_shape"
 _ALIGNMENT = 64  # bytes; data that stands aligned in the file can be used without a copy
+_COPIED = 1 << 20  # bytes a step when the template is copied
 _ALIGNED_FROM = 4096  # smaller datasets are cheap to copy and would waste the file's space
+
+_REGISTERED = 2  # numpy's mark of a dtype that another package (ml_dtypes) brought and HDF5 does not know
 
 _library = threading.RLock()  # the HDF5 library has global state, so one lock serves all files
 
@@ -110,9 +113,10 @@ class Hdf5Writer(CheckpointWriter):
             with _library, _explained(self._source):
                 if template is not None:
                     with template.open("rb") as file:
-                        shutil.copyfileobj(file, part)
-                aligned = {"alignment_threshold": _ALIGNED_FROM, "alignment_interval": _ALIGNMENT}
-                self._file = h5py.File(part, "w" if template is None else "r+", track_order=True, **aligned)
+                        shutil.copyfileobj(file, part, _COPIED)
+                options: dict[str, Any] = {"mode": "r+"} if template else {"mode": "w", "track_order": True}
+                options |= {"alignment_threshold": _ALIGNED_FROM, "alignment_interval": _ALIGNMENT}
+                self._file = h5py.File(part, **options)
                 self._stack.callback(self._file.close)
                 self._slots = _lay_out(self._file, tensors, _Contents(self._file, str(template)))
         except BaseException:
@@ -146,7 +150,7 @@ class Hdf5Writer(CheckpointWriter):
     def discard(self) -> None:
         """Remove the temporary file and let go of the memory."""
         self._buffers = {}
-        with _library, contextlib.suppress(_Discarded), self._stack:
+        with _library, contextlib.suppress(_Discarded, OSError, RuntimeError), self._stack:
             raise _Discarded
 
 
@@ -175,7 +179,7 @@ class _Contents:
         self._walk(file, "")
 
     def _walk(self, group: Any, prefix: str) -> None:
-        h5py = _h5py("reading HDF5 checkpoints")
+        h5py = _h5py()
         for key in group:
             if not isinstance(key, str):
                 raise UnsupportedCheckpointError(f"{self._source}: the name {key!r} in {prefix!r} is not UTF-8")
@@ -216,7 +220,7 @@ class _Contents:
         self.notes.append(f"skipped, {what}: {printable(path)}")
 
 
-def _h5py(what: str) -> Any:
+def _h5py(what: str = "reading HDF5 checkpoints") -> Any:
     try:
         import h5py
     except ImportError as error:
@@ -229,7 +233,7 @@ def _explained(where: str) -> Iterator[None]:
     """Turn what h5py raises (for a damaged file that may be anything) into a CheckpointError."""
     try:
         yield
-    except (DiffpackError, _Discarded):
+    except DiffpackError:
         raise
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
@@ -237,13 +241,13 @@ def _explained(where: str) -> Iterator[None]:
 
 
 def _address(item: Any) -> int:
-    address: int = _h5py("reading HDF5 checkpoints").h5o.get_info(item.id).addr
+    address: int = _h5py().h5o.get_info(item.id).addr
     return address
 
 
 def _is_exact(dataset: Any) -> bool:
     """Tell whether the file's type is, but for the byte order, NumPy's (HDF5 has others, of any width)."""
-    h5t = _h5py("reading HDF5 checkpoints").h5t
+    h5t = _h5py().h5t
     kind = dataset.id.get_type()
     same = kind.equal(h5t.py_create(dataset.dtype, logical=True))
     native = kind.get_class() in {h5t.BITFIELD, getattr(h5t, "COMPLEX", h5t.BITFIELD)}
@@ -273,26 +277,30 @@ def _read(stored: _Stored) -> Words:
     """Read the words by their bits: the file's own type on both sides, so HDF5 converts nothing."""
     words = np.empty(stored.info.words, stored.info.dtype.word)
     if words.size:
-        every = _h5py("reading HDF5 checkpoints").h5s.ALL
+        every = _h5py().h5s.ALL
         stored.dataset.id.read(every, every, words, mtype=stored.dataset.id.get_type())
     return words.byteswap() if stored.swapped else words
 
 
 def _write(stored: _Stored, words: Words) -> None:
-    every = _h5py("writing HDF5 checkpoints").h5s.ALL
+    every = _h5py().h5s.ALL
     raw = words.byteswap() if stored.swapped else words
     stored.dataset.id.write(every, every, raw, mtype=stored.dataset.id.get_type())
 
 
 def _check_names(path: Path, names: Mapping[str, TensorInfo]) -> None:
     for name in names:
-        parts = name.split("/")
-        if any(part in {"", ".", ".."} or "\0" in part for part in parts) or not _is_utf8(name):
+        if any(part in {"", ".", ".."} or "\0" in part for part in name.split("/")) or not _is_utf8(name):
             raise CheckpointError(f"{path}: the tensor name {name!r} cannot be an HDF5 path")
-        for end in range(1, len(parts)):
-            group = "/".join(parts[:end])
+        for group in _groups(name):
             if group in names:
                 raise CheckpointError(f"{path}: {group!r} cannot be a tensor and the group of {name!r}")
+
+
+def _groups(name: str) -> list[str]:
+    """Give the paths of the groups around a name, outermost first."""
+    parts = name.split("/")
+    return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
 
 def _is_utf8(name: str) -> bool:
@@ -303,8 +311,9 @@ def _is_utf8(name: str) -> bool:
 
 
 def _lay_out(file: Any, tensors: Mapping[str, TensorInfo], old: _Contents) -> dict[str, _Stored]:
-    """Make a dataset for every tensor, in a file that holds `old`; all now, so that the file's bytes do not
-    depend on the order in which threads finish them.
+    """Make a dataset for every tensor in a file that holds `old`.
+
+    All are made beforehand, so that the file does not depend on the order in which threads finish them.
     """
     slots, attributes = {}, {}
     for name, stored in old.tensors.items():
@@ -321,10 +330,10 @@ def _lay_out(file: Any, tensors: Mapping[str, TensorInfo], old: _Contents) -> di
         dataset = _create(group, last, info)
         for key, value, dtype in attributes.get(name, ()):
             dataset.attrs.create(key, value, dtype=dtype)
-        for alias, first in old.aliases.items():
-            if first == name and alias not in tensors:
-                file[alias] = dataset
         slots[name] = _Stored(info, dataset)
+    for alias, first in old.aliases.items():  # those of replaced datasets, unless a tensor took their place
+        if first in attributes.keys() & slots.keys() and tensors.keys().isdisjoint({alias, *_groups(alias)}):
+            file[alias] = slots[first].dataset
     return slots
 
 
@@ -335,30 +344,43 @@ def _attributes(dataset: Any) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _room(file: Any, name: str, aliases: Mapping[str, str | None]) -> tuple[Any, str]:
+def _room(file: Any, name: str, aliases: dict[str, str | None]) -> tuple[Any, str]:
     """Give the group a tensor goes into, and its name there.
 
     The tensors are what the file must hold, so whatever stands in the way goes: an object that is no tensor,
     or a second name of a group.
     """
-    h5py = _h5py("writing HDF5 checkpoints")
-    *parents, last = name.split("/")
-    group, path = file, ""
-    for part in parents:
-        path += part
+    h5py = _h5py()
+    group = file
+    for path in _groups(name):
+        part = path.rpartition("/")[2]
         exists = group.id.links.exists(part.encode())
         if exists and (path in aliases or not isinstance(group[part], h5py.Group)):
             del group[part]
             exists = False
+            aliases.pop(path, None)
         group = group[part] if exists else group.create_group(part, track_order=True)
-        path += "/"
+    last = name.rpartition("/")[2]
     if group.id.links.exists(last.encode()):
         del group[last]
     return group, last
 
 
 def _create(group: Any, last: str, info: TensorInfo) -> Any:
-    h5py = _h5py("writing HDF5 checkpoints")
+    h5py = _h5py()
     kind = numpy_dtype(info.dtype)
-    marked = kind is None or kind.kind not in "biufc" or from_numpy(kind) is None
-    ...
+    native = kind is not None and kind.isbuiltin != _REGISTERED
+    shape = info.shape if info.dtype.bits >= 8 else (info.words,)
+    space = h5py.h5s.create_simple(shape) if shape else h5py.h5s.create(h5py.h5s.SCALAR)
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    settings.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    settings.set_obj_track_times(False)
+    type_ = h5py.h5t.py_create(kind if native else info.dtype.word, logical=True)
+    dataset = h5py.Dataset(h5py.h5d.create(group.id, None, type_, space, settings))
+    group[last] = dataset
+    if not native:
+        dataset.attrs[_DTYPE] = info.dtype.name
+    if info.dtype.bits < 8:
+        dataset.attrs[_SHAPE] = np.array(info.shape, np.int64)
+    return dataset

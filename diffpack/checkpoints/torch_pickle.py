@@ -133,17 +133,17 @@ class TorchCheckpoint(Checkpoint):
 class ShardedTorchCheckpoint(Checkpoint):
     """Several `torch.save` files and the index (`pytorch_model.bin.index.json`) that says which holds what.
 
-    `path` is the index, which also sets the order. Raises `CheckpointError` if the index is damaged, a shard
-    is missing, or a tensor is not in the shard the index names.
+    `path` is the index, which also sets the order; `homes` gives the shard of each tensor. Raises
+    `CheckpointError` if the index is damaged, a shard is missing, or a tensor is not in the shard named for it.
     """
 
     layout = "torch-sharded"
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), path)
-        _, self._where = read_index(path)
+        _, self.homes = read_index(path)
         self._shards: dict[str, TorchCheckpoint] = {}
-        for name, shard in self._where.items():
+        for name, shard in self.homes.items():
             file = path.parent / shard
             if not file.is_file():
                 raise CheckpointError(f"{path}: the shard {shard} does not exist; it should hold {name!r}")
@@ -152,9 +152,9 @@ class ShardedTorchCheckpoint(Checkpoint):
                 self.notes += [f"{shard}: {note}" for note in self._shards[shard].notes]
             if name not in self._shards[shard].tensors:
                 raise CheckpointError(f"{path}: the shard {shard} should hold {name!r} but does not")
-        self._tensors = {name: self._shards[shard].tensors[name] for name, shard in self._where.items()}
+        self._tensors = {name: self._shards[shard].tensors[name] for name, shard in self.homes.items()}
         for shard, opened in self._shards.items():
-            unlisted = [name for name in opened.tensors if self._where.get(name) != shard]
+            unlisted = [name for name in opened.tensors if self.homes.get(name) != shard]
             if unlisted:
                 self.notes.append(f"{shard}: skipped, not in the index: {_listed(unlisted)}")
 
@@ -171,7 +171,7 @@ class ShardedTorchCheckpoint(Checkpoint):
     def words(self, name: str) -> Words:
         """Give a tensor's words; raises as `TorchCheckpoint.words`."""
         self.info(name)
-        return self._shards[self._where[name]].words(name)
+        return self._shards[self.homes[name]].words(name)
 
     def close(self) -> None:
         """Let go of all shards; views handed out before stay valid."""

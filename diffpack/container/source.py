@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -47,35 +47,36 @@ class MemorySource:
 
 
 class FileSource:
-    """An open binary file, which it owns if `owned`."""
+    """A file, read by offset. It owns `descriptor` and closes it when it is closed or no longer used."""
 
-    def __init__(self, file: BinaryIO, name: str, *, owned: bool = True) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
         self.name = name
-        self._file = file
-        self._owned = owned
+        self.size = os.fstat(descriptor).st_size
+        self._descriptor = descriptor
         self._lock = threading.Lock()
-        self.size = os.fstat(file.fileno()).st_size
+        self._close = weakref.finalize(self, os.close, descriptor)
 
     @classmethod
     def open(cls, path: Path) -> FileSource:
         """Open a path. Raises `DiffpackError` if it cannot be opened."""
         try:
-            return cls(path.open("rb"), str(path))
+            if path.is_dir():
+                raise DiffpackError(f"{path}: a folder, not a diff")
+            return cls(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), str(path))
         except OSError as error:
             raise DiffpackError(f"{path}: cannot be opened: {error.strerror}") from error
 
+    @classmethod
+    def share(cls, file: BinaryIO, name: str) -> FileSource:
+        """Read a file that somebody else opened and may close."""
+        return cls(os.dup(file.fileno()), name)
+
     def read(self, offset: int, length: int) -> bytes:
         """Read exactly `length` bytes, or raise `TruncatedFileError`."""
-        pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
         parts = []
         missing = length
         while missing:
-            if pread is not None:
-                part = pread(self._file.fileno(), missing, offset)
-            else:
-                with self._lock:
-                    self._file.seek(offset)
-                    part = self._file.read(missing)
+            part = self._read_some(offset, missing)
             if not part:
                 raise TruncatedFileError(f"{self.name}: ends too early", "F1")
             parts.append(part)
@@ -83,8 +84,14 @@ class FileSource:
             missing -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _read_some(self, offset: int, length: int) -> bytes:
+        pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
+        if pread is not None:
+            return pread(self._descriptor, length, offset)
+        with self._lock:  # systems without pread
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, length)
+
     def close(self) -> None:
-        """Close the file if it is owned."""
-        if self._owned:
-            with contextlib.suppress(OSError):
-                self._file.close()
+        """Close the file."""
+        self._close()
