@@ -15,7 +15,7 @@ from diffpack.codecs.values import floats
 from diffpack.encode import Record, fit_scales
 from diffpack.errors import UsageError
 from diffpack.scan import Scan
-from diffpack.select import Selection, select
+from diffpack.select import EVERYTHING, Selection, select
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
 
@@ -24,7 +24,7 @@ _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
 class Options:
     """How a diff is made."""
 
-    selection: Selection = Selection()
+    selection: Selection = EVERYTHING
     values: str = "exact"
     profile: str = "compact"
     rename: tuple[tuple[str, str], ...] | None = None

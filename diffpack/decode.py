@@ -145,9 +145,7 @@ class GroupDecoder:
         elif not np.isfinite(floats.decode(numbers, coding)).all():
             raise CorruptFileError(f"{where}: a value that is not finite", "V3")
 
-    def _check_products(
-        self, decoded: tuple[Positions | None, Numbers], start: int, stop: int, where: str
-    ) -> None:
+    def _check_products(self, decoded: tuple[Positions | None, Numbers], start: int, stop: int, where: str) -> None:
         """Check that int8 values times their record's scale are finite."""
         if not self._scaled:
             return

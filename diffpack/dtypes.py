@@ -89,7 +89,8 @@ def numpy_dtype(dtype: DType) -> np.dtype[Any] | None:
     if dtype.name in _ML_DTYPES:
         import ml_dtypes
 
-        return np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype.name]))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype.name]))
+        return found
     return None
 
 
@@ -114,10 +115,10 @@ def words_array(words: Words, dtype: DType, shape: tuple[int, ...]) -> npt.NDArr
 
 def ordered(words: Words, dtype: DType) -> npt.NDArray[Any]:
     """Map words to their place on the ordered-integer line, as signed integers of the same width."""
-    line = words.view(dtype.step)
+    line: npt.NDArray[Any] = words.view(dtype.step)
     if not dtype.signed_magnitude:
         return line
-    mask = line >> np.array(dtype.word_bits - 1, line.dtype)
+    mask: npt.NDArray[Any] = line >> np.array(dtype.word_bits - 1, line.dtype)
     mask &= np.array((1 << (dtype.word_bits - 1)) - 1, line.dtype)
     mask ^= line
     return mask
@@ -169,7 +170,8 @@ def _round_bf16(values: npt.NDArray[Any]) -> Words:
         values = _round_to_odd_f32(values)
     bits = values.astype("<f4").view("<u4")
     bits = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))  # wraps only for NaN
-    return (bits >> np.uint32(16)).astype("<u2")
+    words: Words = (bits >> np.uint32(16)).astype("<u2")
+    return words
 
 
 def _round_to_odd_f32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:

@@ -25,6 +25,9 @@ DENSE = 0.5
 _SAMPLE = 1 << 16  # differences a tensor's int8 scale is fitted to
 
 
+_NO_SCALE = np.float32(0)
+
+
 @dataclass(frozen=True)
 class Record:
     """A tensor to store: its scan, the value coding, and the chosen positions (None: all that differ)."""
@@ -32,7 +35,7 @@ class Record:
     scan: Scan
     values: str
     chosen: Positions | None = None
-    scale: np.float32 = np.float32(0)
+    scale: np.float32 = _NO_SCALE
 
     @property
     def positions(self) -> str:
@@ -154,7 +157,8 @@ def code_differences(differences: npt.NDArray[Any], coding: str, scale: np.float
 
 def _effective(numbers: Numbers, coding: str) -> npt.NDArray[np.bool_]:
     """Mark numbers that stand for a value other than zero (the ordered integer of -0.0 is -1)."""
-    return numbers != 0 if coding == "int8" else (numbers != 0) & (numbers != -1)
+    zero = (numbers == 0) if coding == "int8" else (numbers == 0) | (numbers == -1)
+    return np.logical_not(zero)
 
 
 def fit_scales(records: Sequence[Record]) -> list[Record]:
@@ -162,9 +166,7 @@ def fit_scales(records: Sequence[Record]) -> list[Record]:
     samples = [_sample(record) for record in records]
     together = np.concatenate(samples) if samples else np.empty(0, np.float32)
     anchor = int8.best_scale(together[:: max(1, together.size // (4 * _SAMPLE))])
-    return [
-        replace(record, scale=int8.snap(anchor, sample)) for record, sample in zip(records, samples, strict=True)
-    ]
+    return [replace(record, scale=int8.snap(anchor, sample)) for record, sample in zip(records, samples, strict=True)]
 
 
 def _sample(record: Record) -> npt.NDArray[Any]:

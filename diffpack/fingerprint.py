@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import partial
 
 from blake3 import blake3
 
 from diffpack.blocks import blocks
-from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.dtypes import Words
 from diffpack.parallel import run_all
 
@@ -37,6 +38,10 @@ def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> 
     return hasher.hexdigest()
 
 
+def _digest(checkpoint: Checkpoint, name: str) -> bytes:
+    return tensor_digest(checkpoint.words(name))
+
+
 def fingerprint(checkpoint: CheckpointLike, *, threads: int | None = None) -> str:
     """Give a checkpoint's fingerprint: 64 hex digits that depend on names, dtypes, shapes and bits alone.
 
@@ -44,5 +49,5 @@ def fingerprint(checkpoint: CheckpointLike, *, threads: int | None = None) -> st
     """
     opened = open_checkpoint(checkpoint)
     names = list(opened.tensors)
-    digests = run_all([lambda name=name: tensor_digest(opened.words(name)) for name in names], threads)
+    digests = run_all([partial(_digest, opened, name) for name in names], threads)
     return combine(opened.tensors, dict(zip(names, digests, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -149,7 +150,7 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: an exact diff without result digests", "G7")
     length = sum(_words(group.tensor_dtype, shape, where) for shape in group.shapes)
     ends = (0, *group.ends)
-    if ends[-1] != length or any(a >= b for a, b in zip(ends, ends[1:], strict=False)):
+    if ends[-1] != length or any(a >= b for a, b in pairwise(ends)):
         raise CorruptFileError(f"{where}: its spans do not cut its {length} words", "G3")
     if length > limits.WORDS:
         raise CorruptFileError(f"{where}: {length} words are over the limit", "F8")

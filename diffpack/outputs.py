@@ -54,9 +54,7 @@ def open_output(path: Path, result: Result, *, files: bool = True) -> Checkpoint
         raw = headers[0][1] if len(headers) == 1 else make_header(result.tensors, _metadata(result.base))
         return SafetensorsWriter([(path, raw)])
     if path.suffix and not path.is_dir() and result.base.folder is None:
-        raise UsageError(
-            f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder"
-        )
+        raise UsageError(f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder")
     return FolderWriter(path, result, recorded, files)
 
 
@@ -161,9 +159,7 @@ def _base_headers(result: Result) -> tuple[Headers, Index]:
         for name, info in result.tensors.items():
             shards[homes.get(own.get(name, ""), last)][name] = info
         headers = [
-            (shard, make_header(part, base.shards[shard].header.metadata))
-            for shard, part in shards.items()
-            if part
+            (shard, make_header(part, base.shards[shard].header.metadata)) for shard, part in shards.items() if part
         ]
         assert base.path is not None
         return headers, (base.path.name, make_index(shards))

@@ -64,9 +64,7 @@ def base_view(names: Iterable[str], rename: Sequence[tuple[str, str]]) -> dict[s
     return view
 
 
-def pair_up(
-    base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rename: Rename | None = None
-) -> Pairing:
+def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rename: Rename | None = None) -> Pairing:
     """Pair two checkpoints' tensors; `rename` None looks for a common prefix by itself."""
     rules = find_rename(base, tuned) if rename is None else rename
     view = base_view(base, rules)

@@ -44,7 +44,8 @@ class Reference:
     def _whole(self) -> Words:
         with self._lock:
             if self._resized is None:
-                assert self._base is not None and self._words is not None
+                assert self._base is not None
+                assert self._words is not None
                 self._resized = _resize(self._words, self._base, self.info)
         return self._resized
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from blake3 import blake3
 
@@ -121,18 +122,21 @@ class Result:
         finished tensor. Raises `WrongBaseError`; the result's fingerprint is the caller's to compare.
         """
         names = sorted(self.tensors, key=lambda name: -self.tensors[name].nbytes)
-        produced = run_all([lambda name=name: self._produce(name, write, verify, done) for name in names], threads)
+        produced = run_all([partial(self._produce, name, write, verify, done) for name in names], threads)
         digests = {name: digest for name, (digest, _) in zip(names, produced, strict=True)}
         own = {self._view[name]: base for name, (_, base) in zip(names, produced, strict=True) if base}
         if not verify:
             self._compare_base(own, None)
             return Check(None, None)
         rest = [name for name in self.base.tensors if name not in own]
-        hashed = run_all([lambda name=name: tensor_digest(self.base.words(name)) for name in rest], threads)
+        hashed = run_all([partial(self._hash, name) for name in rest], threads)
         own |= dict(zip(rest, hashed, strict=True))
         fingerprint = combine(self.base.tensors, own)
         self._compare_base(own, fingerprint)
         return Check(fingerprint, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
+
+    def _hash(self, name: str) -> bytes:
+        return tensor_digest(self.base.words(name))
 
     def _produce(
         self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,10 @@ class Selection:
         return "all"
 
 
+EVERYTHING = Selection()
+"""The selection that leaves nothing out."""
+
+
 def select(scans: Sequence[Scan], selection: Selection, threads: int | None = None) -> list[Positions]:
     """Give the chosen positions of each scanned tensor (arithmetic dtypes, finite differences).
 
@@ -57,7 +62,7 @@ def select(scans: Sequence[Scan], selection: Selection, threads: int | None = No
     """
     if selection.threshold is not None:
         limit = np.float32(selection.threshold)
-        return [_above(item, lambda magnitude: magnitude >= limit)[0] for item in scans]
+        return [_above(item, limit)[0] for item in scans]
     k = selection.top_k
     if k is None:
         k = round(float(selection.density or 0.0) * sum(item.tuned.size for item in scans))
@@ -68,18 +73,17 @@ def magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
     """Give |tuned - reference| of a block as float32."""
     delta = difference(item.reference.slice(start, stop), item.tuned[start:stop], item.pair.info.dtype)
     with np.errstate(over="ignore"):
-        return np.abs(delta).astype(np.float32)
+        magnitude: npt.NDArray[np.float32] = np.abs(delta).astype(np.float32)
+    return magnitude
 
 
-def _above(
-    item: Scan, keep: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.bool_]]
-) -> tuple[Positions, npt.NDArray[np.float32]]:
-    """Give positions whose magnitude is kept (and not zero), and those magnitudes."""
+def _above(item: Scan, bound: np.float32) -> tuple[Positions, npt.NDArray[np.float32]]:
+    """Give positions whose magnitude is `bound` or more (and not zero), and those magnitudes."""
     found, sizes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
         if changed:
             magnitude = magnitudes(item, start, stop)
-            chosen = np.flatnonzero(keep(magnitude) & (magnitude > 0))
+            chosen = np.flatnonzero((magnitude >= bound) & (magnitude > 0))
             found.append(chosen + start)
             sizes.append(magnitude[chosen])
     return np.concatenate(found), np.concatenate(sizes)
@@ -90,7 +94,7 @@ def _largest(scans: Sequence[Scan], k: int, threads: int | None) -> list[Positio
     differing = sum(item.count for item in scans)
     bound = _sampled_bound(scans, k, differing)
     while True:
-        jobs = [lambda item=item: _above(item, lambda magnitude: magnitude >= bound) for item in scans]
+        jobs = [partial(_above, item, bound) for item in scans]
         gathered = list(run_in_order(jobs, threads))
         sizes = np.concatenate([size for _, size in gathered]) if gathered else np.empty(0, np.float32)
         if sizes.size >= k or bound == 0:

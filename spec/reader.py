@@ -2,8 +2,8 @@
 
     python spec/reader.py FILE.dpk [BASE.safetensors OUT.safetensors]
 
-What refuses a file names the rule it breaks: Invalid("F5", ...). To keep the page short, files and results are held in
-memory, and each chunk is decoded twice: once to check, once to apply.
+What refuses a file names the rule it breaks: Invalid("F5", ...). To keep the page short, files and results are
+held in memory, and each chunk is decoded twice: once to check, once to apply.
 """
 
 import json
@@ -11,7 +11,7 @@ import math
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ Array = npt.NDArray[Any]
 Change = tuple[Array, Array]  # positions in a line, and what to add there: steps (exact) or floats (lossy)
 STREAMS = {f"{kind}{8 * size}": np.dtype(f"<{kind}{size}") for kind in "ui" for size in (1, 2, 4, 8)}
 QUIET_NAN = {"F64": 0x7FF8 << 48, "F32": 0x7FC0 << 16, "F16": 0x7E00, "BF16": 0x7FC0}
-DTYPES = {  # bits of an entry, bytes of a word, ordered as float?
-    "BOOL": (8, 1, False), "U8": (8, 1, False), "I8": (8, 1, False), "F8_E8M0": (8, 1, False), "U16": (16, 2, False),
-    "I16": (16, 2, False), "U32": (32, 4, False), "I32": (32, 4, False), "U64": (64, 8, False), "I64": (64, 8, False),
-    "F8_E4M3": (8, 1, True), "F8_E5M2": (8, 1, True), "F8_E4M3FNUZ": (8, 1, True), "F8_E5M2FNUZ": (8, 1, True),
-    "F16": (16, 2, True), "BF16": (16, 2, True), "F32": (32, 4, True), "F64": (64, 8, True), "C64": (64, 4, True),
-    "F4": (4, 1, False), "F6_E2M3": (6, 1, False), "F6_E3M2": (6, 1, False),
+WIDTHS = {  # section 8: bits of an entry, bytes of a word, ordered as float
+    (8, 1, False): "BOOL U8 I8 F8_E8M0", (8, 1, True): "F8_E4M3 F8_E5M2 F8_E4M3FNUZ F8_E5M2FNUZ",
+    (16, 2, False): "U16 I16", (32, 4, False): "U32 I32", (64, 8, False): "U64 I64", (16, 2, True): "F16 BF16",
+    (32, 4, True): "F32", (64, 8, True): "F64", (64, 4, True): "C64",
+    (4, 1, False): "F4", (6, 1, False): "F6_E2M3 F6_E3M2",
 }  # fmt: skip
+DTYPES = {name: width for width, names in WIDTHS.items() for name in names.split()}
 HEX16, HEX32, FILE = "[0-9a-f]{32}", "[0-9a-f]{64}", (str, int)  # patterns of types, see fits()
 COUNTS = {"fingerprint": HEX32, "tensors": int, "entries": int, "bytes": int}
 MANIFEST = {
@@ -39,11 +39,14 @@ MANIFEST = {
     "optional": [str], "chunks": [{"bytes": int, "digest": HEX32, "streams": [(str, str, int, int)]}],
     "groups": [{
         "dtype": str, "base~": str, "positions": "gaps|all", "values": "exact|f32|f16|bf16|int8", "names": [str],
-        "shapes": [[int]], "resized": {str: [int]}, "ends": [int], "base_digests?": [HEX16], "result_digests?": [HEX16],
+        "shapes": [[int]], "resized": {str: [int]}, "ends": [int], "base_digests?": [HEX16],
+        "result_digests?": [HEX16],
     }],
-    "aliases": {str: str}, "removed": [str], "rename": [(str, str)],
-    "layout~": {"files": [FILE], "index~": FILE, "folder": bool, "stored": bool, "digest": HEX16, "sha256?": [HEX32]},
-    "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}], "metadata": {str: str}, "recipe": {str: str},
+    "aliases": {str: str}, "removed": [str], "rename": [(str, str)], "metadata": {str: str}, "recipe": {str: str},
+    "layout~": {
+        "files": [FILE], "index~": FILE, "folder": bool, "stored": bool, "digest": HEX16, "sha256?": [HEX32],
+    },
+    "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}],
 }  # fmt: skip
 
 
@@ -82,22 +85,22 @@ def check(ok: object, rule: str, message: str) -> None:
 
 
 def fits(value: Any, pattern: Any) -> bool:
-    """Say whether a value has the type a pattern draws (as manifest.schema.json). `?`: may be absent, `~`: or null."""
+    """Say, as manifest.schema.json does, whether a value is of a type. `?` may be absent, `~` may be null."""
     if isinstance(pattern, type):
         return type(value) is pattern  # true is no integer
     if isinstance(pattern, str):
         return isinstance(value, str) and re.fullmatch(pattern, value) is not None
-    if isinstance(pattern, list | tuple):
-        good = isinstance(value, list) and (isinstance(pattern, list) or len(value) == len(pattern))
-        return good and all(map(fits, value, pattern * len(value) if isinstance(pattern, list) else pattern))
+    if isinstance(pattern, list):
+        return isinstance(value, list) and all(fits(item, pattern[0]) for item in value)
+    if isinstance(pattern, tuple):
+        return isinstance(value, list) and len(value) == len(pattern) and all(map(fits, value, pattern))
     if not isinstance(value, dict) or str in pattern:
         return isinstance(value, dict) and all(fits(member, pattern[str]) for member in value.values())
-    members = (
-        (value.get(name.rstrip("?~"), check), name, sub) for name, sub in pattern.items()
-    )  # check: not there
-    return all(
-        fits(v, sub) or (v is None and "~" in name) or (v is check and "?" in name) for v, name, sub in members
-    )
+    for name, sub in pattern.items():
+        member = value.get(name.rstrip("?~"), ...)
+        if not (fits(member, sub) or (member is None and "~" in name) or (member is ... and "?" in name)):
+            return False
+    return True
 
 
 def natural(digits: str) -> int:
@@ -108,11 +111,8 @@ def natural(digits: str) -> int:
 
 def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
     """Sections 2 and 3: return the manifest, and where the chunks end."""
-    check(
-        len(data) >= 88 and data[:8] == b"\x89DPK\r\n\x1a\n" == data[:-9:-1],
-        "F1",
-        "no diffpack file, or cut short",
-    )
+    framed = len(data) >= 88 and data[:8] == b"\x89DPK\r\n\x1a\n" == data[:-9:-1]
+    check(framed, "F1", "no diffpack file, or cut short")
     major, _minor, flags = struct.unpack("<HHI", data[8:16])
     if major != 1:
         raise Unsupported("F2", f"major version {major}")
@@ -142,9 +142,7 @@ def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
 
 def unzstd(stored: bytes | memoryview, size: int, rule: str) -> bytes:
     try:
-        frame = zstandard.get_frame_parameters(
-            stored
-        )  # before decoding, which takes as much memory as the frame asks
+        frame = zstandard.get_frame_parameters(stored)  # first: the decoder takes what memory the frame asks for
         check(frame.content_size == size and frame.dict_id == 0, rule, "a zstd frame of another size")
         return zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
     except zstandard.ZstdError as error:
@@ -191,15 +189,17 @@ def decode(data: memoryview, m: dict[str, Any]) -> Iterator[list[Array]]:
         yield streams
 
 
-def only(streams: list[Array], dtype: str, count: int, rule: str) -> Array:
-    good = [(stream.dtype, len(stream)) for stream in streams] == [(STREAMS[dtype], count)]
-    check(good, rule, f"a chunk is not one {dtype} stream of {count} numbers")
+def only(streams: list[Array], dtype: str, rule: str) -> Array:
+    check([s.dtype for s in streams] == [STREAMS[dtype]], rule, f"a chunk is not one {dtype} stream")
     return streams[0]
 
 
-def size_of(dtype: str, shape: list[int]) -> int:
-    check(len(shape) <= 64, "F8", "too many dimensions")
+def size_of(dtype: str, shape: Iterable[int]) -> int:
     return -(-math.prod(shape) * DTYPES[dtype][0] // 8)
+
+
+def words_of(dtype: str, shape: Iterable[int]) -> int:
+    return size_of(dtype, shape) // DTYPES[dtype][1]
 
 
 def check_groups(m: dict[str, Any]) -> None:
@@ -212,16 +212,16 @@ def check_groups(m: dict[str, Any]) -> None:
         check(("base_digests" in g) == (base is not None), "G2", "base_digests without base, or the reverse")
         many = {len(g[member]) for member in ("shapes", "base_digests", "result_digests") if member in g}
         check(many == {len(names)}, "G2", "names, shapes and digests are not equally many")
-        check(
-            base in (dtype, None) or {base, dtype} <= QUIET_NAN.keys(), "G4", f"{base} does not convert to {dtype}"
-        )
+        check(base in (dtype, None) or {base, dtype} <= QUIET_NAN.keys(), "G4", f"{base} cannot become {dtype}")
         check(g["values"] == "exact" or dtype in QUIET_NAN, "G5", f"lossy values for {dtype}")
         shapes = dict(zip(names, g["shapes"], strict=True))
         good = (n in shapes and shapes[n] != old and len(shapes[n]) == len(old) > 0 for n, old in resized.items())
         check(not resized or (base and DTYPES[dtype][0] >= 8 and all(good)), "G6", "this cannot be resized")
         check("result_digests" in g or not m["exact"], "G7", "an exact diff without result_digests")
-        words = [size_of(dtype, shape) // DTYPES[dtype][1] for shape in g["shapes"] + list(resized.values())]
-        line, ends = sum(words[: len(names)]), [0, *g["ends"]]
+        sizes = [*g["shapes"], *resized.values()]
+        check(max(map(len, sizes), default=0) <= 64, "F8", "too many dimensions")
+        words, ends = [words_of(dtype, shape) for shape in sizes], [0, *g["ends"]]
+        line = sum(words[: len(names)])
         check(max([line, *words]) <= 2**62, "F8", "a tensor or line too large")
         check(ends == sorted(set(ends)) and ends[-1] == line, "G3", "the spans do not cut the line")
     check(used.isdisjoint(removed), "G1", "a name is in removed")
@@ -233,8 +233,10 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]]) -> Iterator[Cha
     kind, gapped = g["values"], g["positions"] == "gaps"
     width = {"f32": 4, "f16": 2, "bf16": 2, "int8": 1}.get(kind, DTYPES[g["dtype"]][1])
     if kind == "int8":
-        scales = only(next(chunks), "u32", len(g["names"]), "V4").view("<f4")
+        scales = only(next(chunks), "u32", "V4").view("<f4")
+        check(len(scales) == len(g["names"]), "V4", "not one scale a record")
         check((np.isfinite(scales) & (scales >= 0)).all(), "V4", "a scale that is negative or not finite")
+        ends = list(accumulate(words_of(g["dtype"], shape) for shape in g["shapes"]))
     for start, stop in pairwise([0, *g["ends"]]):
         streams = next(chunks)
         if gapped:
@@ -252,7 +254,6 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]]) -> Iterator[Cha
         check(kind != "int8" or (values != -128).all(), "V1", "the value -128")
         check(kind != "exact" or not gapped or values.all(), "V2", "a step of 0")
         if kind == "int8":
-            ends = list(accumulate(size_of(g["dtype"], shape) // DTYPES[g["dtype"]][1] for shape in g["shapes"]))
             with np.errstate(over="ignore"):
                 values = values.astype("<f4") * scales[np.searchsorted(ends, positions, side="right")]
         elif kind != "exact":
@@ -265,38 +266,36 @@ def read(data: bytes) -> Diff:
     """Check all that can be checked without the base."""
     m, end = read_manifest(data)
     check(len(m["chunks"]) <= 16777216, "F8", "too many chunks")
-    check(
-        16 + sum(chunk["bytes"] for chunk in m["chunks"]) == end,
-        "F7",
-        "the chunks do not end where the manifest begins",
-    )
+    filled = 16 + sum(chunk["bytes"] for chunk in m["chunks"]) == end
+    check(filled, "F7", "the chunks do not fill the space before the manifest")
     check_groups(m)
     check_file_names(m)
-    blobs = [m["layout"]] if m["layout"] and m["layout"]["stored"] else []
-    files = [file for file in m["files"] if file["stored"]]
-    uses = sum(len(g["ends"]) + (g["values"] == "int8") for g in m["groups"]) + len(blobs) + len(files)
+    layout, blob, files = m["layout"] or {"stored": False}, None, dict[str, bytes]()
+    uses = sum(len(g["ends"]) + (g["values"] == "int8") for g in m["groups"])
+    uses += layout["stored"] + sum(file["stored"] for file in m["files"])
     check(uses == len(m["chunks"]), "C6", f"{len(m['chunks'])} chunks where {uses} are used")
     chunks = decode(body := memoryview(data)[16:end], m)
     for g in m["groups"]:
         for _ in read_group(g, chunks):
             pass  # checked, and forgotten: small chunks may hold large arrays
-    blob = b"".join(only(next(chunks), "u8", blob_size(layout), "L2").tobytes() for layout in blobs)
-    for layout in blobs:
+    if layout["stored"]:
+        blob = only(next(chunks), "u8", "L2").tobytes()
         read_blob(blob, layout)
-    contents = {file["name"]: only(next(chunks), "u8", file["bytes"], "L3").tobytes() for file in files}
-    for file in files:
-        check(short_digest(contents[file["name"]]) == file["digest"], "L3", f"wrong digest of {file['name']!r}")
-    return Diff(m, body, blob if blobs else None, contents)
+    for file in (file for file in m["files"] if file["stored"]):
+        content = files[file["name"]] = only(next(chunks), "u8", "L3").tobytes()
+        same = len(content) == file["bytes"] and short_digest(content) == file["digest"]
+        check(same, "L3", f"another size or digest of {file['name']!r}")
+    return Diff(m, body, blob, files)
 
 
 def check_file_names(m: dict[str, Any]) -> None:
-    layout, names = (
-        m["layout"] or {"files": [], "index": None, "folder": True},
-        [file["name"] for file in m["files"]],
-    )
-    names += [name for name, _ in layout["files"] + ([layout["index"]] if layout["index"] else [])]
+    layout = m["layout"] or {"files": [], "index": None, "folder": True}
+    places = [*layout["files"], *([layout["index"]] if layout["index"] else [])]
+    check(len(layout.get("sha256", places)) == len(places), "L2", "sha256 and files are not equally many")
+    names = [file["name"] for file in m["files"]] + [name for name, _ in places]
     if not layout["folder"]:
-        check(names.pop() == "" and len(layout["files"]) == 1, "L1", 'the one file has not the name ""')
+        check([name for name, _ in places] == [""], "L1", 'a layout without folder that is not one file ""')
+        names.pop()
     for name in names:
         plain = re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\x7f]+", name) and len(name.encode()) <= 255
         check(plain, "L1", f"{name!r} is no plain file name")
@@ -323,12 +322,10 @@ def narrow(floats: Array, dtype: str) -> Array:
     """Round once, to nearest, ties to even; every NaN becomes the quiet one."""
     nan, width = np.isnan(floats), DTYPES[dtype][1]
     with np.errstate(all="ignore"):
-        if (
-            floats.itemsize == 8 and width == 2
-        ):  # go through F32 towards zero, with the last bit set if any bits are
-            single = floats.astype(
-                "<f4"
-            )  # lost: then the second rounding sees on which side of a tie the number is
+        if floats.itemsize == 8 and width == 2:
+            # Go through F32 towards zero, and set the last bit if any bit is lost: so the second rounding sees on
+            # which side of a tie the number is.
+            single = floats.astype("<f4")
             bits = single.view("<u4") - (np.abs(single.astype("<f8")) > np.abs(floats))
             floats = (bits | (single != floats)).astype("<u4").view("<f4")
         if dtype == "BF16":
@@ -341,7 +338,7 @@ def narrow(floats: Array, dtype: str) -> Array:
 
 
 def resize(words: Array, old: list[int], new: list[int]) -> Array:
-    result = np.zeros(math.prod(new), words.dtype)
+    result: Array = np.zeros(math.prod(new), words.dtype)
     if math.prod(map(min, old, new)):
         source = target = np.zeros(1, np.int64)
         for a, b in zip(old, new, strict=True):
@@ -354,7 +351,7 @@ def resize(words: Array, old: list[int], new: list[int]) -> Array:
 def reference(g: dict[str, Any], name: str, shape: list[int], tensors: dict[str, Tensor]) -> Array:
     dtype, base, old = g["dtype"], g["base"], g["resized"].get(name, shape)
     if base is None:
-        return np.zeros(size_of(dtype, shape) // DTYPES[dtype][1], f"<i{DTYPES[dtype][1]}")
+        return np.zeros(words_of(dtype, shape), f"<i{DTYPES[dtype][1]}")
     there = name in tensors and tensors[name][:2] == (base, tuple(old))
     check(there, "A4", f"the base has no tensor {name!r} of dtype {base} and shape {old}")
     words: Array = np.frombuffer(tensors[name].data, f"<i{DTYPES[base][1]}")
@@ -416,12 +413,8 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors[name] = tensors[target]
     check(fingerprint(tensors) == m["result"]["fingerprint"], "A6", "the result is not the one described")
     if diff.blob is not None:
-        described = {
-            name: (dtype, shape) for name, (dtype, shape, *_) in read_blob(diff.blob, m["layout"]).items()
-        }
-        check(
-            described == {name: tensor[:2] for name, tensor in tensors.items()}, "L2", "headers of other tensors"
-        )
+        described = {name: entry[:2] for name, entry in read_blob(diff.blob, m["layout"]).items()}
+        check(described == {name: t[:2] for name, t in tensors.items()}, "L2", "headers of other tensors")
     return tensors
 
 
@@ -432,38 +425,31 @@ ENTRY = {"dtype": str, "shape": [int], "data_offsets": (int, int)}
 
 
 def read_header(text: bytes, rule: str) -> Header:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         check(len(dict(pairs)) == len(pairs), rule, "a safetensors header names something twice")
         return dict(pairs)
 
     try:
-        header = json.loads(text.decode(), object_pairs_hook=once)
+        header = json.loads(text.decode(), object_pairs_hook=unique)
         json.dumps(header, ensure_ascii=False).encode()  # no lone surrogates
     except (ValueError, RecursionError) as error:
         raise Invalid(rule, f"not a safetensors header: {error}") from error
-    check(fits(header, {"__metadata__?": {str: str}}), rule, "not a safetensors header")
+    check(fits(header, {"__metadata__?~": {str: str}}), rule, "not a safetensors header")
     header.pop("__metadata__", None)
     check(fits(header, {str: ENTRY}), rule, "not a safetensors header")
     end, result = 0, Header()
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         (start, stop), dtype, shape = entry["data_offsets"], entry["dtype"], entry["shape"]
-        check(dtype in DTYPES and min(shape, default=0) >= 0, rule, f"unknown dtype or bad shape of {name!r}")
+        check(dtype in DTYPES and min(shape, default=0) >= 0 and len(shape) <= 64, rule, f"bad tensor {name!r}")
         check(start == end and stop == start + size_of(dtype, shape), rule, f"a hole or overlap before {name!r}")
         end, result[name] = stop, (dtype, tuple(shape), start, stop)
     return result
 
 
-def blob_size(layout: dict[str, Any]) -> int:
-    return sum(size for _, size in layout["files"]) + (layout["index"] or ["", 0])[1]
-
-
 def read_blob(blob: bytes, layout: dict[str, Any]) -> Header:
     """Return the entries of all headers of a blob."""
-    check(
-        len(blob) == blob_size(layout) and short_digest(blob) == layout["digest"],
-        "L2",
-        "not the headers described",
-    )
+    size = sum(size for _, size in [*layout["files"], layout["index"] or ("", 0)])
+    check(len(blob) == size and short_digest(blob) == layout["digest"], "L2", "not the headers described")
     entries = Header()
     for start, stop in pairwise(accumulate((size for _, size in layout["files"]), initial=0)):
         header = read_header(blob[start:stop], "L2")
@@ -477,9 +463,8 @@ def load_safetensors(path: str) -> tuple[bytes, dict[str, Tensor]]:
     data = Path(path).read_bytes()
     begin = 8 + int.from_bytes(data[:8], "little")
     header = read_header(data[8:begin], "A1")
-    check(
-        max([begin, *(begin + entry[3] for entry in header.values())]) == len(data), "A1", f"{path} is cut short"
-    )
+    end = max((entry[3] for entry in header.values()), default=0)
+    check(begin + end == len(data), "A1", f"{path} is not of the size its header tells")
     tensors = {name: Tensor(t, shape, data[begin + i : begin + j]) for name, (t, shape, i, j) in header.items()}
     return data[8:begin], tensors
 
@@ -487,39 +472,32 @@ def load_safetensors(path: str) -> tuple[bytes, dict[str, Tensor]]:
 def save(path: str, tensors: dict[str, Tensor], header: bytes = b"") -> None:
     """Write one safetensors file, under a given header or under a plain one."""
     stops = accumulate(len(tensor.data) for tensor in tensors.values())
-    places = [[stop - len(tensor.data), stop] for stop, tensor in zip(stops, tensors.values(), strict=True)]
-    members = [
-        dict(zip(ENTRY, (t.dtype, t.shape, place), strict=True))
-        for t, place in zip(tensors.values(), places, strict=True)
+    places = [
+        (dtype, shape, (stop - len(data), stop))
+        for (dtype, shape, data), stop in zip(tensors.values(), stops, strict=True)
     ]
-    header = header or json.dumps(dict(zip(tensors, members, strict=True))).encode()
-    order = read_header(header, "L2")
-    Path(path).write_bytes(
-        struct.pack("<Q", len(header)) + header + b"".join(tensors[name].data for name in order)
-    )
+    plain = {name: dict(zip(ENTRY, place, strict=True)) for name, place in zip(tensors, places, strict=True)}
+    header = header or json.dumps(plain).encode()
+    data = b"".join(tensors[name].data for name in read_header(header, "L2"))
+    Path(path).write_bytes(struct.pack("<Q", len(header)) + header + data)
 
 
 def main(file: str, base: str = "", out: str = "") -> None:
     diff = read(Path(file).read_bytes())
     m, layout = diff.manifest, diff.manifest["layout"]
+    for name in ("base", "result"):
+        about = m[name]
+        print(f"{name}: {about['tensors']} tensors, {about['bytes']} bytes, fingerprint {about['fingerprint']}")
     records = sum(len(g["names"]) for g in m["groups"])
-    print(
-        f"{'exact' if m['exact'] else 'lossy'} diff of {records} tensors in {len(m['groups'])} groups, "
-        f"{len(diff.chunks)} bytes in {len(m['chunks'])} chunks; keeps every rule"
-    )
-    for side in ("base", "result"):
-        print(
-            f"{side}: {m[side]['tensors']} tensors, {m[side]['bytes']} bytes, fingerprint {m[side]['fingerprint']}"
-        )
+    print(f"{'exact' if m['exact'] else 'lossy'}; {records} records, {len(m['chunks'])} chunks; keeps every rule")
     if out:
         header, tensors = load_safetensors(base)
         result = apply(diff, tensors)
-        if layout and not layout["folder"]:
-            header = diff.blob or header
+        one = layout and not layout["folder"]  # then the file can be given back byte for byte
+        header = (header if diff.blob is None else diff.blob) if one else b""
+        if one:
             read_blob(header, layout)
-            save(out, result, header)
-        else:
-            save(out, result)
+        save(out, result, header)
 
 
 if __name__ == "__main__":

@@ -25,9 +25,7 @@ def test_all_is_complete_and_sorted():
 
 def test_import_loads_nothing_heavy():
     code = "import diffpack, sys; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "h5py", "scipy", "rich", "matplotlib", "click"} & set(loaded)
 
 

@@ -164,7 +164,8 @@ HEADERS = {
     "not json": b"{nope",
     "not an object": b"[]",
     "hole": b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}',
-    "overlap": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}',
+    "overlap": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
+    b'"b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}',
     "wrong size": b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,2]}}',
     "negative": b'{"a":{"dtype":"U8","shape":[-1,-2],"data_offsets":[0,2]}}',
     "too short": b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',

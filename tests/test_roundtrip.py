@@ -102,9 +102,7 @@ def test_retyped_tensors_are_relative_to_the_rounded_base(source, target):
     rng = np.random.default_rng(2)
     base = {"w": rng.standard_normal(5000).astype(source)}
     wide = base["w"].astype(np.float64)
-    tuned = {
-        "w": (wide.astype(np.float32) if target == "bfloat16" and source != "float64" else wide).astype(target)
-    }
+    tuned = {"w": (wide.astype(np.float32) if target == "bfloat16" and source != "float64" else wide).astype(target)}
     tuned["w"][::100] = np.array(2.0, target)
     diff = check(base, tuned)
     assert diff["w"].count <= 60  # double rounding in the cast above may differ from ours in a few places

@@ -339,9 +339,7 @@ def _lay_out(file: Any, tensors: Mapping[str, TensorInfo], old: _Contents) -> di
 
 def _attributes(dataset: Any) -> list[tuple[str, Any, Any]]:
     attributes = dataset.attrs
-    return [
-        (key, attributes[key], attributes.get_id(key).dtype) for key in attributes if key not in {_DTYPE, _SHAPE}
-    ]
+    return [(key, attributes[key], attributes.get_id(key).dtype) for key in attributes if key not in {_DTYPE, _SHAPE}]
 
 
 def _room(file: Any, name: str, aliases: dict[str, str | None]) -> tuple[Any, str]:

@@ -128,7 +128,7 @@ class SafetensorsCheckpoint(Checkpoint):
         return [(self.path.name, self.raw_header)]
 
     def index_file(self) -> tuple[str, bytes] | None:
-        """A single file has no index."""
+        """Give None: a single file has no index."""
         return None
 
 
@@ -222,7 +222,7 @@ class SafetensorsWriter(CheckpointWriter):
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Write words at their place in the file."""
         descriptor, start = self._homes[name]
-        view = memoryview(np.ascontiguousarray(data).view("u1"))
+        view = np.ascontiguousarray(data).view("u1").data
         at = start + offset
         while view:
             written = os.pwrite(descriptor, view, at)

@@ -229,8 +229,7 @@ class ShardedTorchWriter(CheckpointWriter):
         if sorted(tensors) != sorted(name for names in shards.values() for name in names):
             raise CheckpointError(f"{self._index}: the shards do not hold every tensor exactly once")
         self._gathered = {
-            shard: _Gathered(folder / shard, {name: tensors[name] for name in names})
-            for shard, names in shards.items()
+            shard: _Gathered(folder / shard, {name: tensors[name] for name in names}) for shard, names in shards.items()
         }
 
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
@@ -339,8 +338,11 @@ def _over(words: Words, info: TensorInfo, name: str) -> torch.Tensor:
     """View writable words as a tensor."""
     dtype = _torch_dtype(info, name)
     shape = (*info.shape[:-1], info.shape[-1] // 2) if info.dtype.name == "F4" else info.shape
-    integers = _torch().from_numpy(words.view(_INTEGERS[dtype.itemsize]))
-    tensor: torch.Tensor = integers.view(dtype).reshape(shape)
+    tensor: torch.Tensor
+    if words.size:
+        tensor = _torch().from_numpy(words.view(_INTEGERS[dtype.itemsize])).view(dtype).reshape(shape)
+    else:  # without an address: torch refuses to save two dtypes at one
+        tensor = _torch().empty(shape, dtype=dtype)
     return tensor
 
 

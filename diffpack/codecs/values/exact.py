@@ -8,7 +8,8 @@ from diffpack.dtypes import DType, Words, ordered, unordered
 
 def encode(reference: Words, tuned: Words, dtype: DType) -> Numbers:
     """Give the steps that lead from `reference` to `tuned` (same length)."""
-    return ordered(tuned, dtype) - ordered(reference, dtype)
+    steps: Numbers = ordered(tuned, dtype) - ordered(reference, dtype)
+    return steps
 
 
 def add(reference: Words, steps: Numbers, dtype: DType) -> Words:

