@@ -157,8 +157,10 @@ def code_differences(differences: npt.NDArray[Any], coding: str, scale: np.float
 
 def _effective(numbers: Numbers, coding: str) -> npt.NDArray[np.bool_]:
     """Mark numbers that stand for a value other than zero (the ordered integer of -0.0 is -1)."""
-    zero = (numbers == 0) if coding == "int8" else (numbers == 0) | (numbers == -1)
-    return np.logical_not(zero)
+    mask: npt.NDArray[np.bool_] = numbers != 0
+    if coding != "int8":
+        mask &= numbers != -1
+    return mask
 
 
 def fit_scales(records: Sequence[Record]) -> list[Record]:

@@ -26,6 +26,7 @@ from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import DIGEST_BYTES
+from diffpack.manifest import Layout
 from diffpack.result import Result
 
 Headers = list[tuple[str, bytes]]
@@ -112,19 +113,25 @@ def _recorded_layout(result: Result) -> tuple[Headers, Index] | None:
     if layout is None:
         return None
     if layout.stored:
-        blob = result.diff.blob("")
+        blob = stored_blob(result.diff, layout)
     else:
         of_base = layouts.describe(result.base)
         if of_base is None or of_base[0].digest != layout.digest:
             return None  # the base's tensors in another layout: the result keeps the tensors, not the files
         blob = of_base[1]
     where = f"{result.diff.name}: layout"
-    expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
-    if len(blob) != expected or blake3(blob).digest()[:DIGEST_BYTES].hex() != layout.digest:
-        raise CorruptFileError(f"{where}: damaged", "L2")
     headers, index = layouts.split_blob(layout, blob)
     check_headers(headers, result.tensors, where)
     return headers, index
+
+
+def stored_blob(diff: Diff, layout: Layout) -> bytes:
+    """Give the stored layout's blob, checked. Raises `CorruptFileError` (L2)."""
+    blob = diff.blob("")
+    expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
+    if len(blob) != expected or blake3(blob).digest()[:DIGEST_BYTES].hex() != layout.digest:
+        raise CorruptFileError(f"{diff.name}: layout: damaged", "L2")
+    return blob
 
 
 def check_headers(headers: Headers, tensors: Mapping[str, TensorInfo], where: str) -> None:

@@ -82,10 +82,9 @@ class Result:
                 found_text = "is missing" if found is None else f"is {found}"
                 details.append(f"{printable(name)} {found_text}, not {record.base}")
         if wrong:
-            raise WrongBaseError(
-                f"{self.base.source}: not the base of {self.diff.name}: {_listed(details)} [A3, A4]",
-                tuple(wrong),
-            )
+            rule = "A3" if wrong[0] in self.diff.manifest.removed else "A4"
+            message = f"{self.base.source}: not the base of {self.diff.name}: {_listed(details)} [{rule}]"
+            raise WrongBaseError(message, tuple(wrong))
 
     def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
         """Give a result tensor as (first word, words), in order. Raises `CorruptFileError`."""

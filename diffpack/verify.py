@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from diffpack.apply import check_result
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, open_diff
-from diffpack.errors import CorruptFileError
-from diffpack.outputs import side_content
+from diffpack.outputs import side_content, stored_blob
 from diffpack.parallel import run_all
 from diffpack.result import Result
 
@@ -56,7 +55,4 @@ def check_chunks(diff: Diff, threads: int | None = None) -> None:
             side_content(diff, item.name)
     layout = diff.manifest.layout
     if layout is not None and layout.stored:
-        blob = diff.blob("")
-        expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
-        if len(blob) != expected:
-            raise CorruptFileError(f"{diff.name}: layout: {len(blob)} bytes, not {expected}", "L2")
+        stored_blob(diff, layout)

@@ -294,7 +294,8 @@ def check_file_names(m: dict[str, Any]) -> None:
     check(len(layout.get("sha256", places)) == len(places), "L2", "sha256 and files are not equally many")
     names = [file["name"] for file in m["files"]] + [name for name, _ in places]
     if not layout["folder"]:
-        check([name for name, _ in places] == [""], "L1", 'a layout without folder that is not one file ""')
+        one = not layout["index"] and [name for name, _ in places] == [""]
+        check(one, "L1", 'a layout without folder that is not one file ""')
         names.pop()
     for name in names:
         plain = re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\x7f]+", name) and len(name.encode()) <= 255
@@ -328,11 +329,10 @@ def narrow(floats: Array, dtype: str) -> Array:
             single = floats.astype("<f4")
             bits = single.view("<u4") - (np.abs(single.astype("<f8")) > np.abs(floats))
             floats = (bits | (single != floats)).astype("<u4").view("<f4")
-        if dtype == "BF16":
-            bits = floats.view("<u4").astype("<u8")
-            words = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
-        else:
-            words = floats.astype(f"<f{width}").view(f"<u{width}")
+        words: Array = floats.astype(f"<f{width}").view(f"<u{width}")
+    if dtype == "BF16":
+        bits = floats.view("<u4").astype("<u8")
+        words = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
     words[nan] = QUIET_NAN[dtype]
     return words.view(f"<i{width}")
 
@@ -413,8 +413,7 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
         tensors[name] = tensors[target]
     check(fingerprint(tensors) == m["result"]["fingerprint"], "A6", "the result is not the one described")
     if diff.blob is not None:
-        described = {name: entry[:2] for name, entry in read_blob(diff.blob, m["layout"]).items()}
-        check(described == {name: t[:2] for name, t in tensors.items()}, "L2", "headers of other tensors")
+        check_header(read_blob(diff.blob, m["layout"]), tensors)
     return tensors
 
 
@@ -446,6 +445,11 @@ def read_header(text: bytes, rule: str) -> Header:
     return result
 
 
+def check_header(header: Header, tensors: dict[str, Tensor]) -> None:
+    same = {name: entry[:2] for name, entry in header.items()} == {name: t[:2] for name, t in tensors.items()}
+    check(same, "L2", "the headers are of other tensors than the result's")
+
+
 def read_blob(blob: bytes, layout: dict[str, Any]) -> Header:
     """Return the entries of all headers of a blob."""
     size = sum(size for _, size in [*layout["files"], layout["index"] or ("", 0)])
@@ -471,14 +475,15 @@ def load_safetensors(path: str) -> tuple[bytes, dict[str, Tensor]]:
 
 def save(path: str, tensors: dict[str, Tensor], header: bytes = b"") -> None:
     """Write one safetensors file, under a given header or under a plain one."""
-    stops = accumulate(len(tensor.data) for tensor in tensors.values())
-    places = [
-        (dtype, shape, (stop - len(data), stop))
-        for (dtype, shape, data), stop in zip(tensors.values(), stops, strict=True)
-    ]
-    plain = {name: dict(zip(ENTRY, place, strict=True)) for name, place in zip(tensors, places, strict=True)}
-    header = header or json.dumps(plain).encode()
-    data = b"".join(tensors[name].data for name in read_header(header, "L2"))
+    if not header:
+        end, entries = 0, {}
+        for name, (dtype, shape, data) in tensors.items():
+            end, start = end + len(data), end
+            entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": (start, end)}
+        header = json.dumps(entries).encode()
+    order = read_header(header, "L2")
+    check_header(order, tensors)
+    data = b"".join(tensors[name].data for name in order)
     Path(path).write_bytes(struct.pack("<Q", len(header)) + header + data)
 
 
@@ -493,11 +498,11 @@ def main(file: str, base: str = "", out: str = "") -> None:
     if out:
         header, tensors = load_safetensors(base)
         result = apply(diff, tensors)
-        one = layout and not layout["folder"]  # then the file can be given back byte for byte
-        header = (header if diff.blob is None else diff.blob) if one else b""
+        one = layout and not layout["folder"]  # one file, that can be given back byte for byte
+        header = header if diff.blob is None else diff.blob
         if one:
             read_blob(header, layout)
-        save(out, result, header)
+        save(out, result, header if one else b"")
 
 
 if __name__ == "__main__":

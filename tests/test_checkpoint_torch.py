@@ -323,10 +323,24 @@ def test_a_written_file_is_the_same_bytes_every_time_and_torch_reads_it(tmp_path
     assert loaded["F32.0"].shape == (3, 8)
 
 
+def fill_and_fail(writer: TorchWriter) -> None:
+    writer.write("w", 0, np.zeros(4, "<u4"))
+    raise ZeroDivisionError
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "one.bin").symlink_to("/dev/full")
+    writer = ShardedTorchWriter(tmp_path, {"one.bin": ["w"]}, {"w": TensorInfo(DTYPES["F32"], (100_000,))})
+    with pytest.raises(CheckpointError, match=r"one\.bin: cannot be written: .*No space left"):
+        writer.write("w", 0, np.zeros(100_000, "<u4"))
+
+
 def test_a_body_that_fails_and_a_tensor_never_filled_leave_no_file(tmp_path: Path) -> None:
     tensors = {"w": TensorInfo(DTYPES["F32"], (4,))}
-    with pytest.raises(IndexError), TorchWriter(tmp_path / "a.pt", tensors) as writer:
-        writer.write("w", 0, [np.zeros(4, "<u4")][1])
+    with pytest.raises(ZeroDivisionError), TorchWriter(tmp_path / "a.pt", tensors) as writer:
+        fill_and_fail(writer)
     with pytest.raises(CheckpointError, match="8 bytes"), TorchWriter(tmp_path / "a.pt", tensors) as writer:
         writer.write("w", 0, np.zeros(2, "<u4"))
     assert list(tmp_path.iterdir()) == []

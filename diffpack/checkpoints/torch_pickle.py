@@ -5,11 +5,12 @@ Only weights are unpickled, never code. torch is imported when the first checkpo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,8 +198,8 @@ class TorchWriter(CheckpointWriter):
     def publish(self) -> None:
         """Write the file, whole or not at all."""
         tensors = self._gathered.take()
-        with atomic_file(self._path) as file:
-            _save(tensors, file, self._path)
+        with _writing(self._path), atomic_file(self._path) as file:
+            _torch().save(tensors, file)
 
     def discard(self) -> None:
         """Let go of the memory; nothing was written."""
@@ -246,7 +247,8 @@ class ShardedTorchWriter(CheckpointWriter):
         size = sum(info.nbytes for info in self._tensors.values())
         where = {name: self._where[name] for name in self._tensors}
         text = json.dumps({"metadata": {"total_size": size}, "weight_map": where}, indent=2)
-        self._index.write_text(text + "\n", encoding="utf-8")
+        with _writing(self._index):
+            self._index.write_text(text + "\n", encoding="utf-8")
 
     def discard(self) -> None:
         """Remove the shards and the index."""
@@ -258,8 +260,8 @@ class ShardedTorchWriter(CheckpointWriter):
     @staticmethod
     def _save(gathered: _Gathered) -> None:
         tensors = gathered.take()
-        with gathered.path.open("wb") as file:
-            _save(tensors, file, gathered.path)
+        with _writing(gathered.path), gathered.path.open("wb") as file:
+            _torch().save(tensors, file)
 
 
 class _Gathered:
@@ -359,7 +361,7 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path}: not readable as PyTorch weights: {_cause(error)} ({hint})") from error
 
 
-def _cause(error: Exception) -> str:
+def _cause(error: BaseException | None) -> str:
     """Give one line of torch's message, which may be a page about trusting files."""
     text = str(error)
     told = re.search(r"(?:WeightsUnpickler error: |Trying to load )([^\n]*)", text)
@@ -386,8 +388,11 @@ def _listed(keys: Any) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def _save(tensors: dict[str, torch.Tensor], file: Any, path: Path) -> None:
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        _torch().save(tensors, file)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as either
-        raise CheckpointError(f"{path}: cannot be written: {_cause(error)}") from error
+        yield
+    except (OSError, RuntimeError) as error:
+        hidden = isinstance(error, RuntimeError) and isinstance(error.__context__, OSError)  # torch does that
+        cause = error.__context__ if hidden else error
+        raise CheckpointError(f"{path}: cannot be written: {_cause(cause)}") from error

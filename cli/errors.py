@@ -1,0 +1,102 @@
+"""From exceptions to one line on stderr, a hint what to do next, and the exit code.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | it could not be done: a checkpoint, the disk, memory, other bits than recorded |
+| 2 | wrong arguments, an output that exists or is an input |
+| 10 | the base is not the one the diff was made from |
+| 11 | the diff is damaged or cut off |
+| 12 | the diff needs a newer diffpack |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM (128 + the signal's number) |
+| 141 | the reader of standard output went away |
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import traceback
+
+import click
+
+from diffpack_cli.interrupts import Interrupted
+from diffpack_cli.options import Session
+from diffpack_cli.output import one_line, warn
+
+HINTS = {
+    "WrongBaseError": "`diffpack inspect DIFF` shows which base it needs, `diffpack fingerprint BASE` what yours is",
+    "TruncatedFileError": "if it is a diff, it did not arrive whole: copy it again",
+    "CorruptFileError": "the file changed since it was written: copy it again, then `diffpack verify DIFF`",
+    "UnsupportedFormatError": "pip install --upgrade diffpack",
+    "ResultMismatchError": "no output was written; run it again: if it fails again, please report it with both files",
+    "MemoryError": "`--threads 1` needs the least memory",
+}
+"""What to do next, by the name of the exception's type or of the nearest base that stands here."""
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_GENERAL = 1
+
+
+def report(error: BaseException, session: Session) -> int:
+    """Tell an error on stderr; give the exit code."""
+    message, hint, code = _explain(error, session)
+    if message:
+        warn(f"diffpack: error: {one_line(message)}")
+    if hint and not session.quiet:
+        warn(f"hint: {hint}")
+    if session.verbose:
+        _tell_more(error)
+    return code
+
+
+def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
+    """Give message, hint (or "") and exit code."""
+    if isinstance(error, Interrupted):
+        broken_pipe = error.signum == getattr(signal, "SIGPIPE", None)
+        return "" if broken_pipe else f"stopped by {signal.Signals(error.signum).name}", "", error.exit_code
+    if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):  # where no handler is installed
+        return "stopped by SIGINT", "", 128 + signal.SIGINT
+    if isinstance(error, click.ClickException):
+        return " ".join(error.format_message().split()), _usage_hint(error), error.exit_code
+    if isinstance(error, OSError) and not hasattr(error, "exit_code"):
+        return _explain_os(error, session)
+    if isinstance(error, MemoryError):
+        return f"out of memory {one_line(str(error))}".rstrip(), _hint(error), _GENERAL
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):  # DiffpackError, without importing the library for an error of click's
+        return str(error), _hint(error), code
+    return (
+        f"a bug in diffpack: {type(error).__name__}: {error}",
+        "please report it; -v shows the traceback",
+        _GENERAL,
+    )
+
+
+def _explain_os(error: OSError, session: Session) -> tuple[str, str, int]:
+    reason = error.strerror or str(error)
+    if error.errno in _DISK_FULL:
+        where = session.output or error.filename
+        place = f"{where}: " if where else ""
+        return f"{place}cannot be written: {reason}", "nothing was kept; make room or name another place", _GENERAL
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{reason}", "", _GENERAL
+
+
+def _hint(error: BaseException) -> str:
+    return next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), "")
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"`{context.command_path} --help` shows how" if context is not None else ""
+
+
+def _tell_more(error: BaseException) -> None:
+    """With -v: every tensor that differs, and where a bug or a failing system call happened."""
+    from diffpack.names import printable
+
+    for name in getattr(error, "tensors", ()):
+        warn(f"  {printable(name)}")
+    if isinstance(error, Exception) and not isinstance(error, click.ClickException) and not hasattr(error, "exit_code"):
+        warn("".join(traceback.format_exception(error)).rstrip())

@@ -1,0 +1,38 @@
+"""Signals that ask to stop, as an exception that no `except Exception` keeps from cleaning up."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+"""What a terminal, a supervisor and a closed window send."""
+
+
+class Interrupted(BaseException):
+    """A signal arrived; `exit_code` is 128 + its number, as shells have it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+        self.exit_code = 128 + signum
+
+
+def raise_on_signals() -> None:
+    """Let signals that ask to stop raise `Interrupted` in the main thread; those ignored now (nohup) stay so.
+
+    The second one is ignored: it comes from impatience and would break into the cleaning up. The third raises
+    again, in case something swallowed the first.
+    """
+    seen = 0
+
+    def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        nonlocal seen
+        seen += 1
+        if seen != 2:
+            raise Interrupted(signum)
+
+    for name in _NAMES:
+        number = getattr(signal, name, None)  # not every system has them all
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)

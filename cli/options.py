@@ -1,0 +1,158 @@
+"""Options and argument types that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STDIO = "-"
+_NO_STDIN = "a checkpoint cannot be read from standard input, it is read in any order: name a file or folder"
+
+
+@dataclass
+class Session:
+    """What holds for a whole run: the global options, wherever on the line they stood."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    no_progress: bool = False
+    threads: int | None = None
+    output: str | None = None
+    """What is being written, for errors of the system that do not name it."""
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value and parameter.name:
+        setattr(context.ensure_object(Session), parameter.name, value)
+
+
+def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from diffpack.container import frame
+    from diffpack.version import __version__
+
+    click.echo(f"diffpack {__version__} (format {frame.MAJOR}.{frame.MINOR})")
+    context.exit()
+
+
+_GLOBAL: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (("--json",), {"is_flag": True, "help": "Print one JSON object instead of text."}),
+    (("-q", "--quiet"), {"is_flag": True, "help": "Print errors and what was asked for, nothing else."}),
+    (("-v", "--verbose"), {"is_flag": True, "help": "Also tell notes about the inputs, and timings."}),
+    (("--no-progress",), {"is_flag": True, "help": "Show no progress bar (there is none in a pipe)."}),
+    (("--threads",), {"type": click.IntRange(min=1), "metavar": "N", "help": "Threads to use  [default: one a core]"}),
+]
+
+
+def global_options(function: F) -> F:
+    """Add the options every verb takes; their values go to the run's `Session`."""
+    version = click.option(
+        "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+        help="Print the versions of the library and of the format.",
+    )  # fmt: skip
+    function = version(function)
+    for names, settings in reversed(_GLOBAL):
+        function = click.option(*names, expose_value=False, callback=_remember, **settings)(function)
+    return function
+
+
+class CheckpointPath(click.Path):
+    """A checkpoint's path: neither empty nor `-`."""
+
+    name = "checkpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what cannot be a checkpoint."""
+        if value == STDIO:
+            self.fail(_NO_STDIN, param, ctx)
+        return _not_empty(self, value, param, ctx)
+
+
+class DiffPath(click.Path):
+    """A diff's path, or `-` for standard input."""
+
+    name = "diff"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse the empty name, which an unset variable of a shell gives."""
+        return _not_empty(self, value, param, ctx)
+
+
+class OutputPath(click.Path):
+    """A path to write; what `-` means is the verb's business."""
+
+    name = "output"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse the empty name."""
+        return _not_empty(self, value, param, ctx)
+
+
+def _not_empty(kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    if not value:
+        kind.fail("the name is empty", param, ctx)
+    return value
+
+
+class Text(click.ParamType):
+    """Text that the diff keeps, so it must be Unicode."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse bytes of the command line that are not UTF-8."""
+        text = str(value)
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail("not UTF-8", param, ctx)
+        return text
+
+
+class Assignment(Text):
+    """KEY=VALUE, as a pair; `empty_key` says whether "=VALUE" is one."""
+
+    name = "assignment"
+
+    def __init__(self, empty_key: bool = False) -> None:
+        self._empty_key = empty_key
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Split at the first equals sign."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, rest = super().convert(value, param, ctx).partition("=")
+        if not equals or not (key or self._empty_key):
+            self.fail(f"{value!r} is not of the form {param.metavar if param else 'KEY=VALUE'}", param, ctx)
+        return key, rest
+
+
+base_option = click.option(
+    "--base", required=True, type=CheckpointPath(), metavar="BASE", help="The base: a weights file or a model folder."
+)
+optional_base = click.option("--base", type=CheckpointPath(), metavar="BASE", help="Also check against this base.")
+force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
+diff_argument = click.argument("diff", type=DiffPath(), metavar="DIFF")
+
+
+def read_diff(path: str) -> Any:
+    """Give what the library takes as a diff: the path, or the diff opened from standard input.
+
+    Raises `click.UsageError` if that is a terminal, `CorruptFileError` if no diff arrives.
+    """
+    if path != STDIO:
+        return path
+    stream = click.get_binary_stream("stdin")
+    if stream.isatty():
+        raise click.UsageError("the diff is to come from standard input, which is a terminal")
+    from diffpack import Diff
+    from diffpack.container.source import MemorySource
+
+    return Diff(MemorySource(stream.read(), "standard input"))

@@ -1,0 +1,109 @@
+"""What is printed, and how: text tables, sizes, percentages, JSON. Results go to stdout, all else to stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+Report = dict[str, Any]
+"""What a verb found, as `--json` prints it; the text is made from it."""
+
+_MOST_NAMED = 5  # names a line of text lists; --json has them all
+_UNITS = ("kB", "MB", "GB", "TB", "PB")
+
+
+def emit(text: str) -> None:
+    """Print a result. Raises `click.ClickException` if stdout cannot take it, `BrokenPipeError` if nobody reads."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise click.ClickException(f"standard output: cannot be written: {error.strerror}") from None
+
+
+def emit_json(report: Report) -> None:
+    """Print one JSON object, in ASCII, so that no name in it can move a terminal's cursor."""
+    emit(json.dumps(report, indent=2).replace("\x7f", "\\u007f"))
+
+
+def warn(text: str) -> None:
+    """Print to stderr."""
+    click.echo(text, err=True)
+
+
+def one_line(text: str) -> str:
+    """Give text without line ends and other characters that a terminal acts on."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def mode(exact: bool) -> str:
+    """Say `exact` or `lossy`."""
+    return "exact" if exact else "lossy"
+
+
+def size(nbytes: int) -> str:
+    """Give a size in decimal units: `812 bytes`, `29.9 MB`."""
+    if nbytes < 1000:
+        return plural(nbytes, "byte")
+    number = float(nbytes)
+    for unit in _UNITS:
+        number /= 1000
+        if number < 999.5 or unit == _UNITS[-1]:
+            break
+    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
+    return f"{number:.{digits}f} {unit}"
+
+
+def percent(fraction: float) -> str:
+    """Give a fraction as a percentage of three digits; what is not nothing, or not all, never looks so."""
+    number = 100 * fraction
+    if 0 < number < 0.001:
+        return "<0.001 %"
+    if 99.95 <= number < 100:
+        return ">99.9 %"
+    digits = 2 if number < 9.995 else 1 if number < 100 else 0
+    if number < 0.0995:
+        digits = 3
+    return f"{number:.{digits}f} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """Give `1 tensor`, `2,000 tensors`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(names: Sequence[str], noun: str = "tensor") -> str:
+    """Give how many there are, and the first few, made safe for a terminal."""
+    shown = ", ".join(safe(name) for name in names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return f"{plural(len(names), noun)}: {shown}{more}"
+
+
+def safe(name: str) -> str:
+    """Give a name from a file so that it cannot move a terminal's cursor."""
+    from diffpack.names import printable
+
+    return printable(name)
+
+
+def fields(rows: Iterable[tuple[str, str]], indent: str = "  ") -> list[str]:
+    """Align `label  value` lines; rows without a value are left out."""
+    kept = [(label, value) for label, value in rows if value]
+    width = max((len(label) for label, _ in kept), default=0)
+    return [f"{indent}{label:<{width}}  {value}" for label, value in kept]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: frozenset[int] = frozenset({0})) -> list[str]:
+    """Align columns; those in `left` to the left, numbers to the right."""
+    widths = [max(len(row[at]) for row in (head, *rows)) for at in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) if at in left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]

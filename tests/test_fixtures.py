@@ -1,0 +1,134 @@
+"""Both readers answer every conformance case as it says, and every rule has cases."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import diffpack
+from diffpack.checkpoints import open_checkpoint
+from diffpack.errors import DiffpackError
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "fixtures" / "v1.0"
+CASES = json.loads((FOLDER / "cases.json").read_text())["cases"]
+SPEC = (ROOT / "spec" / "format.md").read_text()
+
+
+def load(name, path):
+    """Import a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+READER = load("reference_reader", ROOT / "spec" / "reader.py")
+
+
+def content(path):
+    """Names, dtypes, shapes and bytes of a safetensors file."""
+    checkpoint = open_checkpoint(path)
+    return {
+        name: (info.dtype.name, info.shape, checkpoint.words(name).tobytes())
+        for name, info in checkpoint.tensors.items()
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_diffpack_answers_as_the_case_says(case, tmp_path):
+    base = FOLDER / case["base"] if "base" in case else None
+    if case["expect"] == "valid":
+        diffpack.verify(FOLDER / case["file"], base)
+        diffpack.apply(base, FOLDER / case["file"], tmp_path / "result.safetensors")
+        assert content(tmp_path / "result.safetensors") == content(FOLDER / case["result"])
+        return
+    with pytest.raises(DiffpackError, match=rf"\[{case['expect']}\]") as caught:
+        diffpack.verify(FOLDER / case["file"])
+        diffpack.apply(base, FOLDER / case["file"], tmp_path / "result.safetensors")
+    assert caught.value.exit_code in (1, 10, 11, 12)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+def test_the_reference_reader_answers_as_the_case_says(case):
+    data = (FOLDER / case["file"]).read_bytes()
+    base = {}
+    if "base" in case:
+        base = {name: READER.Tensor(*item) for name, item in content(FOLDER / case["base"]).items()}
+    if case["expect"] == "valid":
+        result = READER.apply(READER.read(data), base)
+        assert {name: tuple(item) for name, item in result.items()} == content(FOLDER / case["result"])
+        return
+    with pytest.raises(READER.Invalid) as caught:
+        READER.apply(READER.read(data), base)
+    assert caught.value.rule == case["expect"]
+
+
+def test_every_rule_has_a_case_that_keeps_it_and_one_that_breaks_it():
+    rules = set(re.findall(r"\[([A-Z]\d)\]", SPEC))
+    assert len(rules) > 30
+    assert {rule for case in CASES if case["expect"] == "valid" for rule in case["rules"]} <= rules
+    assert {case["expect"] for case in CASES} - {"valid"} == rules
+    kept = {rule for case in CASES if case["expect"] == "valid" for rule in case["rules"]}
+    always = {"F1", "F3", "F4", "F5", "F8", "C6", "G5", "M3", "A1", "L2"}  # every valid file keeps them
+    assert rules - kept <= always
+
+
+def test_the_files_are_those_the_cases_name():
+    named = {case[member] for case in CASES for member in ("file", "base", "result") if member in case}
+    found = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
+    assert found == named | {"cases.json"}
+
+
+def test_manifests_fit_the_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "spec" / "manifest.schema.json").read_text()))
+    for case in CASES:
+        if case["expect"] == "valid":
+            with diffpack.open(FOLDER / case["file"]) as diff:
+                validator.validate(diff._reader.manifest)
+
+
+def test_both_readers_compute_one_fingerprint():
+    for name in {case["base"] for case in CASES if "base" in case}:
+        tensors = {key: READER.Tensor(*item) for key, item in content(FOLDER / name).items()}
+        assert READER.fingerprint(tensors) == diffpack.fingerprint(FOLDER / name)
+
+
+def test_the_limits_of_code_and_specification_are_the_same():
+    from diffpack import limits
+
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (\d+)", SPEC.split("## 9. Limits")[1], re.MULTILINE))
+    assert {int(value) for value in rows.values()} == {
+        limits.MANIFEST_BYTES, limits.CHUNKS, limits.STREAMS_A_CHUNK, limits.STREAM_DECODED_BYTES,
+        limits.STREAM_STORED_BYTES, limits.NAME_BYTES, limits.DIMENSIONS, limits.WORDS,
+    }  # fmt: skip
+
+
+def test_the_dtype_table_is_that_of_the_code():
+    from diffpack.dtypes import DTYPES
+
+    table = SPEC.split("## 8. Dtypes")[1].split("\n\n")[1]
+    named = set(re.findall(r"\b(?:BOOL|C64|BF16|[FUI]\d+(?:_E\dM\d(?:FNUZ)?)?)\b", table))
+    assert named == set(DTYPES)
+
+
+def test_the_worked_example_is_what_the_writer_writes(tmp_path):
+    """The example's manifest is raw, to be readable and the same under every version of zstd."""
+    page = (ROOT / "spec" / "example.md").read_text()
+    shown = bytes.fromhex("".join(re.findall(r"^[0-9a-f]{8}  ((?:[0-9a-f]{2} )+)", page, re.MULTILINE)))
+    base = {"w": np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5], np.float32)}
+    tuned = {"w": np.array([0.0, 0.5, 1.0000001, 1.5, 2.0, 2.5, 3.0, 3.4999998], np.float32)}
+    diffpack.extract(base, tuned, tmp_path / "example.dpk", profile="portable")
+    maker = load("make_v1", ROOT / "fixtures" / "make_v1.py")
+    manifest, chunks = maker.unpack((tmp_path / "example.dpk").read_bytes())
+    assert maker.build(manifest, chunks) == shown
+    diffpack.verify(shown, base)
