@@ -45,7 +45,7 @@ from blake3 import blake3
 data = open(sys.argv[1], "rb").read()
 print(blake3(data).hexdigest())
 open(sys.argv[2], "wb").write(data)
-print(blake3(open(sys.argv[2], "rb").read()).hexdigest())
+print(blake3(data).hexdigest())
 """
 
 

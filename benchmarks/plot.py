@@ -1,6 +1,6 @@
 """Draw what a fine-tune costs on disk, from the committed numbers.
 
-    python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`python -m diffpack_cli` is `diffpack`."""
 
-from diffpack_cli.main import main
+from .main import main
 
 if __name__ == "__main__":
     main()

@@ -20,9 +20,9 @@ import traceback
 
 import click
 
-from diffpack_cli.interrupts import Interrupted
-from diffpack_cli.options import Session
-from diffpack_cli.output import one_line, warn
+from .interrupts import BROKEN_PIPE, Interrupted
+from .options import Session
+from .output import one_line, warn
 
 HINTS = {
     "WrongBaseError": "`diffpack inspect DIFF` shows which base it needs, `diffpack fingerprint BASE` what yours is",
@@ -53,8 +53,8 @@ def report(error: BaseException, session: Session) -> int:
 def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
     """Give message, hint (or "") and exit code."""
     if isinstance(error, Interrupted):
-        broken_pipe = error.signum == getattr(signal, "SIGPIPE", None)
-        return "" if broken_pipe else f"stopped by {signal.Signals(error.signum).name}", "", error.exit_code
+        quiet = error.signum == BROKEN_PIPE  # nobody is left to read it
+        return "" if quiet else f"stopped by {signal.Signals(error.signum).name}", "", error.exit_code
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):  # where no handler is installed
         return "stopped by SIGINT", "", 128 + signal.SIGINT
     if isinstance(error, click.ClickException):

@@ -7,6 +7,8 @@ from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """What a terminal, a supervisor and a closed window send."""
+BROKEN_PIPE = 13
+"""SIGPIPE's number, also where the system has no such signal."""
 
 
 class Interrupted(BaseException):

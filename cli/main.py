@@ -6,7 +6,6 @@ No module of this package imports the library, numpy or rich at its top: a verb 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,9 +13,9 @@ from typing import Any, NoReturn
 
 import click
 
-from diffpack_cli.errors import report
-from diffpack_cli.interrupts import Interrupted, raise_on_signals
-from diffpack_cli.options import Session, global_options
+from .errors import report
+from .interrupts import BROKEN_PIPE, Interrupted, raise_on_signals
+from .options import Session, global_options
 
 VERBS = {
     "extract": "Store a tuned checkpoint as its difference from the base.",
@@ -33,18 +32,18 @@ VERBS = {
 class Verbs(click.Group):
     """The group of all verbs. Errors become one line and an exit code here, for every caller."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Give the verbs in the order of the help."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         """Load a verb."""
         if cmd_name not in VERBS:
             return None
         command: click.Command = import_module(f"{__package__}.{cmd_name}").command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the list of verbs without loading them."""
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
@@ -61,10 +60,13 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise Interrupted(signal.SIGPIPE) from None
+            raise Interrupted(BROKEN_PIPE) from None
 
     def main(  # type: ignore[override] # never returns: both of click's modes end in an exit code here
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,  # noqa: ARG002 - click's signature; the name is always the same
+        **extra: Any,
     ) -> NoReturn:
         """Run with `args` and leave by `SystemExit`."""
         session = Session()

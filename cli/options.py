@@ -95,20 +95,20 @@ class OutputPath(click.Path):
         return _not_empty(self, value, param, ctx)
 
 
-def _not_empty(kind: click.ParamType, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+def _not_empty(kind: click.Path, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
     if not value:
         kind.fail("the name is empty", param, ctx)
     return value
 
 
-class Text(click.ParamType):
+class Text(click.types.StringParamType):
     """Text that the diff keeps, so it must be Unicode."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Refuse bytes of the command line that are not UTF-8."""
-        text = str(value)
+        text = str(super().convert(value, param, ctx))
         try:
             text.encode()
         except UnicodeEncodeError:

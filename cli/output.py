@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from .options import Session
+
 Report = dict[str, Any]
 """What a verb found, as `--json` prints it; the text is made from it."""
 
@@ -33,6 +35,15 @@ def emit_json(report: Report) -> None:
 def warn(text: str) -> None:
     """Print to stderr."""
     click.echo(text, err=True)
+
+
+def notes(session: Session, found: Sequence[str]) -> None:
+    """Tell remarks about checkpoints on stderr: with -v in full, else how many there are."""
+    if session.verbose:
+        for note in found:
+            warn(f"note: {one_line(note)}")
+    elif found and not session.quiet:
+        warn(f"diffpack: {plural(len(found), 'note')} about the inputs; -v shows them")
 
 
 def one_line(text: str) -> str:
@@ -72,8 +83,9 @@ def percent(fraction: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Give `1 tensor`, `2,000 tensors`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """Give `1 tensor`, `2,000 tensors`, `0 entries`."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else many}"
 
 
 def listed(names: Sequence[str], noun: str = "tensor") -> str:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from diffpack_cli.options import Session
-from diffpack_cli.output import warn
+from .options import Session
+from .output import warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,17 +30,6 @@ def watched(session: Session, doing: str) -> Iterator[Callback]:
             yield phases
     if session.verbose:
         phases.tell()
-
-
-def notes(session: Session, found: list[str]) -> None:
-    """Tell remarks about checkpoints: with -v in full, else how many there are."""
-    from diffpack_cli.output import one_line, plural
-
-    if session.verbose:
-        for note in found:
-            warn(f"note: {one_line(note)}")
-    elif found and not session.quiet:
-        warn(f"note: {plural(len(found), 'note')} about the inputs; -v shows them")
 
 
 class Phases:

@@ -151,6 +151,7 @@ class Diff(Mapping[str, TensorDiff]):
             name: (decoder, record) for decoder in self.decoders for record, name in enumerate(decoder.group.names)
         }
         self._names = sorted(self._places)
+        self._records: dict[str, TensorDiff] = {}
         self._blobs = self._blob_chunks()
 
     def _blob_chunks(self) -> dict[str, int]:
@@ -204,7 +205,10 @@ class Diff(Mapping[str, TensorDiff]):
             raise MissingTensorError(f"{self.name}: no record for the tensor {name!r}") from None
 
     def __getitem__(self, name: str) -> TensorDiff:
-        return TensorDiff(*self._place(name))
+        found = self._records.get(name)
+        if found is None:
+            found = self._records[name] = TensorDiff(*self._place(name))
+        return found
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -12,7 +12,6 @@ from diffpack.blocks import blocks
 from diffpack.checkpoints import Checkpoint
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.dtypes import Words
-from diffpack.fingerprint import tensor_digest
 from diffpack.pairs import Pair
 from diffpack.reference import Reference
 
@@ -54,7 +53,6 @@ def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
     words = tuned.words(pair.name)
     base_words = base.words(pair.base_name) if pair.base_name is not None else None
     reference = Reference(pair.info, pair.base, base_words)
-    in_step = base_words is not None and not pair.resized  # both sides are walked together
     base_hash, hasher = blake3(), blake3()
     counts: list[int] = []
     found: list[npt.NDArray[np.int64]] | None = []
@@ -62,7 +60,7 @@ def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
     for start, stop in blocks(words.size):
         block = words[start:stop]
         hasher.update(block.view("u1").data)
-        if in_step and base_words is not None:
+        if base_words is not None:  # a smaller base tensor just ends earlier
             base_hash.update(base_words[start:stop].view("u1").data)
         positions = np.flatnonzero(block != reference.slice(start, stop))
         counts.append(positions.size)
@@ -73,6 +71,7 @@ def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
             found.append(positions + start)
     base_digest = None
     if base_words is not None:
-        base_digest = base_hash.digest() if in_step else tensor_digest(base_words)
+        base_hash.update(base_words[words.size :].view("u1").data)
+        base_digest = base_hash.digest()
     merged = None if found is None else np.concatenate(found) if found else np.empty(0, np.int64)
     return Scan(pair, reference, words, base_digest, hasher.digest(), tuple(counts), merged)

@@ -307,7 +307,7 @@ def test_over_a_keras_like_template_attributes_and_structure_survive(tmp_path: P
         for path in ("/", "dense", "nothing", "dense/dense/kernel:0", "norm/gamma:0"):
             assert attributes(new[path]) == attributes(old[path]), path
         retyped = attributes(new["dense/dense/bias:0"])
-        assert retyped.pop("diffpack_dtype")[1] == "BF16"
+        assert retyped.pop("diffpack_dtype")[1] == b"BF16"
         assert retyped == attributes(old["dense/dense/bias:0"])
         assert new["vocabulary"][:].tolist() == [b"a", b"b"]
     back = {name: words_of(base, name) for name in ("dense/dense/kernel:0", "dense/dense/bias:0", "norm/gamma:0")}
@@ -436,6 +436,31 @@ def test_every_prefix_of_a_file_is_refused(tmp_path: Path) -> None:
             Hdf5Checkpoint(tmp_path / "b.h5")
 
 
+def test_a_changed_byte_is_read_or_refused_but_nothing_else(tmp_path: Path) -> None:
+    tensors = named({"g/w": f32(20), "b": TensorInfo(DTYPES["BF16"], (3,))})
+    whole = write(tmp_path / "a.h5", tensors).read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 3):
+        (tmp_path / "b.h5").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            with Hdf5Checkpoint(tmp_path / "b.h5") as checkpoint:
+                for name, info in checkpoint.tensors.items():
+                    if info.nbytes < 1 << 20:
+                        checkpoint.words(name)
+        except CheckpointError:
+            refused += 1
+    assert refused
+
+
+def test_a_damaged_template_is_named_and_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "base.h5").write_bytes(b"no HDF5")
+    with pytest.raises(CheckpointError, match=r"base\.h5: damaged, or no HDF5 file"):
+        Hdf5Writer(tmp_path / "a.h5", {"w": f32(4)}, tmp_path / "base.h5")
+    with pytest.raises(CheckpointError, match=r"a\.h5: cannot be written"):
+        Hdf5Writer(tmp_path / "none" / "a.h5", {"w": f32(4)})
+    assert os.listdir(tmp_path) == ["base.h5"]
+
+
 def test_damaged_compressed_data_is_an_error_that_names_the_tensor(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("w", data=np.zeros(1000, "<f4"), compression="gzip", fletcher32=True)
@@ -474,5 +499,5 @@ def test_native_dtypes_are_plain_datasets_others_are_marked(tmp_path: Path) -> N
                 assert dict(dataset.attrs) == {}
                 assert from_numpy(dataset.dtype) == dtype
             else:
-                assert dataset.attrs["diffpack_dtype"] == name
+                assert dataset.attrs["diffpack_dtype"] == name.encode()
                 assert dataset.dtype == dtype.word

@@ -278,6 +278,20 @@ def test_every_prefix_of_a_file_is_refused(tmp_path: Path) -> None:
                 TorchCheckpoint(tmp_path / "b.pt")
 
 
+def test_a_changed_byte_is_read_or_refused_but_nothing_else(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "a.pt", {"w": torch.arange(5.0), "b": torch.ones(2).bfloat16()}).read_bytes()
+    refused = 0
+    for at in range(0, len(whole), 3):
+        (tmp_path / "b.pt").write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            with TorchCheckpoint(tmp_path / "b.pt") as checkpoint:
+                for name in checkpoint.tensors:
+                    checkpoint.words(name)
+        except CheckpointError:
+            refused += 1
+    assert refused
+
+
 def test_a_file_that_is_no_pickle_or_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"hello world")
     for path in (tmp_path / "a.pt", tmp_path / "none.pt", tmp_path):

@@ -42,6 +42,15 @@ def content(path):
     }
 
 
+def verify_and_apply(file, base, output):
+    diffpack.verify(file)
+    diffpack.apply(base, file, output)
+
+
+def read_and_apply(data, base):
+    return READER.apply(READER.read(data), base)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
 def test_diffpack_answers_as_the_case_says(case, tmp_path):
     base = FOLDER / case["base"] if "base" in case else None
@@ -51,8 +60,7 @@ def test_diffpack_answers_as_the_case_says(case, tmp_path):
         assert content(tmp_path / "result.safetensors") == content(FOLDER / case["result"])
         return
     with pytest.raises(DiffpackError, match=rf"\[{case['expect']}\]") as caught:
-        diffpack.verify(FOLDER / case["file"])
-        diffpack.apply(base, FOLDER / case["file"], tmp_path / "result.safetensors")
+        verify_and_apply(FOLDER / case["file"], base, tmp_path / "result.safetensors")
     assert caught.value.exit_code in (1, 10, 11, 12)
     assert not list(tmp_path.iterdir())
 
@@ -68,7 +76,7 @@ def test_the_reference_reader_answers_as_the_case_says(case):
         assert {name: tuple(item) for name, item in result.items()} == content(FOLDER / case["result"])
         return
     with pytest.raises(READER.Invalid) as caught:
-        READER.apply(READER.read(data), base)
+        read_and_apply(data, base)
     assert caught.value.rule == case["expect"]
 
 

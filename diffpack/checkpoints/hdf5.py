@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from diffpack.names import printable
 _DTYPE = "diffpack_dtype"
 _SHAPE = "diffpack_shape"
 _ALIGNMENT = 64  # bytes; data that stands aligned in the file can be used without a copy
+_NOT_WRITTEN = "cannot be written as HDF5"
 _COPIED = 1 << 20  # bytes a step when the template is copied
 _ALIGNED_FROM = 4096  # smaller datasets are cheap to copy and would waste the file's space
 
@@ -101,7 +102,6 @@ class Hdf5Writer(CheckpointWriter):
     """
 
     def __init__(self, path: Path, tensors: Mapping[str, TensorInfo], template: Path | None = None) -> None:
-        h5py = _h5py("writing HDF5 checkpoints")
         _check_names(path, tensors)
         self._source = str(path)
         self._tensors = tensors
@@ -109,16 +109,15 @@ class Hdf5Writer(CheckpointWriter):
         self._missing = {name: info.nbytes for name, info in tensors.items() if info.nbytes}
         self._stack = contextlib.ExitStack()
         try:
-            part = self._stack.enter_context(atomic_file(path))
-            with _library, _explained(self._source):
-                if template is not None:
-                    with template.open("rb") as file:
-                        shutil.copyfileobj(file, part, _COPIED)
-                options: dict[str, Any] = {"mode": "r+"} if template else {"mode": "w", "track_order": True}
-                options |= {"alignment_threshold": _ALIGNED_FROM, "alignment_interval": _ALIGNMENT}
-                self._file = h5py.File(part, **options)
-                self._stack.callback(self._file.close)
-                self._slots = _lay_out(self._file, tensors, _Contents(self._file, str(template)))
+            with _library:
+                with _explained(self._source, _NOT_WRITTEN):
+                    part = self._stack.enter_context(atomic_file(path))
+                with _explained(str(template or path)):
+                    self._file = _start(part, template)
+                    self._stack.callback(self._file.close)
+                    old = _Contents(self._file, str(template))
+                with _explained(self._source, _NOT_WRITTEN):
+                    self._slots = _lay_out(self._file, tensors, old)
         except BaseException:
             self.discard()
             raise
@@ -132,7 +131,7 @@ class Hdf5Writer(CheckpointWriter):
         self._missing[name] -= data.nbytes
         if self._missing[name] == 0:
             words = self._buffers.pop(name).view(info.dtype.word)
-            with _library, _explained(f"{self._source}: {name!r}"):
+            with _library, _explained(f"{self._source}: {name!r}", _NOT_WRITTEN):
                 _write(self._slots[name], words)
             del self._missing[name]
 
@@ -141,7 +140,7 @@ class Hdf5Writer(CheckpointWriter):
         try:
             if self._missing:
                 raise CheckpointError(f"{self._source}: {next(iter(self._missing))!r} was never written whole")
-            with _library, _explained(self._source):
+            with _library, _explained(self._source, _NOT_WRITTEN):
                 self._stack.close()
         except BaseException:
             self.discard()
@@ -229,7 +228,7 @@ def _h5py(what: str = "reading HDF5 checkpoints") -> Any:
 
 
 @contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
+def _explained(where: str, what: str = "damaged, or no HDF5 file") -> Iterator[None]:
     """Turn what h5py raises (for a damaged file that may be anything) into a CheckpointError."""
     try:
         yield
@@ -237,7 +236,7 @@ def _explained(where: str) -> Iterator[None]:
         raise
     except Exception as error:
         cause = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{where}: HDF5 file damaged or not accessible: {cause}") from error
+        raise CheckpointError(f"{where}: {what}: {cause}") from error
 
 
 def _address(item: Any) -> int:
@@ -271,6 +270,18 @@ def _info(dataset: Any, where: str) -> TensorInfo:
     if not right or min(shape, default=0) < 0 or info.words != dataset.size:
         raise CheckpointError(f"{where}: its attribute {_DTYPE} {name!r} does not fit {dataset.dtype}{shape}")
     return info
+
+
+def _start(part: BinaryIO, template: Path | None) -> Any:
+    """Open `part` for writing, new or as a copy of `template`."""
+    options: dict[str, Any] = {"alignment_threshold": _ALIGNED_FROM, "alignment_interval": _ALIGNMENT}
+    if template is None:
+        options |= {"mode": "w", "track_order": True}
+    else:
+        options["mode"] = "r+"
+        with template.open("rb") as file:
+            shutil.copyfileobj(file, part, _COPIED)
+    return _h5py("writing HDF5 checkpoints").File(part, **options)
 
 
 def _read(stored: _Stored) -> Words:
@@ -378,7 +389,8 @@ def _create(group: Any, last: str, info: TensorInfo) -> Any:
     dataset = h5py.Dataset(h5py.h5d.create(group.id, None, type_, space, settings))
     group[last] = dataset
     if not native:
-        dataset.attrs[_DTYPE] = info.dtype.name
+        # Of fixed length: HDF5 puts other strings into a heap, which it may search for ever once damaged.
+        dataset.attrs[_DTYPE] = np.bytes_(info.dtype.name.encode())
     if info.dtype.bits < 8:
         dataset.attrs[_SHAPE] = np.array(info.shape, np.int64)
     return dataset

@@ -1,0 +1,85 @@
+"""`diffpack apply`: a base and a diff -> the result."""
+
+from __future__ import annotations
+
+import click
+
+from .options import (
+    STDIO,
+    OutputPath,
+    Session,
+    base_option,
+    diff_argument,
+    force_option,
+    global_options,
+    read_diff,
+)
+from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
+from .progress import watched
+
+KEYS = {
+    "path": "where the result was written",
+    "tensors": "how many tensors it has",
+    "bytes": "bytes of their data",
+    "exact": "whether it is the tuned checkpoint bit for bit",
+    "verified": "whether base and result were compared with the recorded fingerprints",
+    "fingerprint": "the result's content hash, or null if it was not verified",
+    "notes": "remarks about the base",
+}
+"""What `--json` prints."""
+
+
+@click.command()
+@base_option
+@diff_argument
+@click.option(
+    "-o", "--output", required=True, type=OutputPath(), metavar="OUT",
+    help="The result: its ending chooses the layout (.safetensors, .bin, .pt, .h5), any other name is a folder.",
+)  # fmt: skip
+@click.option("--no-verify", is_flag=True, help="Check only the base tensors that the diff touches.")
+@click.option("--no-files", is_flag=True, help="Leave side files (config, tokenizer) out.")
+@force_option
+@global_options
+@click.pass_obj
+def command(session: Session, base: str, diff: str, output: str, no_verify: bool, no_files: bool, force: bool) -> None:
+    """Write the result of DIFF on BASE, whole or not at all.
+
+    An exact diff gives the tuned checkpoint back bit for bit, and safetensors files byte for byte. DIFF may be -
+    for standard input.
+    """
+    if output == STDIO:
+        raise click.UsageError("a result is written out of order, not to standard output: name a file or folder")
+    source = read_diff(diff)
+    import diffpack
+
+    before = diffpack.open_checkpoint(base)
+    session.output = output
+    with watched(session, "applying") as progress:
+        applied = diffpack.apply(
+            before, source, output, verify=not no_verify, files=not no_files, threads=session.threads,
+            force=force, progress=progress,
+        )  # fmt: skip
+    session.output = None
+    notes(session, before.notes)
+    found: Report = {
+        "path": output,
+        "tensors": applied.tensors,
+        "bytes": applied.nbytes,
+        "exact": applied.exact,
+        "verified": applied.fingerprint is not None,
+        "fingerprint": applied.fingerprint,
+        "notes": before.notes,
+    }
+    if session.json:
+        emit_json(found)
+    elif not session.quiet:
+        emit(as_text(found))
+
+
+def as_text(found: Report) -> str:
+    """Give what was written for people."""
+    title = (
+        f"{safe(found['path'])}: {plural(found['tensors'], 'tensor')}, {size(found['bytes'])}, {mode(found['exact'])}"
+    )
+    verified = f"{found['fingerprint']} verified" if found["verified"] else "not verified (--no-verify)"
+    return "\n".join([title, *fields([("result", verified)])])

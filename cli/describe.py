@@ -1,0 +1,94 @@
+"""A diff in the words of `--json`, and those words as text: what `extract` and `inspect` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .output import Report, listed, plural, safe, size
+
+if TYPE_CHECKING:
+    from diffpack import Diff
+    from diffpack.manifest import CheckpointSummary
+
+SUMMARY_KEYS = {
+    "base.fingerprint": "the base's content hash, 64 hex digits",
+    "base.tensors": "how many tensors the base has",
+    "base.entries": "how many entries they have",
+    "base.bytes": "bytes of their data",
+    "base.name": "what people call the base, or null",
+    "base.revision": "its revision, or null",
+    "result.fingerprint": "the content hash applying must arrive at",
+    "result.tensors": "how many tensors the result has",
+    "result.entries": "how many entries they have",
+    "result.bytes": "bytes of their data",
+}
+CHANGE_KEYS = {
+    "rename[].old": "prefix of the base's tensor names ...",
+    "rename[].new": "... and what stands for it in the result",
+    "new": "names of tensors the base lacks, or has as something that cannot be compared",
+    "removed": "names of the base's tensors (after renaming) the result lacks",
+    "resized[].name": "a tensor of another shape than the base's",
+    "resized[].base_shape": "its shape in the base",
+    "resized[].shape": "its shape in the result",
+    "retyped[].name": "a tensor of another dtype than the base's",
+    "retyped[].base_dtype": "its dtype in the base",
+    "retyped[].dtype": "its dtype in the result",
+    "aliases[].name": "a tensor that is stored as equal to ...",
+    "aliases[].target": "... this one (tied weights)",
+}
+
+
+def summaries(diff: Diff) -> Report:
+    """Give what a diff says of its base and its result."""
+    manifest = diff.manifest
+    base = {"name": manifest.base.name, "revision": manifest.base.revision}
+    return {"base": _summary(manifest.base) | base, "result": _summary(manifest.result)}
+
+
+def _summary(summary: CheckpointSummary) -> Report:
+    return {
+        "fingerprint": summary.fingerprint,
+        "tensors": summary.tensors,
+        "entries": summary.entries,
+        "bytes": summary.bytes,
+    }
+
+
+def changes(diff: Diff) -> Report:
+    """Give what changed but values: names, shapes, dtypes, tensors that came and went."""
+    found: Report = {
+        "rename": [{"old": old, "new": new} for old, new in diff.manifest.rename],
+        "new": [],
+        "removed": list(diff.manifest.removed),
+        "resized": [],
+        "retyped": [],
+        "aliases": [{"name": name, "target": target} for name, target in diff.manifest.aliases.items()],
+    }
+    for name, record in diff.items():
+        if record.base is None:
+            found["new"].append(name)
+            continue
+        if record.base.shape != record.shape:
+            shapes = {"base_shape": list(record.base.shape), "shape": list(record.shape)}
+            found["resized"].append({"name": name, **shapes})
+        if record.base.dtype != record.info.dtype:
+            found["retyped"].append({"name": name, "base_dtype": record.base.dtype.name, "dtype": record.dtype})
+    return found
+
+
+def change_rows(found: Report) -> list[tuple[str, str]]:
+    """Give `changes` as labelled lines; empty ones where there is nothing to tell."""
+    renamed = ", ".join(f"{safe(rule['old']) + '*'} -> {safe(rule['new']) + '*'}" for rule in found["rename"])
+    resized = [f"{item['name']} {item['base_shape']} -> {item['shape']}" for item in found["resized"]]
+    retyped = [f"{item['name']} {item['base_dtype']} -> {item['dtype']}" for item in found["retyped"]]
+    aliases = [f"{item['name']} = {item['target']}" for item in found["aliases"]]
+    lists = {"new": found["new"], "removed": found["removed"], "resized": resized, "retyped": retyped, "tied": aliases}
+    return [("renamed", renamed)] + [(label, listed(names) if names else "") for label, names in lists.items()]
+
+
+def summary_text(summary: Report) -> str:
+    """Give a base or result in one line."""
+    name = safe(summary.get("name") or "")
+    revision = f"@{safe(summary['revision'])}" if summary.get("revision") else ""
+    counts = f"{plural(summary['tensors'], 'tensor')}, {plural(summary['entries'], 'entry')}, {size(summary['bytes'])}"
+    return f"{name}{revision}{', ' if name or revision else ''}{counts}"

@@ -1,0 +1,187 @@
+"""`diffpack extract`: two checkpoints -> a diff."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, summaries
+from .options import (
+    STDIO,
+    Assignment,
+    CheckpointPath,
+    OutputPath,
+    Session,
+    Text,
+    base_option,
+    force_option,
+    global_options,
+)
+from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, size, warn
+from .progress import watched
+
+if TYPE_CHECKING:
+    from diffpack import Diff
+
+KEYS = {
+    "path": "where the diff was written",
+    "bytes": "its size",
+    "exact": "whether applying it gives the tuned checkpoint bit for bit",
+    "changed": "entries stored as changed",
+    "entries": "entries of the result",
+    "density": "changed / entries",
+    "bits_per_change": "bits of the file for each changed entry (0 if there is none)",
+    "share_of_base": "bytes of the file / bytes of the base's tensors",
+    **SUMMARY_KEYS,
+    **CHANGE_KEYS,
+    "recipe": "object: how entries and values were chosen",
+    "notes": "remarks about the inputs",
+}
+"""What `--json` prints; `a[].b` is member b of every item of the list a."""
+
+_VALUES = ("exact", "f32", "f16", "bf16", "int8")
+_PROFILES = ("compact", "portable")
+_WEIGHT_SUFFIXES = (
+    ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
+)  # fmt: skip
+
+
+class Share(click.types.FloatParamType):
+    """A fraction: `0.005` or `0.5%`."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        text = str(value)
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"{text!r} is neither a fraction (0.005) nor a percentage (0.5%)", param, ctx)
+
+
+@click.command()
+@base_option
+@click.option(
+    "--tuned", required=True, type=CheckpointPath(), metavar="TUNED", help="The tuned checkpoint, of any known layout."
+)
+@click.option(
+    "-o", "--output", type=OutputPath(), metavar="OUT",
+    help="The diff to write; - is standard output.  [default: the tuned name with .dpk, in this folder]",
+)  # fmt: skip
+@click.option("--density", type=Share(), metavar="D", help="Keep this fraction of all entries: 0.005 or 0.5%.")
+@click.option("--top-k", type=int, metavar="K", help="Keep the K largest differences.")
+@click.option("--threshold", type=float, metavar="X", help="Keep differences of at least X.")
+@click.option("--values", type=click.Choice(_VALUES), default="exact", show_default=True, help="How values are stored.")
+@click.option(
+    "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
+    help="portable: zstd alone, for readers without pco.",
+)  # fmt: skip
+@click.option("--base-name", type=Text(), metavar="NAME", help="What people call the base (a hub id).")
+@click.option("--base-revision", type=Text(), metavar="REV", help="The base's revision.")
+@click.option("--meta", multiple=True, type=Assignment(), metavar="KEY=VALUE", help="Keep a note. Repeatable.")
+@click.option(
+    "--rename", multiple=True, type=Assignment(empty_key=True), metavar="OLD=NEW",
+    help="Base names starting with OLD start with NEW in the tuned. Repeatable.  [default: found by itself]",
+)  # fmt: skip
+@click.option("--no-layout", is_flag=True, help="Keep the tensors, not the bytes of the tuned safetensors files.")
+@click.option("--no-files", is_flag=True, help="Leave out side files (config, tokenizer) of a model folder.")
+@click.option("--sha256", is_flag=True, help="Record the SHA-256 of the tuned safetensors files.")
+@force_option
+@global_options
+@click.pass_obj
+def command(
+    session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
+    threshold: float | None, values: str, profile: str, base_name: str | None, base_revision: str | None,
+    meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, no_files: bool,
+    sha256: bool, force: bool,
+) -> None:  # fmt: skip
+    """Store TUNED as its difference from BASE.
+
+    Without further options the diff is exact: applying it gives every bit back, and safetensors files byte for
+    byte. Keeping only some entries, or storing values in fewer bits, makes it lossy.
+    """
+    _refuse_stdout(session, output)
+    metadata = dict(meta)
+    if len(metadata) != len(meta):
+        raise click.UsageError("--meta: a key stands there twice")
+    import diffpack
+
+    before, after = diffpack.open_checkpoint(base), diffpack.open_checkpoint(tuned)
+    target = output or default_output(tuned)
+    piped = target == STDIO
+    session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else target
+    with watched(session, "scanning") as progress:
+        diff = diffpack.extract(
+            before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
+            values=values, profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
+            sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
+            threads=session.threads, force=force, progress=progress,
+        )  # fmt: skip
+    session.output = None
+    remarks = [*before.notes, *after.notes]
+    if piped:
+        diff.copy_to(click.get_binary_stream("stdout"))
+        click.get_binary_stream("stdout").flush()
+    notes(session, remarks)
+    if session.json:
+        emit_json(describe(diff, target, remarks))
+    elif not session.quiet:
+        (warn if piped else emit)(as_text(describe(diff, "standard output" if piped else target, remarks)))
+
+
+def _refuse_stdout(session: Session, output: str | None) -> None:
+    if output != STDIO:
+        return
+    if session.json:
+        raise click.UsageError("-o - and --json both want standard output")
+    if sys.stdout.isatty():
+        raise click.UsageError("a diff is not written to a terminal; redirect standard output or name a file with -o")
+
+
+def default_output(tuned: str) -> str:
+    """Give the tuned checkpoint's name with `.dpk`: the folder's, or the file's without its weights suffix."""
+    path = Path(tuned)
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    if not path.is_dir():
+        suffix = next((suffix for suffix in _WEIGHT_SUFFIXES if name.lower().endswith(suffix)), "")
+        name = name[: len(name) - len(suffix)] or name
+    if not name:
+        raise click.UsageError(f"{tuned}: has no name to call the diff by; name it with -o")
+    return f"{name}.dpk"
+
+
+def describe(diff: Diff, path: str, remarks: list[str]) -> Report:
+    """Give what was written, as `--json` prints it."""
+    import diffpack
+
+    counted = diffpack.stats(diff).diffs[0]
+    return {
+        "path": path,
+        "bytes": counted.nbytes,
+        "exact": counted.exact,
+        "changed": counted.changed,
+        "entries": counted.result_entries,
+        "density": counted.density,
+        "bits_per_change": counted.bits_per_change,
+        "share_of_base": counted.share_of_base,
+        **summaries(diff),
+        **changes(diff),
+        "recipe": dict(diff.manifest.recipe),
+        "notes": remarks,
+    }
+
+
+def as_text(found: Report) -> str:
+    """Give the same for people."""
+    share = f"{percent(found['share_of_base'])} of the base"
+    how = "" if found["exact"] else f" ({', '.join(f'{key} {value}' for key, value in found['recipe'].items())})"
+    changed = f"{found['changed']:,} of {plural(found['entries'], 'entry')}, {percent(found['density'])}"
+    bits = f", {found['bits_per_change']:.1f} bits each" if found["changed"] else ""
+    rows = [("changed", changed + bits), *change_rows(found), ("result", found["result"]["fingerprint"])]
+    title = f"{safe(found['path'])}: {size(found['bytes'])}, {share}, {mode(found['exact'])}{how}"
+    return "\n".join([title, *fields(rows)])

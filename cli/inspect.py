@@ -1,0 +1,223 @@
+"""`diffpack inspect`: the manifest, for people and scripts. Decodes no chunk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, summaries, summary_text
+from .options import Session, diff_argument, global_options, read_diff
+from .output import Report, emit, emit_json, fields, listed, mode, plural, safe, size, table
+
+if TYPE_CHECKING:
+    from diffpack import Diff
+    from diffpack.manifest import Group
+
+KEYS = {
+    "path": "the diff",
+    "bytes": "bytes of the file",
+    "manifest_bytes": "bytes of its manifest",
+    "format": "format version, `major.minor`",
+    "requires": "features a reader must know",
+    "optional": "features a reader may ignore",
+    "exact": "whether applying it gives the tuned checkpoint bit for bit",
+    **SUMMARY_KEYS,
+    "records": "how many tensors something is stored of",
+    "groups[].dtype": "dtype of the records of a group",
+    "groups[].base_dtype": "their dtype in the base; null for new tensors",
+    "groups[].positions": "coding of the positions",
+    "groups[].values": "coding of the values",
+    "groups[].records": "how many records",
+    "groups[].spans": "in how many separately stored pieces",
+    "chunks": "how many checksummed pieces the file has",
+    "codecs": "object: streams of each codec",
+    **CHANGE_KEYS,
+    "layout": "null if the tuned files' layout is not kept, else an object:",
+    "layout.files[].name": 'a weights file of the tuned checkpoint ("" for a single file of any name)',
+    "layout.files[].header_bytes": "bytes of its header",
+    "layout.files[].sha256": "its SHA-256, or null",
+    "layout.index": "name of the shard index, or null",
+    "layout.folder": "whether it is a model folder's",
+    "layout.stored": "whether the diff holds it; else it is the base's",
+    "files[].name": "a side file",
+    "files[].bytes": "its size",
+    "files[].stored": "whether the diff holds it; else it is the base's",
+    "metadata": "object: the user's notes",
+    "recipe": "object: how entries and values were chosen",
+    "tensors[].name": "with --tensors: a tensor something is stored of",
+    "tensors[].kind": "changed, resized, retyped or new",
+    "tensors[].dtype": "its dtype, by its safetensors name",
+    "tensors[].shape": "its shape",
+    "tensors[].positions": "coding of the positions",
+    "tensors[].values": "coding of the values",
+}
+"""What `--json` prints; `a[].b` is member b of every item of the list a."""
+
+
+@click.command()
+@diff_argument
+@click.option("--tensors", is_flag=True, help="Also list every tensor.")
+@global_options
+@click.pass_obj
+def command(session: Session, diff: str, tensors: bool) -> None:
+    """Show what DIFF says about itself: versions, base, result, codings, layout, notes.
+
+    Reads the manifest alone; `diffpack stats` counts changes, `diffpack verify` checks every byte. DIFF may be -
+    for standard input.
+    """
+    source = read_diff(diff)
+    import diffpack
+
+    with diffpack.open(source) as opened:
+        found = describe(opened, tensors)
+    if session.json:
+        emit_json(found)
+    else:
+        emit(as_text(found))
+
+
+def describe(diff: Diff, tensors: bool) -> Report:
+    """Give what the manifest says, as `--json` prints it."""
+    from diffpack.container import frame
+
+    manifest = diff.manifest
+    found: Report = {
+        "path": diff.name,
+        "bytes": diff.nbytes,
+        "manifest_bytes": diff.manifest_bytes,
+        "format": f"{frame.MAJOR}.{frame.MINOR}",
+        "requires": list(manifest.requires),
+        "optional": list(manifest.optional),
+        "exact": diff.exact,
+        **summaries(diff),
+        "records": len(diff),
+        "groups": [_group(group) for group in manifest.groups],
+        "chunks": len(diff.chunks),
+        "codecs": dict(sorted(Counter(stream.codec for chunk in diff.chunks for stream in chunk.streams).items())),
+        **changes(diff),
+        "layout": _layout(diff),
+        "files": [{"name": item.name, "bytes": item.bytes, "stored": item.stored} for item in manifest.files],
+        "metadata": diff.metadata,
+        "recipe": dict(manifest.recipe),
+    }
+    return found | ({"tensors": _tensors(diff)} if tensors else {})
+
+
+def _group(group: Group) -> Report:
+    return {
+        "dtype": group.dtype,
+        "base_dtype": group.base,
+        "positions": group.positions,
+        "values": group.values,
+        "records": len(group.names),
+        "spans": len(group.ends),
+    }
+
+
+def _layout(diff: Diff) -> Report | None:
+    layout = diff.manifest.layout
+    if layout is None:
+        return None
+    digests = layout.sha256 or (None,) * len(layout.files)
+    return {
+        "files": [
+            {"name": name, "header_bytes": header, "sha256": digest}
+            for (name, header), digest in zip(layout.files, digests, strict=False)
+        ],
+        "index": layout.index[0] if layout.index else None,
+        "folder": layout.folder,
+        "stored": layout.stored,
+    }
+
+
+def _tensors(diff: Diff) -> list[Report]:
+    return [
+        {
+            "name": name,
+            "kind": record.kind,
+            "dtype": record.dtype,
+            "shape": list(record.shape),
+            "positions": record.coding[0],
+            "values": record.coding[1],
+        }
+        for name, record in diff.items()
+    ]
+
+
+def as_text(found: Report) -> str:
+    """Give the same for people."""
+    groups = [
+        f"{plural(group['records'], 'record')} {_dtypes(group)} {group['positions']}/{group['values']}"
+        f" in {plural(group['spans'], 'span')}"
+        for group in found["groups"]
+    ]
+    codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in found["codecs"].items())
+    rows = [
+        ("format", f"{found['format']}{_features(found)}"),
+        ("size", f"{size(found['bytes'])}, {size(found['manifest_bytes'])} of it manifest"),
+        ("mode", f"{mode(found['exact'])} ({_pairs(found['recipe'])})"),
+        ("base", summary_text(found["base"])),
+        ("", found["base"]["fingerprint"]),
+        ("result", summary_text(found["result"])),
+        ("", found["result"]["fingerprint"]),
+        ("records", plural(found["records"], "tensor")),
+        *(("", group) for group in groups),
+        ("chunks", f"{found['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
+        *change_rows(found),
+        ("layout", _layout_text(found["layout"])),
+        *_file_rows(found),
+        *(("metadata" if at == 0 else "", text) for at, text in enumerate(_notes(found))),
+    ]
+    lines = [safe(found["path"]), *fields(rows)]
+    if found.get("tensors"):
+        head = ("tensor", "kind", "dtype", "shape", "coding")
+        rows_of_tensors = [
+            (
+                safe(item["name"]),
+                item["kind"],
+                item["dtype"],
+                str(item["shape"]),
+                f"{item['positions']}/{item['values']}",
+            )
+            for item in found["tensors"]
+        ]
+        lines += ["", *table(head, rows_of_tensors, frozenset(range(5)))]
+    return "\n".join(lines)
+
+
+def _dtypes(group: Report) -> str:
+    base, dtype = group["base_dtype"], group["dtype"]
+    return f"new {dtype}" if base is None else dtype if base == dtype else f"{base} -> {dtype}"
+
+
+def _features(found: Report) -> str:
+    requires, optional = (", ".join(map(safe, found[key])) for key in ("requires", "optional"))
+    return (f", requires {requires}" if requires else "") + (f", optional {optional}" if optional else "")
+
+
+def _pairs(pairs: dict[str, str]) -> str:
+    return ", ".join(f"{safe(key)} {safe(value)}" for key, value in pairs.items())
+
+
+def _notes(found: Report) -> list[str]:
+    return [f"{safe(key)} = {safe(value)}" for key, value in found["metadata"].items()]
+
+
+def _layout_text(layout: Report | None) -> str:
+    if layout is None:
+        return "not kept: the result has the tensors, not the files"
+    names = [item["name"] for item in layout["files"]]
+    what = listed(names, "file") if layout["folder"] else "one safetensors file"
+    digests = ", SHA-256 recorded" if any(item["sha256"] for item in layout["files"]) else ""
+    return f"{what}{'' if layout['stored'] else ', as the base has it'}{digests}"
+
+
+def _file_rows(found: Report) -> list[tuple[str, str]]:
+    stored = [f"{item['name']} ({size(item['bytes'])})" for item in found["files"] if item["stored"]]
+    kept = [item["name"] for item in found["files"] if not item["stored"]]
+    return [
+        ("files", f"stored: {listed(stored, 'file')}" if stored else ""),
+        ("" if stored else "files", f"as in the base: {listed(kept, 'file')}" if kept else ""),
+    ]

@@ -1,0 +1,181 @@
+"""`diffpack stats`: what diffs change and what they cost, each and together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import STDIO, DiffPath, Session, global_options, optional_base, read_diff
+from .output import Report, emit, emit_json, mode, percent, plural, safe, size, table
+from .progress import watched
+
+if TYPE_CHECKING:
+    from diffpack.stats import DiffStats, Stats, TensorStats
+
+KEYS = {
+    "diffs[].path": "the diff",
+    "diffs[].exact": "whether applying it gives the tuned checkpoint bit for bit",
+    "diffs[].changed": "entries stored as changed",
+    "diffs[].entries": "entries of the result",
+    "diffs[].density": "changed / entries",
+    "diffs[].bytes": "bytes of the file",
+    "diffs[].bits_per_change": "bits of the file for each changed entry (0 if there is none)",
+    "diffs[].share_of_base": "bytes of the file / bytes of the base's tensors",
+    "diffs[].position_bytes": "bytes that say where entries change",
+    "diffs[].value_bytes": "bytes that say what changes",
+    "diffs[].manifest_bytes": "bytes of the manifest",
+    "diffs[].file_bytes": "bytes of the layout and of side files",
+    "diffs[].base_fingerprint": "content hash of the base",
+    "diffs[].base_name": "what people call the base, or null",
+    "diffs[].base_bytes": "bytes of the base's tensors",
+    "diffs[].result_bytes": "bytes of the result's tensors",
+    "diffs[].removed": "how many of the base's tensors the result lacks",
+    "diffs[].aliases": "how many tensors are stored as equal to another",
+    "diffs[].tensors[].name": "with --tensors: a tensor the diff stores something of",
+    "diffs[].tensors[].kind": "changed, resized, retyped or new",
+    "diffs[].tensors[].dtype": "its dtype, by its safetensors name",
+    "diffs[].tensors[].shape": "its shape",
+    "diffs[].tensors[].positions": "coding of the positions",
+    "diffs[].tensors[].values": "coding of the values",
+    "diffs[].tensors[].changed": "its changed entries",
+    "diffs[].tensors[].entries": "its entries",
+    "diffs[].tensors[].density": "changed / entries",
+    "together.diffs": "how many diffs",
+    "together.bases": "how many different bases they have",
+    "together.diff_bytes": "bytes of all diffs",
+    "together.base_bytes": "bytes of the bases' tensors, each base once",
+    "together.total_bytes": "both: what keeping the bases and the diffs costs",
+    "together.full_bytes": "bytes of all results as full copies",
+    "together.share_of_base": "diff_bytes / base_bytes",
+    "base_checked": "whether --base was compared with every diff",
+}
+"""What `--json` prints; `a[].b` is member b of every item of the list a."""
+
+
+@click.command()
+@click.argument("diffs", nargs=-1, required=True, type=DiffPath(), metavar="DIFF...")
+@optional_base
+@click.option("--tensors", is_flag=True, help="Also list every tensor.")
+@global_options
+@click.pass_obj
+def command(session: Session, diffs: tuple[str, ...], base: str | None, tensors: bool) -> None:
+    """Show what each DIFF changes and costs, and what all of them cost against full copies.
+
+    One DIFF may be - for standard input.
+    """
+    if diffs.count(STDIO) > 1:
+        raise click.UsageError("standard input is one diff, not several")
+    sources = [read_diff(diff) for diff in diffs]
+    import diffpack
+
+    with watched(session, "counting"):
+        counted = diffpack.stats(sources, base, threads=session.threads)
+    found = describe(counted, tensors, base is not None)
+    if session.json:
+        emit_json(found)
+    else:
+        emit(as_text(found))
+
+
+def describe(counted: Stats, tensors: bool, base_checked: bool) -> Report:
+    """Give what was counted, as `--json` prints it."""
+    return {
+        "diffs": [_diff(item, tensors) for item in counted.diffs],
+        "together": {
+            "diffs": len(counted.diffs),
+            "bases": len({item.base_fingerprint for item in counted.diffs}),
+            "diff_bytes": counted.nbytes,
+            "base_bytes": counted.base_bytes,
+            "total_bytes": counted.base_bytes + counted.nbytes,
+            "full_bytes": counted.full_bytes,
+            "share_of_base": counted.share_of_base,
+        },
+        "base_checked": base_checked,
+    }
+
+
+def _diff(item: DiffStats, tensors: bool) -> Report:
+    found: Report = {
+        "path": item.name,
+        "exact": item.exact,
+        "changed": item.changed,
+        "entries": item.result_entries,
+        "density": item.density,
+        "bytes": item.nbytes,
+        "bits_per_change": item.bits_per_change,
+        "share_of_base": item.share_of_base,
+        "position_bytes": item.position_bytes,
+        "value_bytes": item.value_bytes,
+        "manifest_bytes": item.manifest_bytes,
+        "file_bytes": item.file_bytes,
+        "base_fingerprint": item.base_fingerprint,
+        "base_name": item.base_name,
+        "base_bytes": item.base_bytes,
+        "result_bytes": item.result_bytes,
+        "removed": item.removed,
+        "aliases": item.aliases,
+    }
+    return found | ({"tensors": [_tensor(tensor) for tensor in item.tensors]} if tensors else {})
+
+
+def _tensor(item: TensorStats) -> Report:
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "dtype": item.dtype,
+        "shape": list(item.shape),
+        "positions": item.positions,
+        "values": item.values,
+        "changed": item.changed,
+        "entries": item.entries,
+        "density": item.density,
+    }
+
+
+_HEAD = ("diff", "mode", "changed", "density", "size", "bits/change", "of base")
+_PARTS = ("where the bytes are", "positions", "values", "manifest", "files")
+_TENSOR_HEAD = ("tensor", "kind", "dtype", "shape", "coding", "changed", "density")
+
+
+def as_text(found: Report) -> str:
+    """Give the same for people."""
+    lines = table(_HEAD, [_row(item) for item in found["diffs"]], frozenset({0, 1}))
+    lines += ["", *table(_PARTS, [_parts(item) for item in found["diffs"]]), ""]
+    for item in found["diffs"]:
+        if item.get("tensors"):
+            rows = [_tensor_row(tensor) for tensor in item["tensors"]]
+            title = [f"{safe(item['path'])}:"] if len(found["diffs"]) > 1 else []
+            lines += [*title, *table(_TENSOR_HEAD, rows, frozenset(range(5))), ""]
+    return "\n".join([*lines, *_together(found["together"])])
+
+
+def _row(item: Report) -> list[str]:
+    bits = f"{item['bits_per_change']:.1f}" if item["changed"] else "-"
+    return [
+        safe(item["path"]), mode(item["exact"]), f"{item['changed']:,}", percent(item["density"]),
+        size(item["bytes"]), bits, percent(item["share_of_base"]),
+    ]  # fmt: skip
+
+
+def _parts(item: Report) -> list[str]:
+    parts = ("position_bytes", "value_bytes", "manifest_bytes", "file_bytes")
+    return [safe(item["path"]), *(size(item[part]) for part in parts)]
+
+
+def _tensor_row(item: Report) -> list[str]:
+    return [
+        safe(item["name"]), item["kind"], item["dtype"], str(item["shape"]),
+        f"{item['positions']}/{item['values']}", f"{item['changed']:,}", percent(item["density"]),
+    ]  # fmt: skip
+
+
+def _together(found: Report) -> list[str]:
+    bases, diffs = plural(found["bases"], "base"), plural(found["diffs"], "diff")
+    share = percent(found["total_bytes"] / found["full_bytes"]) if found["full_bytes"] else "-"
+    rows = [
+        (f"{diffs} together", size(found["diff_bytes"]), f"{percent(found['share_of_base'])} of {bases}"),
+        (f"{bases} and {diffs}", size(found["total_bytes"]), f"{share} of full copies"),
+        (plural(found["diffs"], "full copy"), size(found["full_bytes"]), ""),
+    ]
+    return table(rows[0], rows[1:], frozenset({0, 2}))

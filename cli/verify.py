@@ -1,0 +1,59 @@
+"""`diffpack verify`: every checksum and rule of a diff; with the base, also the result."""
+
+from __future__ import annotations
+
+import click
+
+from .options import STDIO, Session, diff_argument, global_options, optional_base, read_diff
+from .output import Report, emit, emit_json, fields, mode, plural, safe
+from .progress import watched
+
+KEYS = {
+    "path": "the diff",
+    "ok": "true: a diff that is not ok is an error (exit codes 10 to 12, or 1)",
+    "exact": "whether applying it gives the tuned checkpoint bit for bit",
+    "chunks": "how many pieces were checked",
+    "records": "how many tensors something is stored of",
+    "base_checked": "whether it was applied to --base",
+    "fingerprint": "the result's content hash as computed, or null without --base",
+}
+"""What `--json` prints."""
+
+
+@click.command()
+@diff_argument
+@optional_base
+@global_options
+@click.pass_obj
+def command(session: Session, diff: str, base: str | None) -> None:
+    """Check every checksum and rule of DIFF; with --base also that applying it gives the recorded result.
+
+    Writes nothing; the exit code tells (0: whole, 10: not its base, 11: damaged, 12: needs a newer diffpack).
+    DIFF may be - for standard input.
+    """
+    source = read_diff(diff)
+    import diffpack
+
+    with watched(session, "verifying"):
+        verified = diffpack.verify(source, base, threads=session.threads)
+    found: Report = {
+        "path": "standard input" if diff == STDIO else diff,
+        "ok": True,
+        "exact": verified.exact,
+        "chunks": verified.chunks,
+        "records": verified.records,
+        "base_checked": verified.result is not None,
+        "fingerprint": verified.result,
+    }
+    if session.json:
+        emit_json(found)
+    elif not session.quiet:
+        emit(as_text(found))
+
+
+def as_text(found: Report) -> str:
+    """Give the same for people."""
+    counts = f"{plural(found['records'], 'record')} in {plural(found['chunks'], 'chunk')}"
+    result = f"{found['fingerprint']} as recorded" if found["base_checked"] else "not computed; --base BASE does"
+    title = f"{safe(found['path'])}: whole, {mode(found['exact'])}, {counts}"
+    return "\n".join([title, *fields([("result", result)])])
