@@ -92,3 +92,8 @@ def summary_text(summary: Report) -> str:
     revision = f"@{safe(summary['revision'])}" if summary.get("revision") else ""
     counts = f"{plural(summary['tensors'], 'tensor')}, {plural(summary['entries'], 'entry')}, {size(summary['bytes'])}"
     return f"{name}{revision}{', ' if name or revision else ''}{counts}"
+
+
+def recipe_text(recipe: dict[str, str]) -> str:
+    """Give the recipe in a few words: `density 0.005, values f16`."""
+    return ", ".join(safe(value) if key == "select" else f"{safe(key)} {safe(value)}" for key, value in recipe.items())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, summaries
+from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, summaries
 from .options import (
     STDIO,
     Assignment,
@@ -22,7 +22,7 @@ from .options import (
     global_options,
 )
 from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, size, warn
-from .progress import watched
+from .progress import Callback, watched
 
 if TYPE_CHECKING:
     from diffpack import Diff
@@ -122,16 +122,18 @@ def command(
             sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
             threads=session.threads, force=force, progress=progress,
         )  # fmt: skip
-    session.output = None
-    remarks = [*before.notes, *after.notes]
-    if piped:
-        diff.copy_to(click.get_binary_stream("stdout"))
-        click.get_binary_stream("stdout").flush()
+        session.output = None
+        remarks = [*before.notes, *after.notes]
+        found = {} if session.quiet and not session.json else describe(diff, target, remarks, progress)
     notes(session, remarks)
+    if piped:
+        session.output = "standard output"
+        diff.copy_to(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
     if session.json:
-        emit_json(describe(diff, target, remarks))
+        emit_json(found)
     elif not session.quiet:
-        (warn if piped else emit)(as_text(describe(diff, "standard output" if piped else target, remarks)))
+        (warn if piped else emit)(as_text(found))
 
 
 def _refuse_stdout(session: Session, output: str | None) -> None:
@@ -139,8 +141,10 @@ def _refuse_stdout(session: Session, output: str | None) -> None:
         return
     if session.json:
         raise click.UsageError("-o - and --json both want standard output")
-    if sys.stdout.isatty():
-        raise click.UsageError("a diff is not written to a terminal; redirect standard output or name a file with -o")
+    if sys.stdout is None or sys.stdout.isatty():
+        raise click.UsageError(
+            "a diff is not written to a terminal or into nothing; redirect standard output or name a file with -o"
+        )
 
 
 def default_output(tuned: str) -> str:
@@ -155,11 +159,12 @@ def default_output(tuned: str) -> str:
     return f"{name}.dpk"
 
 
-def describe(diff: Diff, path: str, remarks: list[str]) -> Report:
+def describe(diff: Diff, path: str, remarks: list[str], progress: Callback) -> Report:
     """Give what was written, as `--json` prints it."""
     import diffpack
 
     counted = diffpack.stats(diff).diffs[0]
+    progress("counting", diff.nbytes, diff.nbytes)
     return {
         "path": path,
         "bytes": counted.nbytes,
@@ -179,9 +184,10 @@ def describe(diff: Diff, path: str, remarks: list[str]) -> Report:
 def as_text(found: Report) -> str:
     """Give the same for people."""
     share = f"{percent(found['share_of_base'])} of the base"
-    how = "" if found["exact"] else f" ({', '.join(f'{key} {value}' for key, value in found['recipe'].items())})"
+    how = "" if found["exact"] else f" ({recipe_text(found['recipe'])})"
     changed = f"{found['changed']:,} of {plural(found['entries'], 'entry')}, {percent(found['density'])}"
     bits = f", {found['bits_per_change']:.1f} bits each" if found["changed"] else ""
     rows = [("changed", changed + bits), *change_rows(found), ("result", found["result"]["fingerprint"])]
-    title = f"{safe(found['path'])}: {size(found['bytes'])}, {share}, {mode(found['exact'])}{how}"
+    name = "standard output" if found["path"] == STDIO else safe(found["path"])
+    title = f"{name}: {size(found['bytes'])}, {share}, {mode(found['exact'])}{how}"
     return "\n".join([title, *fields(rows)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, summaries, summary_text
+from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, summaries, summary_text
 from .options import Session, diff_argument, global_options, read_diff
 from .output import Report, emit, emit_json, fields, listed, mode, plural, safe, size, table
 
@@ -157,7 +157,7 @@ def as_text(found: Report) -> str:
     rows = [
         ("format", f"{found['format']}{_features(found)}"),
         ("size", f"{size(found['bytes'])}, {size(found['manifest_bytes'])} of it manifest"),
-        ("mode", f"{mode(found['exact'])} ({_pairs(found['recipe'])})"),
+        ("mode", f"{mode(found['exact'])} ({recipe_text(found['recipe'])})"),
         ("base", summary_text(found["base"])),
         ("", found["base"]["fingerprint"]),
         ("result", summary_text(found["result"])),
@@ -195,10 +195,6 @@ def _dtypes(group: Report) -> str:
 def _features(found: Report) -> str:
     requires, optional = (", ".join(map(safe, found[key])) for key in ("requires", "optional"))
     return (f", requires {requires}" if requires else "") + (f", optional {optional}" if optional else "")
-
-
-def _pairs(pairs: dict[str, str]) -> str:
-    return ", ".join(f"{safe(key)} {safe(value)}" for key, value in pairs.items())
 
 
 def _notes(found: Report) -> list[str]:

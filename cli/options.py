@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -149,10 +150,9 @@ def read_diff(path: str) -> Any:
     """
     if path != STDIO:
         return path
-    stream = click.get_binary_stream("stdin")
-    if stream.isatty():
-        raise click.UsageError("the diff is to come from standard input, which is a terminal")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError("the diff is to come from standard input, which is a terminal or closed")
     from diffpack import Diff
     from diffpack.container.source import MemorySource
 
-    return Diff(MemorySource(stream.read(), "standard input"))
+    return Diff(MemorySource(sys.stdin.buffer.read(), "standard input"))

@@ -54,7 +54,7 @@ class Phases:
             return
         if what not in self._tasks:
             self._bar.update(self._tasks[self._first], visible=False)
-            self._tasks[what] = self._bar.add_task(what)
+            self._tasks[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._tasks[what], completed=done, total=total)
 
     def tell(self) -> None:

@@ -92,7 +92,7 @@ def load(
     if framework == "torch":
         from diffpack.checkpoints.torch_pickle import to_torch
 
-        return {name: to_torch(words, result.tensors[name]) for name, words in arrays.items()}
+        return {name: to_torch(words, result.tensors[name], name) for name, words in arrays.items()}
     infos = result.tensors
     return {name: words_array(words, infos[name].dtype, infos[name].shape) for name, words in arrays.items()}
 

@@ -119,10 +119,10 @@ def group(names: Sequence[str], old: Tensors, new: Tensors, **members: Any) -> d
         "shapes": [list(new[name][1]) for name in names],
         "resized": {},
         "ends": [length] if length else [],
-        "result_digests": [digest16(new[name][2]) for name in names],
+        "result_digests": "".join(digest16(new[name][2]) for name in names),
     }
     if base is not None:
-        result["base_digests"] = [digest16(old[name][2]) for name in names]
+        result["base_digests"] = "".join(digest16(old[name][2]) for name in names)
         result["resized"] = {name: list(old[name][1]) for name in names if old[name][1] != new[name][1]}
     result.update(members)
     return {key: value for key, value in result.items() if value is not None or key == "base"}

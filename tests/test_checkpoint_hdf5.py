@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.hdf5 import Hdf5Checkpoint, Hdf5Writer
 from diffpack.dtypes import DTYPES, Words, array_words, from_numpy, numpy_dtype
-from diffpack.errors import CheckpointError, MissingTensorError, UnsupportedCheckpointError
+from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 
 h5py = pytest.importorskip("h5py")
 
@@ -501,3 +503,17 @@ def test_native_dtypes_are_plain_datasets_others_are_marked(tmp_path: Path) -> N
             else:
                 assert dataset.attrs["diffpack_dtype"] == name.encode()
                 assert dataset.dtype == dtype.word
+
+
+def test_without_h5py_the_extra_is_named_and_no_file_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingDependencyError, match=r"reading HDF5 checkpoints needs h5py.*\[hdf5\]"):
+        Hdf5Checkpoint(tmp_path / "a.h5")
+    with pytest.raises(MissingDependencyError, match=r"writing HDF5 checkpoints needs h5py"):
+        Hdf5Writer(tmp_path / "a.h5", {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_importing_the_module_does_not_import_h5py() -> None:
+    code = "import sys, diffpack.checkpoints.hdf5; sys.exit('h5py' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,7 @@ from diffpack.checkpoints.torch_pickle import (
     to_torch,
 )
 from diffpack.dtypes import DTYPES, Words
-from diffpack.errors import CheckpointError, MissingTensorError, UnsupportedCheckpointError
+from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 
 torch = pytest.importorskip("torch")
 
@@ -450,3 +452,15 @@ def test_a_shard_cannot_be_written_outside_the_folder_or_over_the_index(tmp_path
 def test_shards_must_hold_every_tensor_exactly_once(tmp_path: Path, shards: dict[str, list[str]]) -> None:
     with pytest.raises(CheckpointError, match="exactly once"):
         ShardedTorchWriter(tmp_path, shards, {"a": TensorInfo(DTYPES["U8"], (1,))})
+
+
+def test_without_torch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "a.pt", {"w": torch.ones(1)})
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependencyError, match=r"reading PyTorch checkpoints needs torch.*\[torch\]"):
+        TorchCheckpoint(path)
+
+
+def test_importing_the_module_does_not_import_torch() -> None:
+    code = "import sys, diffpack.checkpoints.torch_pickle; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

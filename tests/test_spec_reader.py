@@ -387,6 +387,13 @@ def test_a_file_may_change_nothing() -> None:
     assert run(craft.build(craft.manifest(base, base, []), []), base) == base
 
 
+def test_the_worked_example() -> None:
+    page = (SPEC / "example.md").read_text()
+    data = bytes.fromhex("".join(re.findall(r"^[0-9a-f]{8}  ((?:[0-9a-f]{2} )+)", page, re.MULTILINE)))
+    base: Tensors = {"w": ("F32", (8,), f32(0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5))}
+    assert run(data, base) == {"w": ("F32", (8,), f32(0, 0.5, 1.0000001, 1.5, 2, 2.5, 3, 3.4999998))}
+
+
 def test_a_group_with_an_empty_line_has_no_spans() -> None:
     base: Tensors = {"x": ("F32", (0, 3), b"")}
     group = craft.group(["x"], base, base, values="int8")
@@ -604,13 +611,14 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("M2", "1 for true", lambda d: d.put("exact", 1)),
     ("M2", "capital hex digits", lambda d: d.put("base", "fingerprint", d.m["base"]["fingerprint"].upper())),
     ("M2", "a digest and a new line", lambda d: d.put("layout", "digest", d.m["layout"]["digest"] + "\n")),
-    ("M2", "a short digest", lambda d: d.put("groups", 0, "base_digests", ["ab", "cd"])),
+    ("M2", "a short digest", lambda d: d.put("layout", "digest", "ab")),
+    ("M2", "a list of digests", lambda d: d.put("groups", 0, "base_digests", ["0" * 32] * 2)),
+    ("M2", "a digest that is not hex", lambda d: d.put("groups", 0, "base_digests", "x" * 64)),
     ("M2", "null digests", lambda d: d.put("groups", 0, "base_digests", None)),
     ("M2", "a stream of three", lambda d: row(d, "raw", "u8", 0)),
     ("M2", "a stream of five", lambda d: row(d, "raw", "u8", 0, 0, 0)),
     ("M2", "a codec that is a number", lambda d: row(d, 0, "u8", 0, 0)),
-    ("M2", "unknown positions", lambda d: d.put("groups", 0, "positions", "bitmap")),
-    ("M2", "unknown values", lambda d: d.put("groups", 0, "values", "int4")),
+    ("M2", "positions that are no text", lambda d: d.put("groups", 0, "positions", 1)),
     ("M2", "a shape that is a number", lambda d: d.put("groups", 0, "shapes", [4, 6])),
     ("M2", "metadata that is no text", lambda d: d.put("metadata", "x", 1)),
     ("M2", "a rename of three", lambda d: d.put("rename", [["a", "b", "c"]])),
@@ -656,8 +664,12 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("G1", "an alias that is removed", lambda d: d.put("removed", ["gone", "tied"])),
     ("G2", "fewer names", lambda d: replace(d, 0, names=["b"])),
     ("G2", "fewer shapes", lambda d: replace(d, 0, shapes=[[10]])),
-    ("G2", "fewer base digests", lambda d: replace(d, 0, base_digests=["0" * 32])),
-    ("G2", "more result digests", lambda d: replace(d, 0, result_digests=["0" * 32] * 3)),
+    ("G2", "fewer base digests", lambda d: replace(d, 0, base_digests="0" * 32)),
+    ("G2", "more result digests", lambda d: replace(d, 0, result_digests="0" * 96)),
+    ("G2", "a digest too short", lambda d: replace(d, 0, result_digests="0" * 63)),
+    ("G2", "no records", lambda d: replace(d, 0, names=[], shapes=[], ends=[], base_digests="", result_digests="")),
+    ("G2", "unknown positions", lambda d: d.put("groups", 0, "positions", "bitmap")),
+    ("G2", "unknown values", lambda d: d.put("groups", 0, "values", "int4")),
     ("G2", "no base digests", lambda d: drop(d, "groups", 0, "base_digests")),
     ("G2", "base digests without base", lambda d: replace(d, 0, base=None)),
     ("G2", "unknown dtype", lambda d: replace(d, 0, dtype="F128", base="F128")),
@@ -711,7 +723,7 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("A1", "another base", lambda d: spare(d, lambda d: d.base.update(keep=("I64", (1,), b"\1" + bytes(7))))),
     ("A1", "a base of another shape", lambda d: spare(d, lambda d: d.base.update(keep=("I64", (1, 1), bytes(8))))),
     ("A1", "a base with one more", lambda d: spare(d, lambda d: d.base.update(extra=("I64", (1,), bytes(8))))),
-    ("A1", "other base digest", lambda d: d.put("groups", 0, "base_digests", 0, "0" * 32)),
+    ("A1", "other base digest", lambda d: d.put("groups", 0, "base_digests", "0" * 64)),
     ("A2", "two tensors of one name", lambda d: d.put("rename", [["old.w", "b"]])),
     ("A2", "two renamed tensors of one name", lambda d: d.put("rename", [["old.w", "x"], ["keep", "x"]])),
     ("A3", "removed tensor missing", lambda d: d.put("removed", ["gone", "went"])),
@@ -730,7 +742,7 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
         lambda d: d.rechunk(0, GAPS, stream("i32", [1])),
     ),
     ("A6", "other fingerprint", lambda d: d.put("result", "fingerprint", "0" * 64)),
-    ("A6", "other digest", lambda d: d.put("groups", 0, "result_digests", 0, "0" * 32)),
+    ("A6", "other digest", lambda d: d.put("groups", 0, "result_digests", "0" * 64)),
     *[
         ("L1", f"side file {name!r}", lambda d, name=name: d.put("files", 1, "name", name))
         for name in ["", ".", "..", ".git", "a/b", "a\\b", "C:x", "a\0", "a\n", "a\x7f", "ä" * 128, "readme.MD"]

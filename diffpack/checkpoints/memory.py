@@ -30,7 +30,7 @@ class MappingCheckpoint(Checkpoint):
         if type(array).__module__.partition(".")[0] == "torch" or hasattr(array, "data_ptr"):
             from diffpack.checkpoints.torch_pickle import tensor_words
 
-            return tensor_words(array)
+            return tensor_words(array, f"{self.source}: {name!r}")
         array = np.asarray(array)
         dtype = from_numpy(array.dtype)
         if dtype is None:
