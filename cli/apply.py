@@ -59,7 +59,7 @@ def command(session: Session, base: str, diff: str, output: str, no_verify: bool
             before, source, output, verify=not no_verify, files=not no_files, threads=session.threads,
             force=force, progress=progress,
         )  # fmt: skip
-    session.output = None
+        session.output, session.written = None, output
     notes(session, before.notes)
     found: Report = {
         "path": output,

@@ -53,8 +53,10 @@ def report(error: BaseException, session: Session) -> int:
 def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
     """Give message, hint (or "") and exit code."""
     if isinstance(error, Interrupted):
-        quiet = error.signum == BROKEN_PIPE  # nobody is left to read it
-        return "" if quiet else f"stopped by {signal.Signals(error.signum).name}", "", error.exit_code
+        if error.signum == BROKEN_PIPE:  # nobody is left to read it
+            return "", "", error.exit_code
+        kept = f" ({session.written} is written)" if session.written else ""
+        return f"stopped by {signal.Signals(error.signum).name}{kept}", "", error.exit_code
     if isinstance(error, click.exceptions.Abort | KeyboardInterrupt):  # where no handler is installed
         return "stopped by SIGINT", "", 128 + signal.SIGINT
     if isinstance(error, click.ClickException):

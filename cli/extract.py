@@ -122,7 +122,7 @@ def command(
             sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
             threads=session.threads, force=force, progress=progress,
         )  # fmt: skip
-        session.output = None
+        session.output, session.written = None, None if piped else target
         remarks = [*before.notes, *after.notes]
         found = {} if session.quiet and not session.json else describe(diff, target, remarks, progress)
     notes(session, remarks)

@@ -11,13 +11,16 @@ BROKEN_PIPE = 13
 """SIGPIPE's number, also where the system has no such signal."""
 
 
-class Interrupted(BaseException):
-    """A signal arrived; `exit_code` is 128 + its number, as shells have it."""
+class Interrupted(SystemExit):
+    """A signal arrived; `exit_code` is 128 + its number, as shells have it.
+
+    It is a `SystemExit`, which every cleaning up lets pass, and not a `KeyboardInterrupt`, which click takes.
+    """
 
     def __init__(self, signum: int) -> None:
-        super().__init__(signum)
         self.signum = signum
         self.exit_code = 128 + signum
+        super().__init__(self.exit_code)
 
 
 def raise_on_signals() -> None:

@@ -26,6 +26,8 @@ class Session:
     threads: int | None = None
     output: str | None = None
     """What is being written, for errors of the system that do not name it."""
+    written: str | None = None
+    """What was written whole before something else went wrong."""
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -1,0 +1,63 @@
+"""Write docs/cli.md from the commands themselves; a test compares the two.
+
+python docs/make_cli.py
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import click
+
+from diffpack import errors
+from diffpack_cli.main import VERBS
+
+HEAD = """# The command line
+
+Results go to standard output, everything else (progress, notes, errors) to standard error. An error is one line that says
+what, where, and often what to do next; no output file is left behind. `-` stands for standard input or output where that makes sense.
+
+| exit code | means |
+|---|---|
+| 0 | done |
+| 1 | failed: a checkpoint cannot be read, the disk is full, the result is not the recorded one |
+| 2 | wrong usage: options that do not fit, an output that exists or is an input |
+| 10 | wrong base |
+| 11 | the diff is damaged or no diff |
+| 12 | the diff needs a newer diffpack |
+| 130, 143 | interrupted, terminated |
+
+`--json` on every verb prints one object with the members listed below; `a[].b` is member b of every item of the list a. Members may be
+added, none is taken away or given another meaning within a major version of the library.
+"""
+
+
+def spelled(option: click.Option) -> str:
+    """Give an option as it is typed, without click's own formatting, which changes between its versions."""
+    choices = getattr(option.type, "choices", None)
+    value = "" if option.is_flag else f" {option.metavar or '/'.join(map(str, choices or ['N']))}"
+    return f"`{', '.join(option.opts)}{value}`"
+
+
+def render() -> str:
+    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
+    missing = [code for code in codes if f"| {code} |" not in HEAD]
+    if missing:
+        raise SystemExit(f"exit codes without a row: {missing}")
+    parts = [HEAD]
+    for verb in VERBS:
+        module = importlib.import_module(f"diffpack_cli.{verb}")
+        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.command.help)}\n")
+        options = [param for param in module.command.params if isinstance(param, click.Option)]
+        rows = "\n".join(f"| {spelled(option)} | {option.help} |" for option in options)
+        parts.append(f"| option | |\n|---|---|\n{rows}\n")
+        if keys := getattr(module, "KEYS", None):
+            rows = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in keys.items())
+            parts.append(f"| `--json` | is |\n|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "cli.md").write_text(render())
