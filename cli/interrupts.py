@@ -37,7 +37,16 @@ def raise_on_signals() -> None:
         if seen != 2:
             raise Interrupted(signum)
 
-    for name in _NAMES:
-        number = getattr(signal, name, None)  # not every system has them all
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, stop)
+    for number in _numbers():
+        signal.signal(number, stop)
+
+
+def end_on_signals() -> None:
+    """Let them end the process at once again: nothing is left to clean up."""
+    for number in _numbers():
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _numbers() -> list[int]:
+    numbers = [getattr(signal, name, None) for name in _NAMES]  # not every system has them all
+    return [number for number in numbers if number is not None and signal.getsignal(number) != signal.SIG_IGN]

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from .errors import report
-from .interrupts import BROKEN_PIPE, Interrupted, raise_on_signals
+from .interrupts import BROKEN_PIPE, Interrupted, end_on_signals, raise_on_signals
 from .options import Session, global_options
 
 VERBS = {
@@ -100,6 +100,7 @@ def main() -> NoReturn:
     try:
         cli.main()
     finally:
+        end_on_signals()
         _let_go_of_output()
 
 

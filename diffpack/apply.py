@@ -90,7 +90,7 @@ def load(
 
     check_result(opened, result.run(write, verify=verify, threads=threads))
     if framework == "torch":
-        from diffpack.checkpoints.torch_pickle import to_torch
+        from diffpack.checkpoints.torch_tensors import to_torch
 
         return {name: to_torch(words, result.tensors[name], name) for name, words in arrays.items()}
     infos = result.tensors

@@ -72,6 +72,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(replaced, ignore_errors=True)
 
 
+class AtomicStack(contextlib.ExitStack):
+    """Several atomic files and folders at once: `close` renames each to its name, the last entered first."""
+
+    def discard(self) -> None:
+        """Leave what was entered as after a body that failed: all temporary files and folders are removed."""
+        with contextlib.suppress(_Discarded), self:
+            raise _Discarded
+
+
+class _Discarded(Exception):  # noqa: N818 - not an error: it tells what was entered to clean up
+    pass
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -165,7 +165,7 @@ class GroupDecoder:
         if len(streams) != 1 or streams[0].dtype != np.uint32 or streams[0].size != len(self.group.names):
             raise CorruptFileError(f"{where}: not one u32 scale for each record", "V4")
         scales: npt.NDArray[np.float32] = streams[0].view("<f4")
-        if not np.isfinite(scales).all() or np.signbit(scales).any():
+        if not np.isfinite(scales).all() or (scales < 0).any():
             raise CorruptFileError(f"{where}: a scale that is negative or not finite", "V4")
         return scales
 

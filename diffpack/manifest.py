@@ -137,7 +137,7 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
     if group.positions not in POSITION_CODINGS or group.values not in VALUE_CODINGS:
         raise CorruptFileError(f"{where}: unknown coding {group.positions!r} or {group.values!r}", "G2")
     count = len(group.names)
-    if len(group.shapes) != count or (group.base is None) != (group.base_digests is None):
+    if not count or len(group.shapes) != count or (group.base is None) != (group.base_digests is None):
         raise CorruptFileError(f"{where}: columns of different length", "G2")
     for digests in (group.base_digests, group.result_digests):
         if digests is not None:
@@ -146,8 +146,8 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: {group.base} is not converted to {group.dtype}", "G4")
     if group.values != "exact" and not group.tensor_dtype.arithmetic:
         raise CorruptFileError(f"{where}: {group.values} values in {group.dtype} tensors", "G5")
-    if exact and group.result_digests is None:
-        raise CorruptFileError(f"{where}: an exact diff without result digests", "G7")
+    if exact and (group.result_digests is None or group.values != "exact"):
+        raise CorruptFileError(f"{where}: an exact diff without result digests, or with lossy values", "G7")
     length = sum(_words(group.tensor_dtype, shape, where) for shape in group.shapes)
     ends = (0, *group.ends)
     if ends[-1] != length or any(a >= b for a, b in pairwise(ends)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from diffpack import layout as layouts
-from diffpack.atomic import atomic_folder
+from diffpack.atomic import AtomicStack, atomic_folder
 from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES, Checkpoint, TensorInfo
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.checkpoints.safetensors_file import (
@@ -41,11 +40,11 @@ def open_output(path: Path, result: Result, *, files: bool = True) -> Checkpoint
     """
     name = path.name.lower()
     if name.endswith(TORCH_SUFFIXES):
-        from diffpack.checkpoints.torch_pickle import TorchWriter
+        from diffpack.checkpoints.torch_writer import TorchWriter
 
         return TorchWriter(path, result.tensors)
     if name.endswith(HDF5_SUFFIXES):
-        from diffpack.checkpoints.hdf5 import Hdf5Writer
+        from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 
         template = result.base.path if result.base.layout == "hdf5" else None
         return Hdf5Writer(path, result.tensors, template)
@@ -64,20 +63,20 @@ class FolderWriter(CheckpointWriter):
 
     def __init__(self, path: Path, result: Result, recorded: tuple[Headers, Index] | None, files: bool) -> None:
         contents = _side_contents(result) if files else {}
-        self._stack = contextlib.ExitStack()
+        self._stack = AtomicStack()
         try:
             self._folder = self._stack.enter_context(atomic_folder(path))
             for name, content in contents.items():
                 (self._folder / name).write_bytes(content)
             self._writer = self._open_weights(result, recorded)
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
+        except BaseException:
+            self._stack.discard()
             raise
 
     def _open_weights(self, result: Result, recorded: tuple[Headers, Index] | None) -> CheckpointWriter:
         base, folder = result.base, self._folder
         if recorded is None and base.layout == "hdf5" and base.path is not None:
-            from diffpack.checkpoints.hdf5 import Hdf5Writer
+            from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 
             return Hdf5Writer(folder / base.path.name, result.tensors, base.path)
         if recorded is None and base.layout in ("torch", "torch-sharded") and base.path is not None:
@@ -94,17 +93,15 @@ class FolderWriter(CheckpointWriter):
         """Finish the weights, then rename the folder."""
         try:
             self._writer.publish()
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
+        except BaseException:
+            self._stack.discard()
             raise
         self._stack.close()
 
     def discard(self) -> None:
         """Remove the temporary folder."""
         self._writer.discard()
-        error = CheckpointError("discarded")
-        with contextlib.suppress(CheckpointError):
-            self._stack.__exit__(CheckpointError, error, None)
+        self._stack.discard()
 
 
 def _recorded_layout(result: Result) -> tuple[Headers, Index] | None:
@@ -175,7 +172,8 @@ def _base_headers(result: Result) -> tuple[Headers, Index]:
 
 
 def _open_torch(folder: Path, result: Result) -> CheckpointWriter:
-    from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint, ShardedTorchWriter, TorchWriter
+    from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint
+    from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 
     base = result.base
     assert base.path is not None

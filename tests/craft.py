@@ -147,7 +147,7 @@ def manifest(old: Tensors, new: Tensors, groups: Sequence[Mapping[str, Any]], **
     return {
         "base": about(old),
         "result": about(new),
-        "exact": True,
+        "exact": all(group["values"] == "exact" for group in groups),
         "optional": [],
         "groups": list(groups),
         "aliases": {},

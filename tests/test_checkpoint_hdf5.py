@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffpack.checkpoints.base import TensorInfo
-from diffpack.checkpoints.hdf5 import Hdf5Checkpoint, Hdf5Writer
+from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
+from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 from diffpack.dtypes import DTYPES, Words, array_words, from_numpy, numpy_dtype
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 
@@ -514,6 +515,7 @@ def test_without_h5py_the_extra_is_named_and_no_file_left(tmp_path: Path, monkey
     assert os.listdir(tmp_path) == []
 
 
-def test_importing_the_module_does_not_import_h5py() -> None:
-    code = "import sys, diffpack.checkpoints.hdf5; sys.exit('h5py' in sys.modules)"
+@pytest.mark.parametrize("module", ["hdf5", "hdf5_contents", "hdf5_writer"])
+def test_importing_the_module_does_not_import_h5py(module: str) -> None:
+    code = f"import sys, diffpack.checkpoints.{module}; sys.exit('h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,14 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffpack.checkpoints.base import TensorInfo
-from diffpack.checkpoints.torch_pickle import (
-    ShardedTorchCheckpoint,
-    ShardedTorchWriter,
-    TorchCheckpoint,
-    TorchWriter,
-    tensor_words,
-    to_torch,
-)
+from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint, TorchCheckpoint
+from diffpack.checkpoints.torch_tensors import tensor_words, to_torch
+from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 from diffpack.dtypes import DTYPES, Words
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 
@@ -461,6 +456,7 @@ def test_without_torch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         TorchCheckpoint(path)
 
 
-def test_importing_the_module_does_not_import_torch() -> None:
-    code = "import sys, diffpack.checkpoints.torch_pickle; sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("module", ["torch_pickle", "torch_tensors", "torch_writer"])
+def test_importing_the_module_does_not_import_torch(module: str) -> None:
+    code = f"import sys, diffpack.checkpoints.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -28,7 +28,7 @@ class MappingCheckpoint(Checkpoint):
         if not isinstance(name, str):
             raise UnsupportedCheckpointError(f"{self.source}: the tensor name {name!r} is not a string")
         if type(array).__module__.partition(".")[0] == "torch" or hasattr(array, "data_ptr"):
-            from diffpack.checkpoints.torch_pickle import tensor_words
+            from diffpack.checkpoints.torch_tensors import tensor_words
 
             return tensor_words(array, f"{self.source}: {name!r}")
         array = np.asarray(array)

@@ -12,14 +12,13 @@ import mmap
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.atomic import atomic_file
+from diffpack.atomic import AtomicStack, atomic_file
 from diffpack.checkpoints.base import Checkpoint, TensorInfo
 from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.dtypes import DTYPES, Words
@@ -202,7 +201,7 @@ class SafetensorsWriter(CheckpointWriter):
     """Writes safetensors files whose headers are given: byte for byte what those headers describe."""
 
     def __init__(self, targets: Sequence[tuple[Path, bytes]], extra: Sequence[tuple[Path, bytes]] = ()) -> None:
-        self._stack = contextlib.ExitStack()
+        self._stack = AtomicStack()
         self._homes: dict[str, tuple[int, int]] = {}
         try:
             for path, raw in targets:
@@ -215,8 +214,8 @@ class SafetensorsWriter(CheckpointWriter):
                 self._homes |= {name: (file.fileno(), start + at) for name, at in header.starts.items()}
             for path, content in extra:
                 self._stack.enter_context(atomic_file(path)).write(content)
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
+        except BaseException:
+            self._stack.discard()
             raise
 
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
@@ -234,21 +233,7 @@ class SafetensorsWriter(CheckpointWriter):
 
     def discard(self) -> None:
         """Remove the temporary files."""
-        self._stack.__exit__(_Discarded, _Discarded(), None)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Publish, or discard if the body failed."""
-        if error is None:
-            self.publish()
-        else:
-            with contextlib.suppress(_Discarded):
-                self.discard()
-
-
-class _Discarded(Exception):  # noqa: N818 - not an error: it tells atomic_file to clean up
-    pass
+        self._stack.discard()
 
 
 def _reserve(descriptor: int, size: int) -> None:

@@ -1,0 +1,1 @@
+diffpack apply --base base.safetensors exact.dpk -o base.safetensors --force

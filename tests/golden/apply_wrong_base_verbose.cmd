@@ -1,0 +1,1 @@
+diffpack apply --base other.safetensors exact.dpk -o out.safetensors -q -v --json

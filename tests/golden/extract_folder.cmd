@@ -1,0 +1,2 @@
+diffpack extract --base model --tuned task --sha256
+diffpack inspect task.dpk

@@ -1,0 +1,1 @@
+diffpack extract --json --base base.safetensors --tuned tuned.safetensors -o new.dpk --meta task=demo

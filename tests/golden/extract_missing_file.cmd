@@ -1,0 +1,1 @@
+diffpack extract --base nowhere.safetensors --tuned tuned.safetensors

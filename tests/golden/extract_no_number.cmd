@@ -1,0 +1,1 @@
+diffpack extract --base base.safetensors --tuned tuned.safetensors --density much

@@ -1,0 +1,1 @@
+diffpack -q extract --base base.safetensors --tuned tuned.safetensors

@@ -1,0 +1,1 @@
+diffpack fingerprint base.safetensors model tuned.safetensors

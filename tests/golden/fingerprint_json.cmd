@@ -1,0 +1,1 @@
+diffpack fingerprint --json base.safetensors model

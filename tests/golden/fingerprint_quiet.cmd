@@ -1,0 +1,1 @@
+diffpack fingerprint -q model

@@ -1,0 +1,1 @@
+diffpack stats exact.dpk lossy.dpk --tensors --base base.safetensors

@@ -1,0 +1,1 @@
+diffpack stats exact.dpk --base other.safetensors

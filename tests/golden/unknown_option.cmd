@@ -1,0 +1,1 @@
+diffpack apply --bas x

@@ -1,0 +1,1 @@
+diffpack verify lossy.dpk --base base.safetensors

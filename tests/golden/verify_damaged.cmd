@@ -1,0 +1,1 @@
+diffpack verify damaged.dpk --json

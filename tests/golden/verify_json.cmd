@@ -1,0 +1,1 @@
+diffpack verify exact.dpk --base base.safetensors --json

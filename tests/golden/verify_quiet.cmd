@@ -1,0 +1,1 @@
+diffpack verify -q exact.dpk

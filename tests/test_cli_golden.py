@@ -1,0 +1,123 @@
+"""What the command line prints, word for word: `golden/NAME.cmd` gives `.stdout`, `.stderr` and `.exit`.
+
+The commands of a `.cmd` file run one after the other in a folder of tiny checkpoints. What depends on the version of
+a compressor (sizes, bits, shares of the base) is compared with `#` for its digits. `DIFFPACK_GOLDEN=write pytest
+tests/test_cli_golden.py` writes the files anew; read the change before you commit it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import write_safetensors, write_shards
+
+import diffpack
+from diffpack_cli.main import cli
+
+GOLDEN = Path(__file__).parent / "golden"
+WRITE = os.environ.get("DIFFPACK_GOLDEN") == "write"
+VOLATILE = (
+    r"[\d.]+ (?:bytes?|kB)(?: +[\d.]+ +[\d.]+ %)?",
+    r"[\d.]+ % of",
+    r"[\d.]+ bits each",
+    r'"(?:\w*bytes|bits_per_change|share_of_base)": [\d.]+',
+    r"(?<=diffpack )\d+\.\d+\.\d+\w*",
+)
+
+
+def numbers(shape: tuple[int, ...], seed: int, dtype: type = np.float32) -> np.ndarray:
+    """Numbers in [-1, 1) that no library's random generator has a say in."""
+    count = int(np.prod(shape, dtype=np.int64))
+    mixed = (np.arange(1, count + 1, dtype=np.uint64) * np.uint64(2654435761) + np.uint64(seed * 97)) % 65521
+    return (mixed.astype(np.float64) / 32760.5 - 1).astype(dtype).reshape(shape)
+
+
+def base_tensors(seed: int) -> dict[str, np.ndarray]:
+    return {
+        "bert.embed": numbers((100, 16), seed),
+        "bert.layer.0.weight": numbers((48, 32), seed + 1),
+        "bert.layer.0.bias": numbers((48,), seed + 2),
+        "bert.layer.1.weight": numbers((64, 48), seed + 3, np.float16),
+        "bert.ids": np.arange(64, dtype=np.int64),
+        "bert.mask": np.ones(16, bool),
+    }
+
+
+def tuned_tensors(base: dict[str, np.ndarray], step: int = 37) -> dict[str, np.ndarray]:
+    """Every step-th entry moves; one tensor is gone, one longer, one new, one tied."""
+    tuned = {name.removeprefix("bert."): array.copy() for name, array in base.items()}
+    for array in tuned.values():
+        if array.dtype.kind == "f":
+            array.reshape(-1)[::step] *= array.dtype.type(1.01)
+    del tuned["mask"]
+    tuned["embed"] = np.concatenate([tuned["embed"], numbers((4, 16), 9)])
+    tuned["head.weight"] = numbers((3, 48), 8)
+    tuned["tied"] = tuned["embed"].copy()
+    return tuned
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that every case starts from."""
+    folder = tmp_path_factory.mktemp("golden")
+    base = base_tensors(0)
+    tuned = tuned_tensors(base)
+    write_safetensors(folder / "base.safetensors", base)
+    write_safetensors(folder / "tuned.safetensors", tuned)
+    write_safetensors(folder / "other.safetensors", base_tensors(5))
+    for name, tensors in {"model": base, "task": tuned}.items():
+        names = sorted(tensors)
+        shards = {"a.safetensors": names[:3], "b.safetensors": names[3:]}
+        write_shards(folder / name, {shard: {key: tensors[key] for key in keys} for shard, keys in shards.items()})
+        (folder / name / "config.json").write_text(f'{{"name": "{name}"}}\n')
+        (folder / name / "vocab.txt").write_text("a\nb\n")
+    os.remove(shutil.copytree(folder / "model", folder / "short") / "b.safetensors")
+    files = (folder / "base.safetensors", folder / "tuned.safetensors")
+    whole = diffpack.extract(*files, folder / "exact.dpk", base_name="org/base", base_revision="1f2e", sha256=True)
+    diffpack.extract(
+        *files, folder / "lossy.dpk", density=0.02, values="f16", metadata={"task": "demo", "bell": "\a\n"}
+    )
+    data = (folder / "exact.dpk").read_bytes()
+    assert len(data) == whole.nbytes
+    (folder / "cut.dpk").write_bytes(data[:-10])
+    (folder / "damaged.dpk").write_bytes(data[:40] + bytes([data[40] ^ 1]) + data[41:])
+    (folder / "newer.dpk").write_bytes(data[:8] + b"\x07" + data[9:])
+    return folder
+
+
+def masked(text: str) -> str:
+    for pattern in VOLATILE:
+        text = re.sub(pattern, lambda found: re.sub(r"\d", "#", found[0]), text)
+    return text
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.cmd")))
+def test_golden(name: str, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(stage, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    stdout = stderr = ""
+    code = 0
+    for line in (GOLDEN / f"{name}.cmd").read_text().splitlines():
+        program, *args = shlex.split(line)
+        assert program == "diffpack"
+        done = CliRunner().invoke(cli, args)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        stdout, stderr, code = stdout + done.stdout, stderr + done.stderr, done.exit_code
+    found = {"stdout": masked(stdout), "stderr": masked(stderr), "exit": f"{code}\n"}
+    for kind, text in found.items():
+        path = GOLDEN / f"{name}.{kind}"
+        if WRITE:
+            path.write_text(text)
+        assert path.read_text() == text
+
+
+def test_every_golden_file_belongs_to_a_command() -> None:
+    assert {path.stem for path in GOLDEN.iterdir()} == {path.stem for path in GOLDEN.glob("*.cmd")}
