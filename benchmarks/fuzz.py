@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ def load_reader() -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["reader"] = module
+    sys.path.insert(0, str(ROOT / "spec"))
     spec.loader.exec_module(module)
     return module
 
@@ -66,7 +68,6 @@ def forge(data: bytes, rng: random.Random) -> bytes:
 
 def swap_token(manifest: bytes, rng: random.Random) -> bytes:
     """Replace one number or string of the manifest by another that stands in it."""
-    import re
 
     tokens = list(re.finditer(rb'"[^"]*"|\d+|true|false|null', manifest))
     old, new = rng.choice(tokens), rng.choice(tokens)

@@ -64,7 +64,7 @@ def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
     if isinstance(error, OSError) and not hasattr(error, "exit_code"):
         return _explain_os(error, session)
     if isinstance(error, MemoryError):
-        return f"out of memory {one_line(str(error))}".rstrip(), _hint(error), _GENERAL
+        return f"out of memory: {error}".rstrip(": "), _hint(error), _GENERAL
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):  # DiffpackError, without importing the library for an error of click's
         return str(error), _hint(error), code

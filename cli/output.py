@@ -72,6 +72,8 @@ def size(nbytes: int) -> str:
 def percent(fraction: float) -> str:
     """Give a fraction as a percentage of three digits; what is not nothing, or not all, never looks so."""
     number = 100 * fraction
+    if number == 0:
+        return "0 %"
     if 0 < number < 0.001:
         return "<0.001 %"
     if 99.95 <= number < 100:

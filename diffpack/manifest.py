@@ -191,14 +191,15 @@ def _check_files(manifest: Manifest, where: str) -> None:
     if layout is not None:
         _check_hex(layout.digest, DIGEST_HEX, where)
         parts = [name for name, _ in layout.files] + ([layout.index[0]] if layout.index else [])
-        single = not layout.folder and parts == [""]
-        if not layout.files or (layout.index is not None and not layout.folder):
-            raise CorruptFileError(f"{where}: a layout without files, or an index without a folder", "L2")
+        if not layout.folder and parts != [""]:
+            raise CorruptFileError(f"{where}: a layout without a folder that is not one file named nothing", "L1")
+        if not layout.files:
+            raise CorruptFileError(f"{where}: a layout without files", "L2")
         for digest in layout.sha256 or ():
             _check_hex(digest, 64, where)
         if layout.sha256 is not None and len(layout.sha256) != len(parts):
             raise CorruptFileError(f"{where}: not one SHA-256 for each file of the layout", "L2")
-        names += [] if single else parts
+        names += parts if layout.folder else []
     for item in manifest.files:
         _check_hex(item.digest, DIGEST_HEX, where)
     if not all(is_plain_file_name(name) for name in names):

@@ -81,6 +81,7 @@ def check_groups(m: dict[str, Any]) -> None:
 def check_file_names(m: dict[str, Any]) -> None:
     layout = m["layout"] or {"files": [], "index": None, "folder": True}
     places = [*layout["files"], *([layout["index"]] if layout["index"] else [])]
+    check(layout["files"] or not m["layout"], "L2", "a layout without files")
     check(len(layout.get("sha256", places)) == len(places), "L2", "sha256 and files are not equally many")
     names = [file["name"] for file in m["files"]] + [name for name, _ in places]
     if not layout["folder"]:
