@@ -64,8 +64,16 @@ def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
     return stored, aliases
 
 
-def choose(scans: Sequence[Scan], options: Options) -> list[Record]:
-    """Decide for each tensor how its values are coded and which entries are kept."""
+def float_entries(scans: Sequence[Scan]) -> int:
+    """Count the entries a density is a fraction of: those of float tensors both sides have."""
+    return sum(item.tuned.size for item in scans if item.pair.info.dtype.arithmetic and item.pair.base is not None)
+
+
+def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record]:
+    """Decide for each tensor how its values are coded and which entries are kept.
+
+    `entries` is what a density is a fraction of.
+    """
     if options.exact:
         return [Record(item, "exact") for item in scans]
     lossy = [item for item in scans if _may_be_lossy(item, options.values)]
@@ -73,7 +81,7 @@ def choose(scans: Sequence[Scan], options: Options) -> list[Record]:
     if options.selection.everything:
         records = [Record(item, options.values) for item in lossy]
     else:
-        picked = select(lossy, options.selection, options.threads)
+        picked = select(lossy, options.selection, entries, options.threads)
         pairs = zip(lossy, picked, strict=True)
         records = [Record(item, options.values, positions) for item, positions in pairs]
     if options.values == "int8":

@@ -21,7 +21,7 @@ from diffpack import layout as layouts
 from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.folder import side_files
-from diffpack.choose import Options, choose, split_aliases
+from diffpack.choose import Options, choose, float_entries, split_aliases
 from diffpack.container.source import FileSource
 from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
@@ -102,7 +102,7 @@ def _write(
     pairing = pair_up(base.tensors, tuned.tensors, options.rename)
     scans = _scan_all(pairing, base, tuned, options.threads, progress)
     stored, aliases = split_aliases(scans)
-    records = choose(stored, options)
+    records = choose(stored, options, float_entries(scans))
     writer = ContainerWriter(file)
     groups = _write_groups(writer, records, options, progress)
     kept_layout = _write_layout(writer, base, tuned, options)

@@ -55,17 +55,17 @@ EVERYTHING = Selection()
 """The selection that leaves nothing out."""
 
 
-def select(scans: Sequence[Scan], selection: Selection, threads: int | None = None) -> list[Positions]:
+def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: int | None = None) -> list[Positions]:
     """Give the chosen positions of each scanned tensor (arithmetic dtypes, finite differences).
 
-    The magnitude is |tuned - reference| in float32; equal magnitudes are taken in order of tensor and position.
+    A density is a fraction of `entries`. The magnitude is |tuned - reference| in float32; equal magnitudes are taken in order of tensor and position.
     """
     if selection.threshold is not None:
         limit = np.float32(selection.threshold)
         return [_above(item, limit)[0] for item in scans]
     k = selection.top_k
     if k is None:
-        k = round(float(selection.density or 0.0) * sum(item.tuned.size for item in scans))
+        k = round(float(selection.density or 0.0) * entries)
     return _largest(scans, k, threads)
 
 

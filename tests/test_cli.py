@@ -309,13 +309,11 @@ def test_global_options_stand_on_either_side(work):
 def test_exact_and_lossy_are_called_so(work):
     for name, options in {"exact": (), "lossy": ("--values", "bf16"), "lossy ": ("--threshold", "0.001")}.items():
         word = name.strip()
-        other = {"exact": "lossy", "lossy": "exact"}[word]
         written = ok(*EXTRACT, "-o", f"{name}.dpk", *options)
         applied = ok(*APPLY, f"{name}.dpk", "-o", f"{name}.safetensors")
         for shown in (written, applied, ok("verify", f"{name}.dpk")):
             first = shown.splitlines()[0].split(": ", 1)[1]
-            assert word in first
-            assert other not in first
+            assert re.search(r"\b(exact|lossy)\b", first)[0] == word
         assert json.loads(ok("stats", f"{name}.dpk", "--json"))["diffs"][0]["exact"] is (word == "exact")
         assert json.loads(ok("inspect", f"{name}.dpk", "--json"))["exact"] is (word == "exact")
 
@@ -395,13 +393,11 @@ def test_a_full_disk_leaves_nothing(work, output):
     diffpack.extract("base.safetensors", "tuned.safetensors", "task.dpk", force=True)
     before = sorted(os.listdir())
     args = EXTRACT if output.endswith(".dpk") else (*APPLY, "task.dpk")
-    done = subprocess.run(
-        [*PROGRAM, *args, "-o", output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=limit_files,
-    )  # fmt: skip
+    command = [*PROGRAM, *args, "-o", output]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit_files)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert re.match(rf"diffpack: error: \S*{output}\S*: cannot be written: .*\n", done.stderr), done.stderr
+    assert re.match(rf"diffpack: error: \S*{output}\S*: .*cannot be written.*\n", done.stderr), done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(os.listdir()) == before
 
@@ -449,11 +445,36 @@ def test_an_interrupted_run_leaves_nothing(work, what, number):
         if what == "stdout" and time.monotonic() > deadline - 29.5:  # it writes to an unnamed file: nothing to see
             break
         time.sleep(0.001)
+    time.sleep(0.02)
     process.send_signal(number)
     out, err = process.communicate()
     assert process.returncode == 128 + number, err
     assert err.decode() == f"diffpack: error: stopped by {number.name}\n"
     assert out == b""
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.xfail(strict=True, reason="atomic_file and atomic_folder learn the temporary name after it exists")
+@pytest.mark.parametrize("output", ["new.safetensors", "new"])
+def test_a_signal_at_the_instant_the_temporary_exists(work, output):
+    code = """if True:
+        import os, signal
+        from diffpack_cli.main import main
+
+        def then_interrupted(function):
+            def call(path, *args, **options):
+                made = function(path, *args, **options)
+                if str(path).endswith(".part"):
+                    os.kill(os.getpid(), signal.SIGINT)
+                return made
+            return call
+
+        os.open, os.mkdir = then_interrupted(os.open), then_interrupted(os.mkdir)
+        main()
+    """
+    before = sorted(os.listdir())
+    done = subprocess.run([sys.executable, "-c", code, *APPLY, "task.dpk", "-o", output], capture_output=True)
+    assert done.returncode == 130, done.stderr
     assert sorted(os.listdir()) == before
 
 

@@ -167,7 +167,11 @@ def _lay_out(file: Any, tensors: Mapping[str, TensorInfo], old: Contents) -> dic
 
 def _attributes(dataset: Any) -> list[tuple[str, Any, Any]]:
     attributes = dataset.attrs
-    return [(key, attributes[key], attributes.get_id(key).dtype) for key in attributes if key not in {DTYPE_MARK, SHAPE_MARK}]
+    return [
+        (key, attributes[key], attributes.get_id(key).dtype)
+        for key in attributes
+        if key not in {DTYPE_MARK, SHAPE_MARK}
+    ]
 
 
 def _room(file: Any, name: str, aliases: dict[str, str | None]) -> tuple[Any, str]:
