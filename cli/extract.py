@@ -73,7 +73,7 @@ class Share(click.types.FloatParamType):
     "-o", "--output", type=OutputPath(), metavar="OUT",
     help="The diff to write; - is standard output.  [default: the tuned name with .dpk, in this folder]",
 )  # fmt: skip
-@click.option("--density", type=Share(), metavar="D", help="Keep this fraction of all entries: 0.005 or 0.5%.")
+@click.option("--density", type=Share(), metavar="D", help="Keep this fraction of all float entries: 0.005 or 0.5%.")
 @click.option("--top-k", type=int, metavar="K", help="Keep the K largest differences.")
 @click.option("--threshold", type=float, metavar="X", help="Keep differences of at least X.")
 @click.option("--values", type=click.Choice(_VALUES), default="exact", show_default=True, help="How values are stored.")

@@ -31,6 +31,9 @@ from diffpack.result import Result
 Headers = list[tuple[str, bytes]]
 Index = tuple[str, bytes] | None
 
+_FOREIGN_SUFFIXES = frozenset({".dpk", ".gguf", ".gz", ".msgpack", ".npy", ".npz", ".onnx", ".pkl", ".tar", ".zip"})
+"""Endings that name a file of a kind we do not write, even where a folder may have a dot in its name."""
+
 
 def open_output(path: Path, result: Result, *, files: bool = True) -> CheckpointWriter:
     """Open a writer for the result: by the ending of `path`, else a folder laid out as the tuned or the base is.
@@ -53,7 +56,8 @@ def open_output(path: Path, result: Result, *, files: bool = True) -> Checkpoint
         headers = recorded[0] if recorded is not None else []
         raw = headers[0][1] if len(headers) == 1 else make_header(result.tensors, _metadata(result.base))
         return SafetensorsWriter([(path, raw)])
-    if path.suffix and not path.is_dir() and result.base.folder is None:
+    foreign = path.suffix.lower() in _FOREIGN_SUFFIXES
+    if foreign or (path.suffix and not path.is_dir() and result.base.folder is None):
         raise UsageError(f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder")
     return FolderWriter(path, result, recorded, files)
 
@@ -114,7 +118,11 @@ def _recorded_layout(result: Result) -> tuple[Headers, Index] | None:
     else:
         of_base = layouts.describe(result.base)
         if of_base is None or of_base[0].digest != layout.digest:
-            return None  # the base's tensors in another layout: the result keeps the tensors, not the files
+            result.base.notes.append(
+                "the diff expects the layout of its base's own files, which these are not: every tensor is exact, "
+                "the order and metadata in the result's files are not the tuned ones"
+            )
+            return None
         blob = of_base[1]
     where = f"{result.diff.name}: layout"
     headers, index = layouts.split_blob(layout, blob)
@@ -199,6 +207,7 @@ def _side_contents(result: Result) -> dict[str, bytes]:
         if item.stored:
             content = side_content(diff, item.name)
         elif folder is None:
+            result.base.notes.append(f"{item.name} is expected beside the base, which is no folder: left out")
             continue
         else:
             path = folder / item.name

@@ -14,7 +14,7 @@ from diffpack.decode import change
 from diffpack.diff import Diff, TensorDiff
 from diffpack.dtypes import Words
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.fingerprint import DIGEST_BYTES, combine, tensor_digest
+from diffpack.fingerprint import DIGEST_BYTES, combine, fingerprint, tensor_digest
 from diffpack.names import printable
 from diffpack.pairs import base_view
 from diffpack.parallel import run_all
@@ -83,7 +83,11 @@ class Result:
                 details.append(f"{printable(name)} {found_text}, not {record.base}")
         if wrong:
             rule = "A3" if wrong[0] in self.diff.manifest.removed else "A4"
-            message = f"{self.base.source}: not the base of {self.diff.name}: {_listed(details)} [{rule}]"
+            expected, actual = self.diff.manifest.base.fingerprint, fingerprint(self.base)
+            message = (
+                f"{self.base.source}: not the base of {self.diff.name}: {_listed(details)} "
+                f"(fingerprint expected {expected}, found {actual}) [{rule}]"
+            )
             raise WrongBaseError(message, tuple(wrong))
 
     def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
@@ -130,9 +134,9 @@ class Result:
         rest = [name for name in self.base.tensors if name not in own]
         hashed = run_all([partial(self._hash, name) for name in rest], threads)
         own |= dict(zip(rest, hashed, strict=True))
-        fingerprint = combine(self.base.tensors, own)
-        self._compare_base(own, fingerprint)
-        return Check(fingerprint, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
+        whole = combine(self.base.tensors, own)
+        self._compare_base(own, whole)
+        return Check(whole, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
 
     def _hash(self, name: str) -> bytes:
         return tensor_digest(self.base.words(name))
@@ -162,19 +166,19 @@ class Result:
         unchanged = name in self._view and record is None and name not in self.diff.manifest.aliases
         return digest, digest if unchanged else None
 
-    def _compare_base(self, digests: dict[str, bytes], fingerprint: str | None) -> None:
+    def _compare_base(self, digests: dict[str, bytes], whole: str | None) -> None:
         """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones."""
         expected = self.diff.manifest.base.fingerprint
-        if fingerprint == expected:
+        if whole == expected:
             return
         wrong = []
         for name in self.diff:
             recorded, _ = self.diff.digests(name)
             if recorded is not None and digests[self._view[name]][:DIGEST_BYTES] != recorded:
                 wrong.append(name)
-        if not wrong and fingerprint is None:
+        if not wrong and whole is None:
             return
-        found = f", found {fingerprint}" if fingerprint else ""
+        found = f", found {whole}" if whole else ""
         which = (
             f"these tensors differ: {_listed([printable(name) for name in wrong])}"
             if wrong

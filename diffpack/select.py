@@ -58,7 +58,8 @@ EVERYTHING = Selection()
 def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: int | None = None) -> list[Positions]:
     """Give the chosen positions of each scanned tensor (arithmetic dtypes, finite differences).
 
-    A density is a fraction of `entries`. The magnitude is |tuned - reference| in float32; equal magnitudes are taken in order of tensor and position.
+    A density is a fraction of `entries`. The magnitude is |tuned - reference| in float32; equal magnitudes are
+    taken in order of tensor and position.
     """
     if selection.threshold is not None:
         limit = np.float32(selection.threshold)

@@ -133,6 +133,10 @@ def test_an_output_without_a_layout_is_refused(tmp_path, pair):
     base, tuned = pair
     with pytest.raises(UsageError, match=r"out\.onnx"):
         diffpack.apply(base, diffpack.extract(base, tuned), tmp_path / "out.onnx")
+    (tmp_path / "folder").mkdir()
+    base.rename(tmp_path / "folder" / "model.safetensors")
+    with pytest.raises(UsageError, match=r"out\.onnx"):
+        diffpack.apply(tmp_path / "folder", diffpack.extract(tmp_path / "folder", tuned), tmp_path / "out.onnx")
 
 
 def test_a_failure_while_writing_leaves_nothing(tmp_path, pair, monkeypatch):

@@ -450,7 +450,7 @@ def test_an_interrupted_run_leaves_nothing(work, what, number):
     out, err = process.communicate()
     assert process.returncode == 128 + number, err
     assert err.decode() == f"diffpack: error: stopped by {number.name}\n"
-    assert out == b""
+    assert what == "stdout" or out == b""  # what a pipe has taken cannot be taken back
     assert sorted(os.listdir()) == before
 
 

@@ -87,6 +87,7 @@ class Contents:
 
 
 def import_h5py(what: str = "reading HDF5 checkpoints") -> Any:
+    """Import h5py; raises `MissingDependencyError`, which says `what` it is needed for."""
     try:
         import h5py
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Words as torch tensors and back, and how torch is imported: when it is first used, not before."""
+"""Words as torch tensors and back. torch is imported when the first function here needs it, not before."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def to_torch(words: Words, info: TensorInfo, name: str = "tensor") -> torch.Tens
 
 
 def import_torch() -> Any:
+    """Import torch; raises `MissingDependencyError`."""
     try:
         import torch
     except ImportError as error:
@@ -56,6 +57,7 @@ def import_torch() -> Any:
 
 
 def tensor_info(tensor: torch.Tensor, name: str) -> TensorInfo:
+    """Give a tensor's dtype and shape. Raises `UnsupportedCheckpointError` unless it is a plain array."""
     kind = str(tensor.dtype)
     plain = tensor.layout == import_torch().strided and not tensor.is_quantized and not tensor.is_nested
     if not plain or tensor.is_meta or kind not in _FROM_TORCH:
@@ -69,6 +71,7 @@ def tensor_info(tensor: torch.Tensor, name: str) -> TensorInfo:
 
 
 def torch_dtype(info: TensorInfo, name: str) -> Any:
+    """Give torch's dtype for a tensor. Raises `UnsupportedCheckpointError` if torch cannot hold it."""
     dtype = getattr(import_torch(), _TORCH.get(info.dtype.name, ""), None)
     if dtype is None or (info.dtype.name == "F4" and (not info.shape or info.shape[-1] % 2)):
         raise UnsupportedCheckpointError(f"{name}: PyTorch cannot hold {info}")
@@ -76,7 +79,7 @@ def torch_dtype(info: TensorInfo, name: str) -> Any:
 
 
 def as_tensor(words: Words, info: TensorInfo, name: str) -> torch.Tensor:
-    """View writable words as a tensor."""
+    """View writable words as a tensor. Raises `UnsupportedCheckpointError` as `torch_dtype` does."""
     dtype = torch_dtype(info, name)
     shape = (*info.shape[:-1], info.shape[-1] // 2) if info.dtype.name == "F4" else info.shape
     tensor: torch.Tensor
