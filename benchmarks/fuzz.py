@@ -68,7 +68,6 @@ def forge(data: bytes, rng: random.Random) -> bytes:
 
 def swap_token(manifest: bytes, rng: random.Random) -> bytes:
     """Replace one number or string of the manifest by another that stands in it."""
-
     tokens = list(re.finditer(rb'"[^"]*"|\d+|true|false|null', manifest))
     old, new = rng.choice(tokens), rng.choice(tokens)
     return manifest[: old.start()] + new.group() + manifest[old.end() :]
