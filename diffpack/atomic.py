@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,13 +29,12 @@ def refuse_overwriting(output: Path, inputs: list[Path], force: bool) -> None:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary sibling of `path` for reading and writing; rename it to `path` if the body succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=path.absolute().parent)
-    temporary = Path(name)
+    temporary = _sibling(path, ".part")  # named before it exists: a signal at any instant finds it
     try:
-        with os.fdopen(handle, "w+b") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(temporary, flags, 0o666), "w+b") as file:
             yield file
             file.flush()
-            _default_mode(file.fileno())
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.absolute().parent)
@@ -46,30 +45,33 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder; rename it to `path` (replacing a folder there) if the body succeeds."""
-    parent = path.absolute().parent
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.", suffix=".part", dir=parent))
-    replaced: Path | None = None
+    """Give a temporary sibling folder; rename it to `path` (replacing what is there) if the body succeeds."""
+    temporary, replaced = _sibling(path, ".part"), _sibling(path, ".old")
     try:
+        os.mkdir(temporary)
         yield temporary
         for item in temporary.rglob("*"):
             if item.is_file():
                 with item.open("rb") as file:
                     os.fsync(file.fileno())
-        temporary.chmod(0o777 & ~_umask())
         if path.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{path.name[:80]}.", suffix=".old", dir=parent))
-            os.replace(path, replaced / "old")
+            os.replace(path, replaced)
         os.replace(temporary, path)
-        _sync_folder(parent)
+        _sync_folder(path.absolute().parent)
     except BaseException:
-        if replaced is not None and not path.exists() and (replaced / "old").exists():
-            os.replace(replaced / "old", path)
+        if replaced.exists() and not path.exists():
+            os.replace(replaced, path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     finally:
-        if replaced is not None:
+        if replaced.is_dir():
             shutil.rmtree(replaced, ignore_errors=True)
+        else:
+            replaced.unlink(missing_ok=True)
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    return path.absolute().parent / f".{path.name[:80]}.{secrets.token_hex(6)}{ending}"
 
 
 class AtomicStack(contextlib.ExitStack):
@@ -83,17 +85,6 @@ class AtomicStack(contextlib.ExitStack):
 
 class _Discarded(Exception):  # noqa: N818 - not an error: it tells what was entered to clean up
     pass
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _default_mode(descriptor: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):
-        os.fchmod(descriptor, 0o666 & ~_umask())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,17 +1,11 @@
-"""How the command line behaves: exit codes, standard streams, JSON, interruption. Its words are in test_cli_golden."""
+"""How the command line behaves: exit codes, `-`, JSON. Its words: test_cli_golden; signals: test_cli_process."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import os
-import pty
 import re
-import resource
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +21,6 @@ from diffpack_cli import main as main_module
 from diffpack_cli.errors import HINTS
 from diffpack_cli.main import VERBS, cli
 from diffpack_cli.output import percent, plural, size
-
-PROGRAM = [sys.executable, "-m", "diffpack_cli"]
 
 
 @pytest.fixture
@@ -187,6 +179,7 @@ def test_a_diff_from_stdin(work):
 def test_dashes_that_make_no_sense(work):
     fails(2, ".*a checkpoint cannot be read from standard input", "fingerprint", "-")
     fails(2, ".*a checkpoint cannot be read from standard input", *EXTRACT[:-1], "-")
+    fails(2, "-o - and --json both", *EXTRACT, "-o", "-", "--json")
     fails(2, "a result is written out of order", *APPLY, "task.dpk", "-o", "-")
     for args in (("--base", ""), ("-o", "")):
         fails(2, ".*the name is empty", *APPLY, "task.dpk", "-o", "x", *args)

@@ -6,7 +6,7 @@ The header is read and written here rather than by the safetensors package, beca
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import json
 import mmap
 import os
@@ -240,7 +240,10 @@ def _reserve(descriptor: int, size: int) -> None:
     """Take the disk space now, so that a full disk is known before the work is done."""
     fallocate = getattr(os, "posix_fallocate", None)
     if fallocate is not None and size:
-        with contextlib.suppress(OSError):  # not every file system can; the writes will tell
+        try:
             fallocate(descriptor, 0, size)
             return
+        except OSError as error:  # not every file system can
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                raise
     os.ftruncate(descriptor, size)
