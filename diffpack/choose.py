@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from diffpack.blocks import blocks
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.streams import PROFILES
-from diffpack.codecs.values import CODINGS as VALUES
 from diffpack.codecs.values import floats
 from diffpack.encode import Record, fit_scales
-from diffpack.errors import UsageError
+from diffpack.options import Options
 from diffpack.scan import Scan
-from diffpack.select import EVERYTHING, Selection, select
+from diffpack.select import select
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a diff is made."""
-
-    selection: Selection = EVERYTHING
-    values: str = "exact"
-    profile: str = "compact"
-    rename: tuple[tuple[str, str], ...] | None = None
-    keep_layout: bool = True
-    keep_files: bool = True
-    sha256: bool = False
-    base_name: str | None = None
-    base_revision: str | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.values not in VALUES:
-            raise UsageError(f"values are one of {', '.join(VALUES)}, not {self.values!r}")
-        if self.profile not in PROFILES:
-            raise UsageError(f"the profile is one of {', '.join(PROFILES)}, not {self.profile!r}")
-
-    @property
-    def exact(self) -> bool:
-        """Whether the diff will give the tuned checkpoint back, bit for bit."""
-        return self.values == "exact" and self.selection.everything
 
 
 def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:

@@ -15,25 +15,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from blake3 import blake3
 
-from diffpack import layout as layouts
 from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.folder import side_files
-from diffpack.choose import Options, choose, float_entries, split_aliases
+from diffpack.choose import choose, float_entries, split_aliases
 from diffpack.container.source import FileSource
 from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff, open_diff
 from diffpack.encode import Record, span_jobs
 from diffpack.fingerprint import DIGEST_BYTES, combine, tensor_digest
-from diffpack.manifest import CheckpointSummary, Group, Layout, Manifest, SideFile, to_json
+from diffpack.layout import keep_layout
+from diffpack.manifest import CheckpointSummary, Group, Manifest, to_json
+from diffpack.options import Options
 from diffpack.pairs import Pairing, pair_up
 from diffpack.parallel import run_in_order
 from diffpack.result import Result
 from diffpack.scan import Scan, scan
 from diffpack.select import Selection
+from diffpack.sidefiles import keep_side_files
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, bytes done, bytes in all)."""
@@ -105,8 +105,8 @@ def _write(
     records = choose(stored, options, float_entries(scans))
     writer = ContainerWriter(file)
     groups = _write_groups(writer, records, options, progress)
-    kept_layout = _write_layout(writer, base, tuned, options)
-    kept_files = _write_files(writer, base, tuned, options)
+    kept_layout = keep_layout(writer, base, tuned, options)
+    kept_files = keep_side_files(writer, base, tuned, options)
     fingerprints = _fingerprints(scans, base, tuned)
     manifest = Manifest(
         base=_summary(base, fingerprints[0], options.base_name, options.base_revision),
@@ -188,39 +188,6 @@ def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list
 
 def _hex(digests: Iterable[bytes | None]) -> str:
     return b"".join((digest or b"")[:DIGEST_BYTES] for digest in digests).hex()
-
-
-def _write_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> Layout | None:
-    """Keep the tuned files' layout for an exact diff of safetensors; its blob only if the base's differs."""
-    described = layouts.describe(tuned) if options.exact and options.keep_layout else None
-    if described is None:
-        return None
-    layout, blob = described
-    of_base = layouts.describe(base)
-    same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
-    if not same:
-        writer.add(encode_chunk([np.frombuffer(blob, np.uint8)], options.profile))
-    return Layout(
-        layout.files, layout.index, layout.folder, not same, layout.digest,
-        layouts.sha256_of(tuned, layout) if options.sha256 else None,
-    )  # fmt: skip
-
-
-def _write_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> list[SideFile]:
-    """Keep the side files of the tuned folder: content where new or different, else the digest alone."""
-    if base.folder is None or tuned.folder is None or not options.keep_files:
-        return []
-    of_base, _ = side_files(base.folder)
-    found, notes = side_files(tuned.folder)
-    tuned.notes.extend(notes)
-    kept = []
-    for name, path in found.items():
-        content = path.read_bytes()
-        same = name in of_base and of_base[name].read_bytes() == content
-        if not same:
-            writer.add(encode_chunk([np.frombuffer(content, np.uint8)], options.profile))
-        kept.append(SideFile(name, len(content), blake3(content).digest()[:DIGEST_BYTES].hex(), not same))
-    return kept
 
 
 def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint) -> tuple[str, str]:

@@ -3,17 +3,80 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Mapping
 
+import numpy as np
 from blake3 import blake3
 
-from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
+from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints.safetensors_file import (
+    SafetensorsCheckpoint,
+    ShardedSafetensorsCheckpoint,
+    parse_header,
+)
+from diffpack.container.table import encode_chunk
+from diffpack.container.writer import ContainerWriter
+from diffpack.diff import Diff
+from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.fingerprint import DIGEST_BYTES
 from diffpack.manifest import Layout
+from diffpack.options import Options
+from diffpack.result import Result
+
+Headers = list[tuple[str, bytes]]
+"""(file name, header) pairs."""
+Index = tuple[str, bytes] | None
+"""(file name, content) of a shard index."""
 
 
-def describe(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
+def keep_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> Layout | None:
+    """Keep the tuned files' layout for an exact diff of safetensors; its blob only if the base's differs."""
+    described = _describe(tuned) if options.exact and options.keep_layout else None
+    if described is None:
+        return None
+    layout, blob = described
+    of_base = _describe(base)
+    same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
+    if not same:
+        writer.add(encode_chunk([np.frombuffer(blob, np.uint8)], options.profile))
+    return Layout(
+        layout.files, layout.index, layout.folder, not same, layout.digest,
+        _sha256_of(tuned, layout) if options.sha256 else None,
+    )  # fmt: skip
+
+
+def recorded_layout(result: Result) -> tuple[Headers, Index] | None:
+    """Give the tuned files' headers and index, from the diff or from the base; None if neither has them."""
+    layout = result.diff.manifest.layout
+    if layout is None:
+        return None
+    if layout.stored:
+        blob = stored_blob(result.diff, layout)
+    else:
+        of_base = _describe(result.base)
+        if of_base is None or of_base[0].digest != layout.digest:
+            result.base.notes.append(
+                "the diff expects the layout of its base's own files, which these are not: every tensor is exact, "
+                "the order and metadata in the result's files are not the tuned ones"
+            )
+            return None
+        blob = of_base[1]
+    where = f"{result.diff.name}: layout"
+    headers, index = _split_blob(layout, blob)
+    _check_headers(headers, result.tensors, where)
+    return headers, index
+
+
+def stored_blob(diff: Diff, layout: Layout) -> bytes:
+    """Give the stored layout's blob, checked. Raises `CorruptFileError` (L2)."""
+    blob = diff.blob("")
+    expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
+    if len(blob) != expected or blake3(blob).digest()[:DIGEST_BYTES].hex() != layout.digest:
+        raise CorruptFileError(f"{diff.name}: layout: damaged", "L2")
+    return blob
+
+
+def _describe(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     """Give a checkpoint's layout (marked as stored) and its blob; None if it is not safetensors."""
     if not isinstance(checkpoint, SafetensorsCheckpoint | ShardedSafetensorsCheckpoint):
         return None
@@ -31,7 +94,7 @@ def describe(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     return layout, blob
 
 
-def split_blob(layout: Layout, blob: bytes) -> tuple[list[tuple[str, bytes]], tuple[str, bytes] | None]:
+def _split_blob(layout: Layout, blob: bytes) -> tuple[list[tuple[str, bytes]], tuple[str, bytes] | None]:
     """Cut a blob into (file name, header) pairs and (index name, index)."""
     headers, start = [], 0
     for name, size in layout.files:
@@ -40,17 +103,29 @@ def split_blob(layout: Layout, blob: bytes) -> tuple[list[tuple[str, bytes]], tu
     return headers, (layout.index[0], blob[start:]) if layout.index else None
 
 
-def sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:
+def _check_headers(headers: Headers, tensors: Mapping[str, TensorInfo], where: str) -> None:
+    """Check that headers describe just these tensors, each once. Raises `CorruptFileError` (L2)."""
+    found: dict[str, TensorInfo] = {}
+    count = 0
+    for name, raw in headers:
+        try:
+            header = parse_header(raw, f"{where} {name}".rstrip())
+        except CheckpointError as error:
+            raise CorruptFileError(str(error), "L2") from None
+        found |= header.tensors
+        count += len(header.tensors)
+    if count != len(found) or found != dict(tensors):
+        raise CorruptFileError(f"{where}: its tensors are not those of the result", "L2")
+
+
+def _sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:
     """Give the SHA-256 of the layout's files, in its order (then the index)."""
     assert checkpoint.path is not None
-    home = checkpoint.path.parent
     names = [name or checkpoint.path.name for name, _ in layout.files]
     if layout.index:
         names.append(layout.index[0])
-    return tuple(file_sha256(home / name) for name in names)
-
-
-def file_sha256(path: Path) -> str:
-    """Give the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digests = []
+    for name in names:
+        with (checkpoint.path.parent / name).open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return tuple(digests)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from diffpack.apply import check_result
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, open_diff
-from diffpack.outputs import side_content, stored_blob
-from diffpack.parallel import run_all
+from diffpack.layout import stored_blob
+from diffpack.parallel import run_in_order
 from diffpack.result import Result
+from diffpack.sidefiles import side_content
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,9 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
 
 def check_chunks(diff: Diff, threads: int | None = None) -> None:
     """Decode every chunk. Raises `CorruptFileError`."""
-    jobs = [
-        lambda decoder=decoder, span=span: decoder.span(span) and None
-        for decoder in diff.decoders
-        for span in range(len(decoder.group.ends))
-    ]
-    run_all(jobs, threads)
+    spans = (partial(decoder.span, span) for decoder in diff.decoders for span in range(len(decoder.group.ends)))
+    for _ in run_in_order(spans, threads):
+        pass  # decoding is the check; what it gives is not kept
     for decoder in diff.decoders:
         if decoder.group.names:
             decoder.scale(0)
