@@ -22,8 +22,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 
 import diffpack
 from diffpack.checkpoints import TensorInfo, open_checkpoint
@@ -31,6 +34,8 @@ from diffpack.checkpoints.safetensors_file import make_header
 from diffpack.dtypes import DTYPES
 
 DENSITY = 0.005
+WEIGHTS = "model.safetensors"
+Arrays = dict[str, npt.NDArray[Any]]
 ROUNDS = 5
 
 READ_AND_HASH = """
@@ -106,6 +111,35 @@ def sparse_change(base: Path, folder: Path) -> Iterator[Row]:
         yield at_most(f"0.5 % changed, {values}: diff", 100 * diff.nbytes / size, "% of the base file", bound)
     equal = diffpack.extract(arrays, arrays)
     yield at_most("equal checkpoints: diff", equal.nbytes, "bytes", 1023)
+
+
+def against_the_base(base: Path, tuned: Path) -> Iterator[Row]:
+    """Measure the profile `smallest` on the real pair in float32 and bfloat16, and on an RL-like bfloat16 update."""
+    sides = [diffpack.load(path, diffpack.extract(path, path)) for path in (base / WEIGHTS, tuned / WEIGHTS)]
+    before, after = ({name: side[name] for name in sides[1]} for side in sides)
+    yield smallest("real pair, float32", before, after, "% of the tuned tensors", 31.7)
+    halves = [{name: array.astype(ml_dtypes.bfloat16) for name, array in side.items()} for side in (before, after)]
+    yield smallest("real pair, bfloat16", *halves, "% of the tuned tensors", 8.9)
+    rng = np.random.default_rng(0)
+    served, trained = {}, {}
+    for name, weights in halves[0].items():
+        rounded = weights.astype(np.float32)
+        master = rounded + rng.uniform(-0.5, 0.5, weights.shape).astype(np.float32) * np.abs(rounded) * 2**-8
+        step = 1e-6 * rng.choice([-1, 1], weights.shape) * rng.lognormal(0, 1, weights.shape)
+        served[name] = master.astype(ml_dtypes.bfloat16)
+        trained[name] = (master + step).astype(np.float32).astype(ml_dtypes.bfloat16)
+    yield smallest("RL-like bfloat16 update, 1.4 % changed", served, trained, "bits a changed weight", 6.6)
+
+
+def smallest(what: str, base: Arrays, tuned: Arrays, unit: str, bound: float) -> Row:
+    """Measure one exact diff of the profile `smallest`, whole file, after checking that it is exact."""
+    diff = diffpack.extract(base, tuned, profile="smallest")
+    restored = diffpack.load(base, diff)
+    if any(restored[name].tobytes() != tuned[name].tobytes() for name in tuned):
+        sys.exit(f"{what}: not exact")
+    found = diffpack.stats(diff).diffs[0]
+    value = found.bits_per_change if unit.startswith("bits") else 100 * diff.nbytes / found.result_bytes
+    return at_most(f"{what}, smallest: diff", value, unit, bound)
 
 
 def write_large_pair(folder: Path) -> tuple[Path, Path]:
@@ -194,7 +228,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for part in (real_pair(base, tuned, folder), sparse_change(base, folder), large_pair(folder)):
+        parts = real_pair(base, tuned, folder), sparse_change(base, folder), against_the_base(base, tuned)
+        for part in (*parts, large_pair(folder)):
             for row in part:
                 rows.append(row)
                 mark = "ok  " if row.holds else "MISS"

@@ -44,7 +44,7 @@ KEYS = {
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
 _VALUES = ("exact", "f32", "f16", "bf16", "int8")
-_PROFILES = ("compact", "portable")
+_PROFILES = ("compact", "portable", "smallest")
 _WEIGHT_SUFFIXES = (
     ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
 )  # fmt: skip
@@ -79,7 +79,7 @@ class Share(click.types.FloatParamType):
 @click.option("--values", type=click.Choice(_VALUES), default="exact", show_default=True, help="How values are stored.")
 @click.option(
     "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
-    help="portable: zstd alone, for readers without pco.",
+    help="portable: zstd alone, for readers without pco. smallest: exact changes coded against the base.",
 )  # fmt: skip
 @click.option("--base-name", type=Text(), metavar="NAME", help="What people call the base (a hub id).")
 @click.option("--base-revision", type=Text(), metavar="REV", help="The base's revision.")

@@ -45,7 +45,8 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
     `entries` is what a density is a fraction of.
     """
     if options.exact:
-        return [Record(item, "exact") for item in scans]
+        conditioned = options.profile == "smallest"
+        return [Record(item, "exact", conditioned=conditioned) for item in scans]
     lossy = [item for item in scans if _may_be_lossy(item, options.values)]
     chosen: dict[str, Record] = {item.pair.name: Record(item, "exact") for item in scans}
     if options.selection.everything:

@@ -12,13 +12,14 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import gaps
+from diffpack.codecs.positions import classes, gaps
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import exact, floats, int8, stream_dtype
 from diffpack.dtypes import DType, Words
-from diffpack.errors import CorruptFileError
+from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.manifest import Group
+from diffpack.reference import Reference
 
 _CACHE_BYTES = 64 << 20
 
@@ -55,11 +56,19 @@ def change(reference: Words, numbers: Numbers, coding: str, dtype: DType, scale:
 class GroupDecoder:
     """Decodes one group. `first_chunk` is where its chunks begin; `chunk` decodes one. Thread-safe."""
 
-    def __init__(self, group: Group, first_chunk: int, chunk: Callable[[int], list[Numbers]], where: str) -> None:
+    def __init__(
+        self,
+        group: Group,
+        first_chunk: int,
+        chunk: Callable[[int], list[Numbers]],
+        where: str,
+        references: Callable[[str], Reference] | None = None,
+    ) -> None:
         self.group = group
         self.dtype = group.tensor_dtype
         self._where = where
         self._chunk = chunk
+        self._references = references
         self._scaled = group.values == "int8"
         self._first = first_chunk + self._scaled
         self.starts = list(accumulate((self.dtype.words(shape) for shape in group.shapes), initial=0))
@@ -117,6 +126,9 @@ class GroupDecoder:
         stop = self.group.ends[span]
         where = f"{self._where}: chunk {self._first + span}"
         streams = self._chunk(self._first + span)
+        if self.group.positions == "classes":
+            classes.check(streams, self.dtype, where)
+            return None, classes.decode(streams, self._span_reference(start, stop), self.dtype, where)
         if len(streams) != (1 if self.group.positions == "all" else 2):
             raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
         numbers = streams[-1]
@@ -131,6 +143,27 @@ class GroupDecoder:
             decoded = gaps.decode(streams[0], start, stop, where), numbers
         self._check_products(decoded, start, stop, where)
         return decoded
+
+    def check(self, span: int) -> None:
+        """Check one span as far as that needs no base. Raises `CorruptFileError`."""
+        if self.group.positions == "classes":
+            where = f"{self._where}: chunk {self._first + span}"
+            classes.check(self._chunk(self._first + span), self.dtype, where)
+        else:
+            self.span(span)
+
+    def _span_reference(self, start: int, stop: int) -> Words:
+        """Give the reference words of a part of the line."""
+        if self._references is None:
+            raise BaseNeededError(f"{self._where}: {self.group.names[0]!r} and others are coded against the base")
+        parts = [np.empty(0, self.dtype.word)]
+        record = bisect_right(self.starts, start) - 1
+        while start < stop:
+            first, end = self.starts[record], min(stop, self.starts[record + 1])
+            if end > start:
+                parts.append(self._references(self.group.names[record]).slice(start - first, end - first))
+            start, record = end, record + 1
+        return np.concatenate(parts)
 
     def _check_numbers(self, numbers: Numbers, where: str) -> None:
         coding = self.group.values
@@ -177,11 +210,16 @@ def _nbytes(decoded: tuple[Positions | None, Numbers]) -> int:
     return decoded[1].nbytes + (decoded[0].nbytes if decoded[0] is not None else 0)
 
 
-def decoders(groups: Sequence[Group], chunk: Callable[[int], list[Numbers]], where: str) -> list[GroupDecoder]:
+def decoders(
+    groups: Sequence[Group],
+    chunk: Callable[[int], list[Numbers]],
+    where: str,
+    references: Callable[[str], Reference] | None = None,
+) -> list[GroupDecoder]:
     """Make the decoder of each group; their chunks follow one another from chunk 0."""
     made: list[GroupDecoder] = []
     first = 0
     for group in groups:
-        made.append(GroupDecoder(group, first, chunk, where))
+        made.append(GroupDecoder(group, first, chunk, where, references))
         first = made[-1].chunks.stop
     return made

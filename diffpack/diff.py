@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.atomic import atomic_file, refuse_overwriting
-from diffpack.checkpoints import TensorInfo
+from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.codecs.positions.gaps import Positions
+from diffpack.codecs.streams import Numbers
 from diffpack.container.reader import ContainerReader
 from diffpack.container.source import ByteSource, FileSource, MemorySource
 from diffpack.container.table import ChunkSpec
@@ -21,6 +22,7 @@ from diffpack.decode import Changes, GroupDecoder, decoders, float_values
 from diffpack.dtypes import DTYPES
 from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
 from diffpack.manifest import DIGEST_HEX, Manifest, parse
+from diffpack.reference import Reference
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -78,22 +80,31 @@ class TensorDiff:
         return self._decoder.scale(self._record)
 
     def changes(self) -> Iterator[Changes]:
-        """Give the changes span by span, in bounded memory. Raises `CorruptFileError`."""
+        """Give the changes span by span, in bounded memory.
+
+        Raises `CorruptFileError`; `BaseNeededError` if they are coded against the base (see `Diff.against`).
+        """
         return self._decoder.changes(self._record)
 
     @property
     def positions(self) -> Positions:
         """Sorted flat positions of stored changes, int64, in words (C order)."""
-        parts = [
-            np.arange(part.start, part.stop, dtype=np.int64) if part.positions is None else part.positions
-            for part in self.changes()
-        ]
+        parts = [self._stored(part)[0] for part in self.changes()]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def _stored(self, part: Changes) -> tuple[Positions, Numbers]:
+        """Give positions and numbers of a part; a word that its class leaves unchanged is not stored."""
+        if part.positions is not None:
+            return part.positions, part.numbers
+        if self.coding[0] == "classes":
+            places = np.flatnonzero(part.numbers)
+            return places + part.start, part.numbers[places]
+        return np.arange(part.start, part.stop, dtype=np.int64), part.numbers
 
     @property
     def values(self) -> npt.NDArray[Any]:
         """What changes there: steps (signed integers as wide as a word) if exact, else float32 differences."""
-        numbers = [part.numbers for part in self.changes()]
+        numbers = [self._stored(part)[1] for part in self.changes()]
         if self.exact:
             return np.concatenate(numbers) if numbers else np.empty(0, self.info.dtype.step)
         parts = [float_values(part, self.coding[1], self.scale) for part in numbers]
@@ -102,6 +113,9 @@ class TensorDiff:
     @property
     def count(self) -> int:
         """How many words really change (steps of 0 in an `all` coding do not count)."""
+        counts = self._decoder.group.counts
+        if counts is not None:
+            return counts[self._record]
         if self.coding[0] == "gaps":
             return sum(part.numbers.size for part in self.changes())
         return sum(int(np.count_nonzero(part.numbers)) for part in self.changes())
@@ -172,6 +186,20 @@ class Diff(Mapping[str, TensorDiff]):
     def metadata(self) -> dict[str, str]:
         """The user's key-value pairs."""
         return dict(self.manifest.metadata)
+
+    def against(self, base: CheckpointLike) -> dict[str, TensorDiff]:
+        """Give the records together with the base, which those of the profile "smallest" need to be decoded.
+
+        Names, dtypes and shapes are checked, the base's bits are not. Raises `WrongBaseError`, `CheckpointError`.
+        """
+        from diffpack.result import Result  # result stands above diff
+
+        return Result(self, open_checkpoint(base)).records
+
+    def bound(self, references: Callable[[str], Reference]) -> dict[str, TensorDiff]:
+        """Give the records with access to their references, which those coded in classes need."""
+        made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
+        return {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
 
     @property
     def chunks(self) -> list[ChunkSpec]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.blocks import BLOCK_WORDS, blocks
-from diffpack.codecs.positions import gaps
+from diffpack.codecs.positions import classes, gaps
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import exact, floats, int8
@@ -20,6 +20,8 @@ from diffpack.scan import Scan
 
 CHUNK_VALUES = 1 << 18
 """Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""
+CLASSES_WORDS = 1 << 23
+"""Words a chunk of classes covers at most; its classes want many words (RL-like bf16 update: 5.8 bits a change)."""
 DENSE = 0.5
 """From this density on every word gets a step: positions cost as much as zeros would, and decode slower."""
 _SAMPLE = 1 << 16  # differences a tensor's int8 scale is fitted to
@@ -36,11 +38,18 @@ class Record:
     values: str
     chosen: Positions | None = None
     scale: np.float32 = _NO_SCALE
+    conditioned: bool = False
 
     @property
     def positions(self) -> str:
-        """The position coding: `all` where most words change, else `gaps`."""
+        """The position coding: `classes` if asked for and possible, `all` where most words change, else `gaps`."""
+        if self.conditioned and self.values == "exact" and self.chosen is None and self._has_exponents:
+            return "classes"
         return "all" if self.chosen is None and self.scan.density >= DENSE else "gaps"
+
+    @property
+    def _has_exponents(self) -> bool:
+        return self.scan.pair.base is not None and self.scan.pair.info.dtype.name in classes.MANTISSA_BITS
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -69,7 +78,9 @@ def span_jobs(records: Sequence[Record], profile: str) -> Iterator[tuple[int, Ca
     pending: list[_Piece] = []
     count = start = 0
     for piece in _pieces(records):
-        if pending and count + piece.count > CHUNK_VALUES:
+        conditioned = piece.record.positions == "classes"
+        long = conditioned and piece.line + piece.stop - start > CLASSES_WORDS
+        if pending and (long or count + piece.count > CHUNK_VALUES << conditioned):
             yield _job(pending, start, profile)
             start = pending[-1].line + pending[-1].stop
             pending, count = [], 0
@@ -91,7 +102,7 @@ def _pieces(records: Sequence[Record]) -> Iterator[_Piece]:
         if record.positions == "all":
             for start, stop in blocks(scan.tuned.size):
                 yield _Piece(record, line, start, stop, stop - start, None)
-        elif known is not None:
+        elif known is not None and record.positions == "gaps":
             yield from _known_pieces(record, line, known)
         else:
             for (start, stop), count in zip(blocks(scan.tuned.size), scan.changed, strict=True):
@@ -111,6 +122,10 @@ def _known_pieces(record: Record, line: int, known: Positions) -> Iterator[_Piec
 
 def _arrays(pieces: list[_Piece], start: int) -> list[Numbers]:
     """Give the streams of one chunk: gaps (unless all words change) and numbers."""
+    if pieces[0].record.positions == "classes":
+        sides = [_sides(piece.record.scan, piece.start, piece.stop, None) for piece in pieces]
+        reference, tuned = (np.concatenate(side) for side in zip(*sides, strict=True))
+        return classes.encode(reference, tuned, pieces[0].record.scan.pair.info.dtype)
     if pieces[0].record.positions == "all":
         return [np.concatenate([_numbers(piece, None) for piece in pieces])]
     places, numbers = [], []

@@ -11,6 +11,7 @@
     |-- CorruptFileError                exit 11   a diff that breaks a rule of the format
     |   `-- TruncatedFileError          exit 11
     |-- UnsupportedFormatError          exit 12   a version, feature or codec this reader does not know
+    |-- BaseNeededError                 exit 1    what was asked for is coded against the base
     |-- ResultMismatchError             exit 1    apply arrived at other bits than the diff records
     `-- MissingDependencyError (ImportError) exit 1   an extra is not installed
 
@@ -80,6 +81,10 @@ class UnsupportedFormatError(DiffpackError):
     def __init__(self, message: str, rule: str = "") -> None:
         super().__init__(f"{message} [{rule}]" if rule else message)
         self.rule = rule
+
+
+class BaseNeededError(DiffpackError):
+    """The positions and steps of a tensor are coded against the base, which was not given."""
 
 
 class ResultMismatchError(DiffpackError):

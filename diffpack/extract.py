@@ -120,6 +120,7 @@ def _write(
         files=tuple(kept_files),
         metadata=metadata,
         recipe=_recipe(options),
+        requires=("classes",) if any(group.positions == "classes" for group in groups) else (),
     )
     if not options.exact:
         manifest = _with_result_of(file, writer, manifest, base, options.threads)
@@ -183,6 +184,7 @@ def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list
         resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
         base_digests=_hex(item.base_digest for item in scans) if base else None,
         result_digests=_hex(item.digest for item in scans) if exact else None,
+        counts=tuple(item.count for item in scans) if positions == "classes" else None,
     )
 
 

@@ -44,6 +44,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     resized: dict[str, tuple[int, ...]]
     base_digests: str | None = None
     result_digests: str | None = None
+    counts: tuple[int, ...] | None = None
 
     @property
     def tensor_dtype(self) -> DType:
@@ -115,6 +116,8 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
     for index, group in enumerate(manifest.groups):
         _check_group(group, manifest.exact, f"{where}: group {index}")
         _check_names(group, taken, f"{where}: group {index}")
+    if "classes" not in manifest.requires and any(group.positions == "classes" for group in manifest.groups):
+        raise CorruptFileError(f"{where}: groups in classes, which it does not require", "K1")
     _check_aliases(manifest, where)
     _check_files(manifest, where)
     return manifest
@@ -154,7 +157,19 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: its spans do not cut its {length} words", "G3")
     if length > limits.WORDS:
         raise CorruptFileError(f"{where}: {length} words are over the limit", "F8")
+    _check_classes(group, where)
     _check_resized(group, where)
+
+
+def _check_classes(group: Group, where: str) -> None:
+    if group.positions != "classes":
+        return
+    if group.values != "exact" or group.base is None or group.dtype not in CONVERTIBLE:
+        raise CorruptFileError(f"{where}: classes need exact values, a base, and a dtype with an exponent", "K1")
+    if group.counts is None or len(group.counts) != len(group.names):
+        raise CorruptFileError(f"{where}: not one count for each record", "K1")
+    if any(b - a > limits.CLASSES_SPAN_WORDS for a, b in pairwise((0, *group.ends))):
+        raise CorruptFileError(f"{where}: a span of classes over the limit", "F8")
 
 
 def _check_resized(group: Group, where: str) -> None:

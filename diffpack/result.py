@@ -50,6 +50,8 @@ class Result:
         except UsageError as error:
             raise WrongBaseError(f"{base.source}: {error} [A2]") from None
         self._check_names()
+        self._references: dict[str, Reference] = {}
+        self.records = diff.bound(self._reference)
         removed = set(manifest.removed)
         self.tensors: dict[str, TensorInfo] = {}
         for name in [name for name in self._view if name not in removed]:
@@ -94,15 +96,22 @@ class Result:
         """Give a result tensor as (first word, words), in order. Raises `CorruptFileError`."""
         target = self.diff.manifest.aliases.get(name, name)
         if target in self.diff:
-            yield from self._changed(self.diff[target])
+            yield from self._changed(self.records[target])
         else:
             words = self.base.words(self._view[target])
             for start, stop in blocks(words.size):
                 yield start, words[start:stop]
 
+    def _reference(self, name: str) -> Reference:
+        found = self._references.get(name)
+        if found is None:
+            record = self.diff[name]
+            words = self.base.words(self._view[name]) if record.base is not None else None
+            found = self._references.setdefault(name, Reference(record.info, record.base, words))
+        return found
+
     def _changed(self, record: TensorDiff) -> Iterator[tuple[int, Words]]:
-        words = self.base.words(self._view[record.name]) if record.base is not None else None
-        reference = Reference(record.info, record.base, words)
+        reference = self._reference(record.name)
         values, scale, dtype = record.coding[1], record.scale, record.info.dtype
         for part in record.changes():
             for start, stop in blocks(part.stop, part.start):
@@ -125,7 +134,11 @@ class Result:
         finished tensor. Raises `WrongBaseError`; the result's fingerprint is the caller's to compare.
         """
         names = sorted(self.tensors, key=lambda name: -self.tensors[name].nbytes)
-        produced = run_all([partial(self._produce, name, write, verify, done) for name in names], threads)
+        try:
+            produced = run_all([partial(self._produce, name, write, verify, done) for name in names], threads)
+        except CorruptFileError:  # chunks coded against the base do not fit another one
+            self._refuse_other_base(threads)
+            raise
         digests = {name: digest for name, (digest, _) in zip(names, produced, strict=True)}
         own = {self._view[name]: base for name, (_, base) in zip(names, produced, strict=True) if base}
         if not verify:
@@ -137,6 +150,12 @@ class Result:
         whole = combine(self.base.tensors, own)
         self._compare_base(own, whole)
         return Check(whole, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
+
+    def _refuse_other_base(self, threads: int | None) -> None:
+        names = list(self.base.tensors)
+        hashed = run_all([partial(self._hash, name) for name in names], threads)
+        digests = dict(zip(names, hashed, strict=True))
+        self._compare_base(digests, combine(self.base.tensors, digests))
 
     def _hash(self, name: str) -> bytes:
         return tensor_digest(self.base.words(name))

@@ -43,7 +43,7 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
 
 def check_chunks(diff: Diff, threads: int | None = None) -> None:
     """Decode every chunk. Raises `CorruptFileError`."""
-    spans = (partial(decoder.span, span) for decoder in diff.decoders for span in range(len(decoder.group.ends)))
+    spans = (partial(decoder.check, span) for decoder in diff.decoders for span in range(len(decoder.group.ends)))
     for _ in run_in_order(spans, threads):
         pass  # decoding is the check; what it gives is not kept
     for decoder in diff.decoders:

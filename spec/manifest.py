@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from typing import Any
 
 from words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
@@ -14,7 +15,8 @@ MANIFEST = {
     "optional": [str], "chunks": [{"bytes": int, "digest": HEX32, "streams": [(str, str, int, int)]}],
     "groups": [{
         "dtype": str, "base~": str, "positions": str, "values": str, "names": [str], "shapes": [[int]],
-        "resized": {str: [int]}, "ends": [int], "base_digests?": "[0-9a-f]*", "result_digests?": "[0-9a-f]*",
+        "resized": {str: [int]}, "ends": [int], "counts?": [int],
+        "base_digests?": "[0-9a-f]*", "result_digests?": "[0-9a-f]*",
     }],
     "aliases": {str: str}, "removed": [str], "rename": [(str, str)], "metadata": {str: str}, "recipe": {str: str},
     "layout~": {
@@ -56,7 +58,7 @@ def check_groups(m: dict[str, Any]) -> None:
         check(names == sorted(set(names)) and used.isdisjoint(names), "G1", "names are not sorted or not unique")
         used.update(names)
         check({dtype, base} <= {None, *DTYPES}, "G2", "unknown dtype")
-        check(g["positions"] in ("gaps", "all") and g["values"] in VALUES, "G2", "unknown coding")
+        check(g["positions"] in ("gaps", "all", "classes") and g["values"] in VALUES, "G2", "unknown coding")
         check(("base_digests" in g) == (base is not None), "G2", "base_digests without base, or the reverse")
         many = {len(g[member]) for member in ("base_digests", "result_digests") if member in g}
         check(many <= {32 * len(names)} and len(g["shapes"]) == len(names) > 0, "G2", "not equally many, or none")
@@ -67,6 +69,11 @@ def check_groups(m: dict[str, Any]) -> None:
         check(not resized or (base and DTYPES[dtype][0] >= 8 and all(good)), "G6", "this cannot be resized")
         whole = "result_digests" in g and g["values"] == "exact"
         check(whole or not m["exact"], "G7", "an exact diff without result_digests, or with lossy values")
+        if g["positions"] == "classes":
+            right = g["values"] == "exact" and base and dtype in QUIET_NAN and "classes" in m["requires"]
+            check(right and len(g.get("counts", [])) == len(names), "K1", "this cannot be coded in classes")
+            spans = [b - a for a, b in pairwise([0, *g["ends"]])]
+            check(max(spans, default=0) <= 16777216, "F8", "a span of classes too large")
         sizes = [*g["shapes"], *resized.values()]
         check(max(map(len, sizes), default=0) <= 64, "F8", "too many dimensions")
         words, ends = [words_of(dtype, shape) for shape in sizes], [0, *g["ends"]]
@@ -103,7 +110,11 @@ def parse(text: bytes) -> dict[str, Any]:
         raise Invalid("M1", f"not canonical JSON: {error}") from error
     check(isinstance(m, dict) and again == text, "M1", "not canonical JSON")
     check(fits(m, {"requires": [str]}), "M2", "requires")
-    if unknown := set(m["requires"]) - {"pco", "zstd"}:  # before other members: a newer file is refused by name
+    if unknown := set(m["requires"]) - {
+        "classes",
+        "pco",
+        "zstd",
+    }:  # before other members: a newer file is refused by name
         raise Unsupported("M3", f"the file requires {', '.join(sorted(unknown))}")
     for name, pattern in MANIFEST.items():
         check(fits(m, {name: pattern}), "M2", f"member {name} is missing or of a wrong type")

@@ -2,9 +2,10 @@
 
     python spec/reader.py FILE.dpk [BASE.safetensors OUT.safetensors]
 
-This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5 and 7),
-streams.py (4) and layout.py (7). What refuses a file names the rule it breaks: Invalid("F5", ...). To keep the pages
-short, files and results are held in memory, and each chunk is decoded twice: once to check, once to apply.
+This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
+and 7), streams.py (4), classes.py (5, Classes) and layout.py (7). What refuses a file names the rule it breaks:
+Invalid("F5", ...). To keep the pages short, files and results are held in memory, and each chunk is decoded
+twice: once to check, once to apply.
 """
 
 import math
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from blake3 import blake3
+from classes import check_classes, steps_of
 from layout import check_header, load_safetensors, read_blob, save
 from manifest import VALUES, check_file_names, check_groups, parse
 from streams import decode, only, unzstd
@@ -30,6 +32,7 @@ from words import (
     fingerprint,
     narrow,
     ordered,
+    positions_of,
     short_digest,
     widen,
     words_of,
@@ -65,8 +68,8 @@ def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
     return parse(text), end
 
 
-def read_group(g: dict[str, Any], chunks: Iterator[list[Array]]) -> Iterator[Change]:
-    """Section 5: yield what each span of a group changes."""
+def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | None = None) -> Iterator[Change]:
+    """Section 5: yield what each span of a group changes; `line` is its reference."""
     kind, gapped = g["values"], g["positions"] == "gaps"
     width = VALUES[kind] or DTYPES[g["dtype"]][1]
     if kind == "int8":
@@ -76,13 +79,16 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]]) -> Iterator[Cha
         ends = list(accumulate(words_of(g["dtype"], shape) for shape in g["shapes"]))
     for start, stop in pairwise([0, *g["ends"]]):
         streams = next(chunks)
+        if g["positions"] == "classes":  # without the base, only the form can be checked
+            check_classes(streams, width)
+            if line is not None:
+                steps = steps_of(streams, line[start:stop], g["dtype"])
+                yield np.flatnonzero(steps) + start, steps[steps != 0]
+            continue
         if gapped:
             kinds, counts = [stream.dtype.kind for stream in streams], {len(stream) for stream in streams}
             check(len(kinds) == 2 and kinds[0] == "u" and len(counts) == 1, "P1", "a span is not gaps and values")
-            gaps = streams[0].astype("<u8")
-            total = (int((gaps >> 32).sum()) << 32) + int((gaps & 0xFFFFFFFF).sum())  # in halves: it may pass 2^64
-            check(start + total + len(gaps) <= stop, "P1", "a position outside its span")
-            positions = np.cumsum(gaps + 1).astype("<i8") + (start - 1)
+            positions = positions_of(streams[0], start, stop)
         else:
             check(len(streams) == 1 and len(streams[0]) == stop - start, "P2", "not one value a word of the span")
             positions = np.arange(start, stop)
@@ -178,7 +184,7 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
             line = np.concatenate([np.zeros(0, f"<i{DTYPES[g['dtype']][1]}"), *words])
         except (MemoryError, ValueError) as error:
             raise Invalid("F8", f"too large for this machine: {error}") from error
-        for positions, values in read_group(g, chunks):
+        for positions, values in read_group(g, chunks, line):
             line[positions] = change(line[positions], values, g["dtype"], g["values"] == "exact")
         stops = list(accumulate(map(len, words), initial=0))
         for (name, shape), (start, stop) in zip(records, pairwise(stops), strict=True):

@@ -85,6 +85,15 @@ def narrow(floats: Array, dtype: str) -> Array:
     return words.view(f"<i{width}")
 
 
+def positions_of(gaps: Array, start: int, stop: int) -> Array:
+    """Return the positions in [start, stop) that gaps lead to."""
+    gaps = gaps.astype("<u8")
+    total = (int((gaps >> 32).sum()) << 32) + int((gaps & 0xFFFFFFFF).sum())  # in halves: it may pass 2^64
+    check(start + total + len(gaps) <= stop, "P1", "a position outside its span")
+    positions: Array = np.cumsum(gaps + 1).astype("<i8") + (start - 1)
+    return positions
+
+
 def short_digest(data: bytes) -> str:
     return blake3(data).hexdigest(length=16)
 

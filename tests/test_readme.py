@@ -56,5 +56,11 @@ def test_its_numbers_are_the_measured_ones():
         return float(re.search(rf"^\"?{re.escape(what)}\"?,([\d.]+)", rows, re.MULTILINE)[1])
 
     assert f"**{value('real pair, compact: diff'):.1f} %**" in README
+    for what, digits, unit in (
+        ("real pair, float32, smallest: diff", 1, " %"),
+        ("real pair, bfloat16, smallest: diff", 1, " %"),
+        ("RL-like bfloat16 update, 1.4 % changed, smallest: diff", 1, " bits"),
+    ):
+        assert f"**{value(what):.{digits}f}{unit}**" in README
     low, high = value("0.5 % changed, int8: diff"), value("0.5 % changed, f16: diff")
     assert f"**{low:.2f} to {high:.2f} %**" in README

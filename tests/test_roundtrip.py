@@ -46,11 +46,11 @@ def test_any_two_checkpoints(base, tuned, data):
         flat = tuned[name].reshape(-1).view(np.uint8)
         if flat.size and tuned[name].dtype != np.bool_:
             flat[data.draw(st.integers(0, flat.size - 1))] ^= data.draw(st.integers(0, 255))
-    check(base, tuned, profile=data.draw(st.sampled_from(["compact", "portable"])), rename=())
+    check(base, tuned, profile=data.draw(st.sampled_from(["compact", "portable", "smallest"])), rename=())
 
 
 @pytest.mark.parametrize("density", [0, 0.001, 0.02, 0.1, 0.3, 0.6, 1])
-@pytest.mark.parametrize("profile", ["compact", "portable"])
+@pytest.mark.parametrize("profile", ["compact", "portable", "smallest"])
 def test_every_density(density, profile):
     base = model() | {"large": np.random.default_rng(3).standard_normal((600, 1000)).astype(np.float32)}
     check(base, tune(base, density), profile=profile)

@@ -544,7 +544,7 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("F7", "chunks too large", lambda d: rows(d, bytes=2**62)),
     ("F8", "manifest too large", lambda d: d.give(codec=1, decoded_size=268435457)),
     ("F8", "stream decodes to too much", lambda d: row(d, "pco", "u32", 2**25 + 1, len(GAPS.data))),
-    ("F8", "17 streams", lambda d: rows(d, streams=[*d.m["chunks"][0]["streams"], *[["raw", "u8", 0, 0]] * 15])),
+    ("F8", "16385 streams", lambda d: rows(d, streams=[*d.m["chunks"][0]["streams"], *[["raw", "u8", 0, 0]] * 16383])),
     ("F8", "name too long", lambda d: d.put("aliases", "x" * 65536, "b")),
     ("F8", "name too long in UTF-8", lambda d: d.put("removed", ["ä" * 32768])),
     ("F8", "65 dimensions", lambda d: huge(d, [1] * 65, [1])),
@@ -799,7 +799,8 @@ def test_a_broken_rule_is_named(rule: str, change: Callable[[Draft], Draft]) -> 
 
 def test_every_rule_is_broken() -> None:
     rules = set(re.findall(r"^- \[([A-Z]\d+)\]|\[(A\d)\]", (SPEC / "format.md").read_text(), re.MULTILINE))
-    assert {a or b for a, b in rules} == {rule for rule, _, _ in BROKEN}
+    classes = {"K1", "K2", "K3"}  # fixtures/v1.0 breaks them: their files need a base of thousands of words
+    assert {a or b for a, b in rules} - classes == {rule for rule, _, _ in BROKEN}
 
 
 def test_a_file_shorter_than_the_least() -> None:

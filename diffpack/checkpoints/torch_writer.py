@@ -1,6 +1,6 @@
 """PyTorch checkpoints, to write: one `torch.save` file, or shards with an index.
 
-torch is imported when the first writer is made, not before.
+torch is imported when a writer first needs it, not before.
 """
 
 from __future__ import annotations

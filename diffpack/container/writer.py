@@ -30,7 +30,7 @@ class ContainerWriter:
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest (members `chunks` and `requires` are filled in here) and the trailer."""
         codecs: set[str] = set().union(*(chunk.codecs for chunk in self.chunks)) - {"raw"}
-        features = sorted(codecs | set(manifest.get("requires", [])))
+        features = sorted(codecs | set(manifest["requires"]))
         table = [chunk.to_json() for chunk in self.chunks]
         decoded = canonical.encode({**manifest, "chunks": table, "requires": features})
         compressed = zstandard.ZstdCompressor(level=MANIFEST_LEVEL, write_checksum=False).compress(decoded)

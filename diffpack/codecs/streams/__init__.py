@@ -16,10 +16,10 @@ DTYPES: dict[str, np.dtype[Any]] = {
     f"{kind}{bits}": np.dtype(f"<{kind}{bits // 8}") for kind in "ui" for bits in (8, 16, 32, 64)
 }
 CODECS = {"raw": raw.decode, "zstd": zstd.decode, "pco": pco.decode}
-FEATURES = frozenset({"pco", "zstd"})
+FEATURES = frozenset({"classes", "pco", "zstd"})
 """What a file may require of this reader."""
-PROFILES = {"compact": (pco.encode, zstd.encode), "portable": (zstd.encode,)}
-"""Codecs a writer tries, by profile; `compact` adds zstd only where pco does not apply (see `encode`)."""
+PROFILES = ("compact", "portable", "smallest")
+"""What a writer may be asked for: pco streams, zstd alone, or pco with exact changes coded against the base."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SMALL = 1 << 12  # below this many numbers a second try costs nothing and pco's own tables can lose to zstd
