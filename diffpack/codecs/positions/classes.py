@@ -42,8 +42,10 @@ def members(reference: Words, dtype: DType) -> list[npt.NDArray[np.int64]]:
             current, held = current + 1, 0
     last = max(current - 1, 0)
     classes = np.minimum(classes, last)  # what is left over joins the last class
-    own = classes.astype(np.uint16)[exponents]
-    order = np.argsort(own, kind="stable")  # a radix sort for 16 bits
+    if not last:
+        return [np.arange(reference.size)]
+    own = classes.astype(np.uint8 if last < 256 else np.uint16)[exponents]
+    order = np.argsort(own, kind="stable")  # a radix sort for numbers this small
     return np.split(order, np.cumsum(np.bincount(own, minlength=last + 1))[:-1])
 
 
