@@ -14,6 +14,9 @@ import sys
 from pathlib import Path
 
 
+TOP = ["--density", "0.005"]
+
+
 def run(*command: str) -> None:
     print(f"\n$ {shlex.join(command)}", flush=True)
     subprocess.run([str(Path(sys.executable).parent / command[0]), *command[1:]], check=True)
@@ -36,35 +39,8 @@ def main() -> None:
     out.mkdir()
     exact, f16, int8 = (str(out / f"{name}.dpk") for name in ("exact", "top-0.5-percent-f16", "top-0.5-percent-int8"))
 
-    run("diffpack", "extract", "--base", base, "--tuned", str(tuned), "-o", exact)
-    run(
-        "diffpack",
-        "extract",
-        "--base",
-        base,
-        "--tuned",
-        str(tuned),
-        "-o",
-        f16,
-        "--density",
-        "0.005",
-        "--values",
-        "f16",
-    )
-    run(
-        "diffpack",
-        "extract",
-        "--base",
-        base,
-        "--tuned",
-        str(tuned),
-        "-o",
-        int8,
-        "--density",
-        "0.005",
-        "--values",
-        "int8",
-    )
+    for name, how in ((exact, []), (f16, [*TOP, "--values", "f16"]), (int8, [*TOP, "--values", "int8"])):
+        run("diffpack", "extract", "--base", base, "--tuned", str(tuned), "-o", name, *how)
     run("diffpack", "apply", "--base", base, exact, "-o", str(out / "restored"))
     run("diffpack", "verify", exact, "--base", base)
     run("diffpack", "verify", int8, "--base", base)
