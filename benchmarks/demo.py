@@ -13,7 +13,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 TOP = ["--density", "0.005"]
 
 
