@@ -75,6 +75,7 @@ class GroupDecoder:
         self.chunks = range(first_chunk, self._first + len(group.ends))
         self._cache: OrderedDict[int, tuple[Positions | None, Numbers]] = OrderedDict()
         self._cached_bytes = 0
+        self._decoding: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
         self._scales: npt.NDArray[np.float32] | None = None
 
@@ -112,13 +113,18 @@ class GroupDecoder:
             if span in self._cache:
                 self._cache.move_to_end(span)
                 return self._cache[span]
-        decoded = self._decode(span)
-        with self._lock:
-            if span not in self._cache:
+            decoding = self._decoding.setdefault(span, threading.Lock())
+        with decoding:  # one thread decodes a span, others that want it wait
+            with self._lock:
+                if span in self._cache:
+                    return self._cache[span]
+            decoded = self._decode(span)
+            with self._lock:
                 self._cache[span] = decoded
                 self._cached_bytes += _nbytes(decoded)
                 while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
                     self._cached_bytes -= _nbytes(self._cache.popitem(last=False)[1])
+                self._decoding.pop(span, None)
         return decoded
 
     def _decode(self, span: int) -> tuple[Positions | None, Numbers]:

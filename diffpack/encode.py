@@ -20,8 +20,9 @@ from diffpack.scan import Scan
 
 CHUNK_VALUES = 1 << 18
 """Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""
-CLASSES_WORDS = 1 << 23
-"""Words a chunk of classes covers at most; its classes want many words (RL-like bf16 update: 5.8 bits a change)."""
+CLASSES_WORDS = 1 << 22
+"""Words a chunk of classes covers at most. Its classes want many words (an RL-like bfloat16 update costs 6.0 bits a
+change at 2^21, 5.9 at 2^22, 5.8 at 2^23), and decoding it takes about 24 bytes a word of memory."""
 DENSE = 0.5
 """From this density on every word gets a step: positions cost as much as zeros would, and decode slower."""
 _SAMPLE = 1 << 16  # differences a tensor's int8 scale is fitted to

@@ -133,7 +133,7 @@ class Result:
         With `verify` false only the base tensors the diff touches are checked. `done` is told the bytes of each
         finished tensor. Raises `WrongBaseError`; the result's fingerprint is the caller's to compare.
         """
-        names = sorted(self.tensors, key=lambda name: -self.tensors[name].nbytes)
+        names = self._order()
         try:
             produced = run_all([partial(self._produce, name, write, verify, done) for name in names], threads)
         except CorruptFileError:  # chunks coded against the base do not fit another one
@@ -150,6 +150,12 @@ class Result:
         whole = combine(self.base.tensors, own)
         self._compare_base(own, whole)
         return Check(whole, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
+
+    def _order(self) -> list[str]:
+        """Give the tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
+        changed = [name for group in self.diff.manifest.groups for name in group.names]
+        rest = sorted(set(self.tensors) - set(changed), key=lambda name: (-self.tensors[name].nbytes, name))
+        return changed + rest
 
     def _refuse_other_base(self, threads: int | None) -> None:
         names = list(self.base.tensors)
