@@ -93,7 +93,7 @@ def test_what_has_no_exponent_is_coded_as_ever():
 
 
 def test_many_tensors_share_a_chunk_and_large_ones_are_cut():
-    base, tuned = update(9_000_000, 3e-6)
+    base, tuned = update(5_000_000, 3e-6)
     diff = diffpack.extract(base, tuned, profile="smallest")
     assert len(diff.manifest.groups[0].ends) == 2
     assert bits(diffpack.load(base, diff)) == bits(tuned)
