@@ -153,6 +153,7 @@ def as_text(found: Report) -> str:
         f" in {plural(group['spans'], 'span')}"
         for group in found["groups"]
     ]
+    conditioned = any(group["positions"] == "classes" for group in found["groups"])
     codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in found["codecs"].items())
     rows = [
         ("format", f"{found['format']}{_features(found)}"),
@@ -164,6 +165,7 @@ def as_text(found: Report) -> str:
         ("", found["result"]["fingerprint"]),
         ("records", plural(found["records"], "tensor")),
         *(("", group) for group in groups),
+        *([("", "in classes: their positions and steps need the base to be decoded")] if conditioned else []),
         ("chunks", f"{found['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
         *change_rows(found),
         ("layout", _layout_text(found["layout"])),

@@ -7,12 +7,14 @@ from itertools import pairwise
 import ml_dtypes
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import bits, model, tune
 
 import diffpack
 from diffpack.codecs.positions import classes
 from diffpack.dtypes import DTYPES
 from diffpack.errors import BaseNeededError, WrongBaseError
+from diffpack_cli.main import cli
 
 
 def update(size=300_000, rate=1e-5, seed=0):
@@ -97,3 +99,12 @@ def test_many_tensors_share_a_chunk_and_large_ones_are_cut():
     diff = diffpack.extract(base, tuned, profile="smallest")
     assert len(diff.manifest.groups[0].ends) == 2
     assert bits(diffpack.load(base, diff)) == bits(tuned)
+
+
+def test_inspect_says_that_the_base_is_needed(tmp_path):
+    base, tuned = update(10_000)
+    for profile, needed in (("compact", False), ("smallest", True)):
+        diffpack.extract(base, tuned, tmp_path / f"{profile}.dpk", profile=profile)
+        shown = CliRunner().invoke(cli, ["inspect", str(tmp_path / f"{profile}.dpk")])
+        assert shown.exit_code == 0
+        assert ("need the base" in shown.stdout) is needed
