@@ -17,9 +17,8 @@ from diffpack.diff import Diff, DiffLike, open_diff
 from diffpack.dtypes import Words, words_array
 from diffpack.errors import ResultMismatchError
 from diffpack.outputs import open_output
+from diffpack.parallel import Progress
 from diffpack.result import Check, Result
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
@@ -77,14 +78,11 @@ class GroupDecoder:
         self._cached_bytes = 0
         self._decoding: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._scales: npt.NDArray[np.float32] | None = None
 
     def scale(self, record: int) -> np.float32:
         """Give the scale of a record (0 unless the values are int8). Raises `CorruptFileError`."""
         if not self._scaled:
             return np.float32(0)
-        if self._scales is None:
-            self._scales = self._read_scales()
         return np.float32(self._scales[record])
 
     def changes(self, record: int) -> Iterator[Changes]:
@@ -100,7 +98,7 @@ class GroupDecoder:
             end = min(stop, ends[span])
             positions, numbers = self.span(span)
             if positions is None:
-                first = ends[span - 1] if span else 0
+                first, _ = self._bounds(span)
                 yield Changes(begin - start, end - start, None, numbers[begin - first : end - first])
             else:
                 low, high = np.searchsorted(positions, [begin, end])
@@ -127,9 +125,12 @@ class GroupDecoder:
                 self._decoding.pop(span, None)
         return decoded
 
+    def _bounds(self, span: int) -> tuple[int, int]:
+        ends = self.group.ends
+        return (ends[span - 1] if span else 0), ends[span]
+
     def _decode(self, span: int) -> tuple[Positions | None, Numbers]:
-        start = self.group.ends[span - 1] if span else 0
-        stop = self.group.ends[span]
+        start, stop = self._bounds(span)
         where = f"{self._where}: chunk {self._first + span}"
         streams = self._chunk(self._first + span)
         if self.group.positions == "classes":
@@ -188,7 +189,7 @@ class GroupDecoder:
         """Check that int8 values times their record's scale are finite."""
         if not self._scaled:
             return
-        scales = self._scales if self._scales is not None else self._read_scales()
+        scales = self._scales
         if float(scales.max(initial=0)) <= _SAFE_SCALE:
             return
         positions, numbers = decoded
@@ -198,7 +199,9 @@ class GroupDecoder:
             if not np.isfinite(numbers.astype(np.float32) * scales[records]).all():
                 raise CorruptFileError(f"{where}: a value times its scale is not finite", "V3")
 
-    def _read_scales(self) -> npt.NDArray[np.float32]:
+    @cached_property
+    def _scales(self) -> npt.NDArray[np.float32]:
+        """The scale of each record of an int8 group. Raises `CorruptFileError`."""
         where = f"{self._where}: chunk {self._first - 1}"
         streams = self._chunk(self._first - 1)
         if len(streams) != 1 or streams[0].dtype != np.uint32 or streams[0].size != len(self.group.names):

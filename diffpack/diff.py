@@ -187,7 +187,7 @@ class Diff(Mapping[str, TensorDiff]):
         """The user's key-value pairs."""
         return dict(self.manifest.metadata)
 
-    def against(self, base: CheckpointLike) -> dict[str, TensorDiff]:
+    def against(self, base: CheckpointLike) -> Mapping[str, TensorDiff]:
         """Give the records together with the base, which those of the profile "smallest" need to be decoded.
 
         Names, dtypes and shapes are checked, the base's bits are not. Raises `WrongBaseError`, `CheckpointError`.
@@ -196,8 +196,10 @@ class Diff(Mapping[str, TensorDiff]):
 
         return Result(self, open_checkpoint(base)).records
 
-    def bound(self, references: Callable[[str], Reference]) -> dict[str, TensorDiff]:
-        """Give the records with access to their references, which those coded in classes need."""
+    def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
+        """Give the records with access to their references if any needs it (those coded in classes), else the diff."""
+        if not any(group.positions == "classes" for group in self.manifest.groups):
+            return self
         made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
         return {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
 

@@ -21,8 +21,8 @@ from diffpack.scan import Scan
 CHUNK_VALUES = 1 << 18
 """Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""
 CLASSES_WORDS = 1 << 22
-"""Words a chunk of classes covers at most. Its classes want many words (an RL-like bfloat16 update costs 6.0 bits a
-change at 2^21, 5.9 at 2^22, 5.8 at 2^23), and decoding it takes about 24 bytes a word of memory."""
+"""Words a chunk of classes covers at most. Its classes want many words (the chunks of an RL-like bfloat16 update cost
+6.0 bits a change at 2^21, 5.9 at 2^22, 5.8 at 2^23), and decoding it takes about 24 bytes a word of memory."""
 DENSE = 0.5
 """From this density on every word gets a step: positions cost as much as zeros would, and decode slower."""
 _SAMPLE = 1 << 16  # differences a tensor's int8 scale is fitted to
@@ -44,13 +44,10 @@ class Record:
     @property
     def positions(self) -> str:
         """The position coding: `classes` if asked for and possible, `all` where most words change, else `gaps`."""
-        if self.conditioned and self.values == "exact" and self.chosen is None and self._has_exponents:
+        pair = self.scan.pair
+        if self.conditioned and self.values == "exact" and pair.base is not None and pair.info.dtype.arithmetic:
             return "classes"
         return "all" if self.chosen is None and self.scan.density >= DENSE else "gaps"
-
-    @property
-    def _has_exponents(self) -> bool:
-        return self.scan.pair.base is not None and self.scan.pair.info.dtype.name in classes.MANTISSA_BITS
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -74,14 +71,16 @@ class _Piece:
 def span_jobs(records: Sequence[Record], profile: str) -> Iterator[tuple[int, Callable[[], EncodedChunk]]]:
     """Cut a group's line into spans: the end of each, and the job that codes its chunk.
 
-    A chunk ends before it would hold more than `CHUNK_VALUES` values, so large tensors rarely share one.
+    A chunk ends before it would hold too many values, so large tensors rarely share one; one of classes, which
+    holds twice as many, also before it would cover too many words.
     """
+    conditioned = records[0].positions == "classes"
+    most_values = 2 * CHUNK_VALUES if conditioned else CHUNK_VALUES
     pending: list[_Piece] = []
     count = start = 0
     for piece in _pieces(records):
-        conditioned = piece.record.positions == "classes"
         long = conditioned and piece.line + piece.stop - start > CLASSES_WORDS
-        if pending and (long or count + piece.count > CHUNK_VALUES << conditioned):
+        if pending and (long or count + piece.count > most_values):
             yield _job(pending, start, profile)
             start = pending[-1].line + pending[-1].stop
             pending, count = [], 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from math import prod
 from pathlib import Path
@@ -24,19 +24,16 @@ from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff, open_diff
 from diffpack.encode import Record, span_jobs
-from diffpack.fingerprint import DIGEST_BYTES, combine, tensor_digest
+from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of
 from diffpack.layout import keep_layout
 from diffpack.manifest import CheckpointSummary, Group, Manifest, to_json
 from diffpack.options import Options
 from diffpack.pairs import Pairing, pair_up
-from diffpack.parallel import run_in_order
+from diffpack.parallel import Progress, run_in_order
 from diffpack.result import Result
 from diffpack.scan import Scan, scan
 from diffpack.select import Selection
 from diffpack.sidefiles import keep_side_files
-
-Progress = Callable[[str, int, int], None]
-"""Told (what is being done, bytes done, bytes in all)."""
 
 
 def extract(
@@ -107,7 +104,7 @@ def _write(
     groups = _write_groups(writer, records, options, progress)
     kept_layout = keep_layout(writer, base, tuned, options)
     kept_files = keep_side_files(writer, base, tuned, options)
-    fingerprints = _fingerprints(scans, base, tuned)
+    fingerprints = _fingerprints(scans, base, tuned, options.threads)
     manifest = Manifest(
         base=_summary(base, fingerprints[0], options.base_name, options.base_revision),
         result=_summary(tuned, fingerprints[1]),
@@ -192,11 +189,10 @@ def _hex(digests: Iterable[bytes | None]) -> str:
     return b"".join((digest or b"")[:DIGEST_BYTES] for digest in digests).hex()
 
 
-def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint) -> tuple[str, str]:
+def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint, threads: int | None) -> tuple[str, str]:
+    """Give the fingerprints of both sides; base tensors that were in no pair are hashed here."""
     own = {item.pair.base_name: item.base_digest for item in scans if item.pair.base_name and item.base_digest}
-    digests = {
-        name: own.get(name) or tensor_digest(base.words(name)) for name in base.tensors
-    }  # removed and replaced tensors are hashed here
+    digests = own | digests_of(base, (name for name in base.tensors if name not in own), threads)
     tuned_digests = {item.pair.name: item.digest for item in scans}
     return combine(base.tensors, digests), combine(tuned.tensors, tuned_digests)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 from blake3 import blake3
@@ -38,6 +38,17 @@ def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> 
     return hasher.hexdigest()
 
 
+def short_digest(data: bytes) -> str:
+    """Give the first 16 bytes of BLAKE3 as hex: what a diff keeps of a layout or a side file."""
+    return blake3(data).digest()[:DIGEST_BYTES].hex()
+
+
+def digests_of(checkpoint: Checkpoint, names: Iterable[str], threads: int | None = None) -> dict[str, bytes]:
+    """Hash tensors of a checkpoint in threads: name -> BLAKE3 (32 bytes) of the tensor's bytes."""
+    wanted = list(names)
+    return dict(zip(wanted, run_all([partial(_digest, checkpoint, name) for name in wanted], threads), strict=True))
+
+
 def _digest(checkpoint: Checkpoint, name: str) -> bytes:
     return tensor_digest(checkpoint.words(name))
 
@@ -48,6 +59,4 @@ def fingerprint(checkpoint: CheckpointLike, *, threads: int | None = None) -> st
     Raises `CheckpointError` if it cannot be read.
     """
     opened = open_checkpoint(checkpoint)
-    names = list(opened.tensors)
-    digests = run_all([partial(_digest, opened, name) for name in names], threads)
-    return combine(opened.tensors, dict(zip(names, digests, strict=True)))
+    return combine(opened.tensors, digests_of(opened, opened.tensors, threads))

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
-from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.checkpoints.safetensors_file import (
@@ -18,7 +17,7 @@ from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
-from diffpack.fingerprint import DIGEST_BYTES
+from diffpack.fingerprint import short_digest
 from diffpack.manifest import Layout
 from diffpack.options import Options
 from diffpack.result import Result
@@ -71,7 +70,7 @@ def stored_blob(diff: Diff, layout: Layout) -> bytes:
     """Give the stored layout's blob, checked. Raises `CorruptFileError` (L2)."""
     blob = diff.blob("")
     expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
-    if len(blob) != expected or blake3(blob).digest()[:DIGEST_BYTES].hex() != layout.digest:
+    if len(blob) != expected or short_digest(blob) != layout.digest:
         raise CorruptFileError(f"{diff.name}: layout: damaged", "L2")
     return blob
 
@@ -89,7 +88,7 @@ def _describe(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
         index=(index[0], len(index[1])) if index else None,
         folder=folder,
         stored=True,
-        digest=blake3(blob).digest()[:DIGEST_BYTES].hex(),
+        digest=short_digest(blob),
     )
     return layout, blob
 

@@ -16,7 +16,7 @@ from diffpack.names import is_plain_file_name
 
 DIGEST_HEX = 32
 """Hex digits of a tensor's digest: 16 bytes. The whole base is held by a fingerprint of 32."""
-CONVERTIBLE = frozenset({"F64", "F32", "F16", "BF16"})
+CONVERTIBLE = frozenset(name for name, dtype in DTYPES.items() if dtype.arithmetic)
 """Dtypes the reference may be converted between."""
 
 

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+"""Told (what is being done, bytes done, bytes in all)."""
 _MOST_THREADS = 16  # beyond it memory bandwidth is the limit
 
 

@@ -14,7 +14,7 @@ from diffpack.decode import change
 from diffpack.diff import Diff, TensorDiff
 from diffpack.dtypes import Words
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.fingerprint import DIGEST_BYTES, combine, fingerprint, tensor_digest
+from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
 from diffpack.names import printable
 from diffpack.pairs import base_view
 from diffpack.parallel import run_all
@@ -145,8 +145,7 @@ class Result:
             self._compare_base(own, None)
             return Check(None, None)
         rest = [name for name in self.base.tensors if name not in own]
-        hashed = run_all([partial(self._hash, name) for name in rest], threads)
-        own |= dict(zip(rest, hashed, strict=True))
+        own |= digests_of(self.base, rest, threads)
         whole = combine(self.base.tensors, own)
         self._compare_base(own, whole)
         return Check(whole, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
@@ -158,13 +157,8 @@ class Result:
         return changed + rest
 
     def _refuse_other_base(self, threads: int | None) -> None:
-        names = list(self.base.tensors)
-        hashed = run_all([partial(self._hash, name) for name in names], threads)
-        digests = dict(zip(names, hashed, strict=True))
+        digests = digests_of(self.base, self.base.tensors, threads)
         self._compare_base(digests, combine(self.base.tensors, digests))
-
-    def _hash(self, name: str) -> bytes:
-        return tensor_digest(self.base.words(name))
 
     def _produce(
         self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
@@ -11,7 +10,7 @@ from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
-from diffpack.fingerprint import DIGEST_BYTES
+from diffpack.fingerprint import short_digest
 from diffpack.manifest import SideFile
 from diffpack.options import Options
 from diffpack.result import Result
@@ -30,7 +29,7 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
         same = name in of_base and of_base[name].read_bytes() == content
         if not same:
             writer.add(encode_chunk([np.frombuffer(content, np.uint8)], options.profile))
-        kept.append(SideFile(name, len(content), _digest(content), not same))
+        kept.append(SideFile(name, len(content), short_digest(content), not same))
     return kept
 
 
@@ -43,14 +42,14 @@ def side_contents(result: Result) -> dict[str, bytes]:
     contents = {}
     for item in diff.manifest.files:
         if item.stored:
-            content = side_content(diff, item.name)
+            content = side_content(diff, item)
         elif folder is None:
             result.base.notes.append(f"{item.name} is expected beside the base, which is no folder: left out")
             continue
         else:
             path = folder / item.name
             content = path.read_bytes() if path.is_file() and path.stat().st_size <= MOST_SIDE_FILE_BYTES else b""
-            if len(content) != item.bytes or _digest(content) != item.digest:
+            if len(content) != item.bytes or short_digest(content) != item.digest:
                 raise WrongBaseError(
                     f"{path}: missing, or not the file {diff.name} was made with; --no-files leaves such files out [L3]"
                 )
@@ -58,14 +57,9 @@ def side_contents(result: Result) -> dict[str, bytes]:
     return contents
 
 
-def side_content(diff: Diff, name: str) -> bytes:
+def side_content(diff: Diff, item: SideFile) -> bytes:
     """Give a stored side file, checked. Raises `CorruptFileError` (L3)."""
-    item = next(item for item in diff.manifest.files if item.name == name)
-    content = diff.blob(name)
-    if len(content) != item.bytes or _digest(content) != item.digest:
-        raise CorruptFileError(f"{diff.name}: the side file {name}: damaged", "L3")
+    content = diff.blob(item.name)
+    if len(content) != item.bytes or short_digest(content) != item.digest:
+        raise CorruptFileError(f"{diff.name}: the side file {item.name}: damaged", "L3")
     return content
-
-
-def _digest(content: bytes) -> str:
-    return blake3(content).digest()[:DIGEST_BYTES].hex()

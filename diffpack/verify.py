@@ -51,7 +51,7 @@ def check_chunks(diff: Diff, threads: int | None = None) -> None:
             decoder.scale(0)
     for item in diff.manifest.files:
         if item.stored:
-            side_content(diff, item.name)
+            side_content(diff, item)
     layout = diff.manifest.layout
     if layout is not None and layout.stored:
         stored_blob(diff, layout)

@@ -24,7 +24,6 @@ from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.dtypes import DTYPES, Words
 from diffpack.errors import CheckpointError, MissingTensorError, UnsupportedCheckpointError
 
-INDEX_NAME = "model.safetensors.index.json"
 _MOST_HEADER = 100_000_000  # the safetensors package's own limit
 _METADATA = "__metadata__"
 
