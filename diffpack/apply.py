@@ -16,6 +16,7 @@ from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, open_diff
 from diffpack.dtypes import Words, words_array
 from diffpack.errors import ResultMismatchError
+from diffpack.names import listed, printable
 from diffpack.outputs import open_output
 from diffpack.parallel import Progress
 from diffpack.result import Check, Result
@@ -99,10 +100,12 @@ def load(
 def check_result(diff: Diff, check: Check) -> None:
     """Raise `ResultMismatchError` if a run arrived at another result than the diff records."""
     expected = diff.manifest.result.fingerprint
-    if check.result is not None and check.result != expected:
-        raise ResultMismatchError(
-            f"{diff.name}: applying it gives the fingerprint {check.result}, not {expected} as recorded [A6]"
-        )
+    if check.result is None or (check.result == expected and not check.wrong):
+        return
+    tensors = f"; these tensors differ: {listed([printable(name) for name in check.wrong])}" if check.wrong else ""
+    raise ResultMismatchError(
+        f"{diff.name}: applying it gives the fingerprint {check.result}, recorded is {expected}{tensors} [A6]"
+    )
 
 
 def _counter(progress: Progress | None, total: int) -> Callable[[int], None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _FORBIDDEN = frozenset("/\\:\x7f") | {chr(code) for code in range(32)}
 _MOST_BYTES = 255
+_MOST_NAMED = 5  # tensors an error message lists
 
 
 def is_plain_file_name(name: str) -> bool:
@@ -18,3 +19,9 @@ def is_plain_file_name(name: str) -> bool:
 def printable(name: str) -> str:
     """Give a tensor's name so that it cannot move a terminal's cursor."""
     return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+
+
+def listed(items: list[str]) -> str:
+    """Join the first few items for an error message, and say how many more there are."""
+    more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
+    return ", ".join(items[:_MOST_NAMED]) + more

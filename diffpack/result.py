@@ -15,7 +15,7 @@ from diffpack.diff import Diff, TensorDiff
 from diffpack.dtypes import Words
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
-from diffpack.names import printable
+from diffpack.names import listed, printable
 from diffpack.pairs import base_view
 from diffpack.parallel import run_all
 from diffpack.reference import Reference
@@ -23,15 +23,14 @@ from diffpack.reference import Reference
 Write = Callable[[str, int, Words], None]
 """Takes a tensor's name, a byte offset in it, and the words that belong there."""
 
-_MOST_NAMED = 5  # tensors an error message lists
-
 
 @dataclass(frozen=True)
 class Check:
-    """What a run found: fingerprints (None where they were not computed) and base tensors that differ."""
+    """What a run found: fingerprints (None where they were not computed) and result tensors that differ."""
 
     base: str | None
     result: str | None
+    wrong: tuple[str, ...] = ()
 
 
 class Result:
@@ -87,7 +86,7 @@ class Result:
             rule = "A3" if wrong[0] in self.diff.manifest.removed else "A4"
             expected, actual = self.diff.manifest.base.fingerprint, fingerprint(self.base)
             message = (
-                f"{self.base.source}: not the base of {self.diff.name}: {_listed(details)} "
+                f"{self.base.source}: not the base of {self.diff.name}: {listed(details)} "
                 f"(fingerprint expected {expected}, found {actual}) [{rule}]"
             )
             raise WrongBaseError(message, tuple(wrong))
@@ -148,7 +147,13 @@ class Result:
         own |= digests_of(self.base, rest, threads)
         whole = combine(self.base.tensors, own)
         self._compare_base(own, whole)
-        return Check(whole, combine(self.tensors, {name: digest or b"" for name, digest in digests.items()}))
+        of_result = {name: digest for name, digest in digests.items() if digest is not None}
+        return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result))
+
+    def _wrong_results(self, digests: dict[str, bytes]) -> tuple[str, ...]:
+        """Name the records whose result is not the recorded one."""
+        recorded = {name: self.diff.digests(name)[1] for name in self.diff}
+        return tuple(name for name, digest in recorded.items() if digest and digests[name][:DIGEST_BYTES] != digest)
 
     def _order(self) -> list[str]:
         """Give the tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
@@ -188,18 +193,19 @@ class Result:
     def _compare_base(self, digests: dict[str, bytes], whole: str | None) -> None:
         """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones."""
         expected = self.diff.manifest.base.fingerprint
-        if whole == expected:
-            return
         wrong = []
         for name in self.diff:
             recorded, _ = self.diff.digests(name)
             if recorded is not None and digests[self._view[name]][:DIGEST_BYTES] != recorded:
                 wrong.append(name)
-        if not wrong and whole is None:
+        if not wrong and whole in (None, expected):
             return
+        if whole == expected:
+            which = listed([printable(name) for name in wrong])
+            raise CorruptFileError(f"{self.diff.name}: records other digests than its base has: {which}", "A1")
         found = f", found {whole}" if whole else ""
         which = (
-            f"these tensors differ: {_listed([printable(name) for name in wrong])}"
+            f"these tensors differ: {listed([printable(name) for name in wrong])}"
             if wrong
             else "only tensors this diff does not touch differ"
         )
@@ -210,8 +216,3 @@ class Result:
             f"(fingerprint expected {expected}{found}) [A1]",
             tuple(wrong),
         )
-
-
-def _listed(items: list[str]) -> str:
-    more = f" and {len(items) - _MOST_NAMED} more" if len(items) > _MOST_NAMED else ""
-    return ", ".join(items[:_MOST_NAMED]) + more
