@@ -36,6 +36,7 @@ KEYS = {
     "density": "changed / entries",
     "bits_per_change": "bits of the file for each changed entry (0 if there is none)",
     "share_of_base": "bytes of the file / bytes of the base's tensors",
+    "error": "relative L2 error of the result, |result - tuned| / |tuned - base|; 0 if exact",
     **SUMMARY_KEYS,
     **CHANGE_KEYS,
     "recipe": "object: how entries and values were chosen",
@@ -43,7 +44,8 @@ KEYS = {
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
-_VALUES = ("exact", "f32", "f16", "bf16", "int8")
+_VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign")
+_POSITIONS = ("auto", "gaps", "all", "levels")
 _PROFILES = ("compact", "portable", "smallest")
 _WEIGHT_SUFFIXES = (
     ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
@@ -78,6 +80,21 @@ class Share(click.types.FloatParamType):
 @click.option("--threshold", type=float, metavar="X", help="Keep differences of at least X.")
 @click.option("--values", type=click.Choice(_VALUES), default="exact", show_default=True, help="How values are stored.")
 @click.option(
+    "--budget", type=Text(), metavar="SIZE",
+    help="Find the best diff of at most this size: 1MB, 800KiB, 500000, or 0.3% of the base.",
+)  # fmt: skip
+@click.option(
+    "--target-error", type=float, metavar="E", help="Find the smallest diff with this relative L2 error: 0.05."
+)
+@click.option(
+    "--importance", type=CheckpointPath(), metavar="FILE",
+    help="Weights of the squared error, under the tensors' names, for --budget and --target-error.",
+)  # fmt: skip
+@click.option(
+    "--positions", type=click.Choice(_POSITIONS), default="auto", show_default=True,
+    help="How exact changes are stored; auto: for each tensor what is estimated to be smallest.",
+)  # fmt: skip
+@click.option(
     "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
     help="portable: zstd alone, for readers without pco. smallest: exact changes coded against the base.",
 )  # fmt: skip
@@ -96,7 +113,8 @@ class Share(click.types.FloatParamType):
 @click.pass_obj
 def command(
     session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
-    threshold: float | None, values: str, profile: str, base_name: str | None, base_revision: str | None,
+    threshold: float | None, values: str, budget: str | None, target_error: float | None, importance: str | None,
+    positions: str, profile: str, base_name: str | None, base_revision: str | None,
     meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, no_files: bool,
     sha256: bool, force: bool,
 ) -> None:  # fmt: skip
@@ -118,7 +136,8 @@ def command(
     with watched(session, "scanning") as progress:
         diff = diffpack.extract(
             before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
-            values=values, profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
+            values=values, budget=budget, target_error=target_error, importance=importance, positions=positions,
+            profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
             sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
             threads=session.threads, force=force, progress=progress,
         )  # fmt: skip
@@ -174,6 +193,7 @@ def describe(diff: Diff, path: str, remarks: list[str], progress: Callback) -> R
         "density": counted.density,
         "bits_per_change": counted.bits_per_change,
         "share_of_base": counted.share_of_base,
+        "error": counted.error,
         **summaries(diff),
         **changes(diff),
         "recipe": dict(diff.manifest.recipe),
@@ -187,7 +207,13 @@ def as_text(found: Report) -> str:
     how = "" if found["exact"] else f" ({recipe_text(found['recipe'])})"
     changed = f"{found['changed']:,} of {plural(found['entries'], 'entry')}, {percent(found['density'])}"
     bits = f", {found['bits_per_change']:.1f} bits each" if found["changed"] else ""
-    rows = [("changed", changed + bits), *change_rows(found), ("result", found["result"]["fingerprint"])]
+    error = f"{found['error']:.4f} of the change (relative L2)" if found["error"] else ""
+    rows = [
+        ("changed", changed + bits),
+        ("error", error),
+        *change_rows(found),
+        ("result", found["result"]["fingerprint"]),
+    ]
     name = "standard output" if found["path"] == STDIO else safe(found["path"])
     title = f"{name}: {size(found['bytes'])}, {share}, {mode(found['exact'])}{how}"
     return "\n".join([title, *fields(rows)])

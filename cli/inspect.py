@@ -9,7 +9,7 @@ import click
 
 from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, summaries, summary_text
 from .options import Session, diff_argument, global_options, read_diff
-from .output import Report, emit, emit_json, fields, listed, mode, plural, safe, size, table
+from .output import Report, emit, emit_json, fields, listed, mode, percent, plural, safe, size, table
 
 if TYPE_CHECKING:
     from diffpack import Diff
@@ -52,6 +52,10 @@ KEYS = {
     "tensors[].shape": "its shape",
     "tensors[].positions": "coding of the positions",
     "tensors[].values": "coding of the values",
+    "tensors[].contexts": "for levels and classes: by what words were coded with their like (rows, columns, exponent)",
+    "tensors[].bytes": "bytes of the chunks that hold it; of a shared chunk, by the share of its words",
+    "tensors[].tensor_bytes": "bytes of the tensor itself",
+    "tensors[].saved": "1 - bytes / tensor_bytes: what coding saves against storing the tensor plainly",
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
@@ -64,8 +68,8 @@ KEYS = {
 def command(session: Session, diff: str, tensors: bool) -> None:
     """Show what DIFF says about itself: versions, base, result, codings, layout, notes.
 
-    Reads the manifest alone; `diffpack stats` counts changes, `diffpack verify` checks every byte. DIFF may be -
-    for standard input.
+    Reads the manifest alone (with --tensors also how chunks of levels were made); `diffpack stats` counts changes,
+    `diffpack verify` checks every byte. DIFF may be - for standard input.
     """
     source = read_diff(diff)
     import diffpack
@@ -139,9 +143,15 @@ def _tensors(diff: Diff) -> list[Report]:
             "shape": list(record.shape),
             "positions": record.coding[0],
             "values": record.coding[1],
+            "contexts": list(diff.contexts(name)),
+            **_sizes(diff.stored_bytes(name), record.info.nbytes),
         }
         for name, record in diff.items()
     ]
+
+
+def _sizes(stored: int, nbytes: int) -> Report:
+    return {"bytes": stored, "tensor_bytes": nbytes, "saved": 1 - stored / nbytes if nbytes else 0.0}
 
 
 def as_text(found: Report) -> str:
@@ -151,7 +161,7 @@ def as_text(found: Report) -> str:
         f" in {plural(group['spans'], 'span')}"
         for group in found["groups"]
     ]
-    conditioned = any(group["positions"] == "classes" for group in found["groups"])
+    conditioned = any(_may_need_base(group) for group in found["groups"])
     codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in found["codecs"].items())
     rows = [
         ("format", f"{found['format']}{_features(found)}"),
@@ -163,7 +173,7 @@ def as_text(found: Report) -> str:
         ("", found["result"]["fingerprint"] or "its fingerprint is not recorded: made without the base"),
         ("records", plural(found["records"], "tensor")),
         *(("", group) for group in groups),
-        *([("", "in classes: their positions and steps need the base to be decoded")] if conditioned else []),
+        *([("", "in classes or levels: steps may need the base to be decoded")] if conditioned else []),
         ("chunks", f"{found['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
         *change_rows(found),
         ("layout", _layout_text(found["layout"])),
@@ -172,19 +182,30 @@ def as_text(found: Report) -> str:
     ]
     lines = [safe(found["path"]), *fields(rows)]
     if found.get("tensors"):
-        head = ("tensor", "kind", "dtype", "shape", "coding")
+        head = ("tensor", "kind", "dtype", "shape", "coding", "size", "saved")
         rows_of_tensors = [
             (
                 safe(item["name"]),
                 item["kind"],
                 item["dtype"],
                 str(item["shape"]),
-                f"{item['positions']}/{item['values']}",
+                _coding(item),
+                size(item["bytes"]),
+                percent(item["saved"]),
             )
             for item in found["tensors"]
         ]
         lines += ["", *table(head, rows_of_tensors, frozenset(range(5)))]
     return "\n".join(lines)
+
+
+def _may_need_base(group: Report) -> bool:
+    return group["positions"] in ("classes", "levels") and group["values"] == "exact"
+
+
+def _coding(item: Report) -> str:
+    contexts = f"({', '.join(item['contexts'])})" if item["contexts"] else ""
+    return f"{item['positions']}{contexts}/{item['values']}"
 
 
 def _dtypes(group: Report) -> str:

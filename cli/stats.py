@@ -32,6 +32,7 @@ KEYS = {
     "diffs[].result_bytes": "bytes of the result's tensors",
     "diffs[].removed": "how many of the base's tensors the result lacks",
     "diffs[].aliases": "how many tensors are stored as equal to another",
+    "diffs[].error": "relative L2 error, |result - tuned| / |tuned - base|; 0 if exact, null if not recorded",
     "diffs[].tensors[].name": "with --tensors: a tensor the diff stores something of",
     "diffs[].tensors[].kind": "changed, resized, retyped or new",
     "diffs[].tensors[].dtype": "its dtype, by its safetensors name",
@@ -41,6 +42,7 @@ KEYS = {
     "diffs[].tensors[].changed": "its changed entries",
     "diffs[].tensors[].entries": "its entries",
     "diffs[].tensors[].density": "changed / entries",
+    "diffs[].tensors[].error": "its relative L2 error; null if not recorded",
     "together.diffs": "how many diffs",
     "together.bases": "how many different bases they have",
     "together.diff_bytes": "bytes of all diffs",
@@ -115,6 +117,7 @@ def _diff(item: DiffStats, tensors: bool) -> Report:
         "result_bytes": item.result_bytes,
         "removed": item.removed,
         "aliases": item.aliases,
+        "error": item.error,
     }
     return found | ({"tensors": [_tensor(tensor) for tensor in item.tensors]} if tensors else {})
 
@@ -130,12 +133,13 @@ def _tensor(item: TensorStats) -> Report:
         "changed": item.changed,
         "entries": item.entries,
         "density": item.density,
+        "error": item.error,
     }
 
 
-_HEAD = ("diff", "mode", "changed", "density", "size", "bits/change", "of base")
+_HEAD = ("diff", "mode", "error", "changed", "density", "size", "bits/change", "of base")
 _PARTS = ("where the bytes are", "positions", "values", "manifest", "files")
-_TENSOR_HEAD = ("tensor", "kind", "dtype", "shape", "coding", "changed", "density")
+_TENSOR_HEAD = ("tensor", "kind", "dtype", "shape", "coding", "changed", "density", "error")
 
 
 def as_text(found: Report) -> str:
@@ -153,8 +157,8 @@ def as_text(found: Report) -> str:
 def _row(item: Report) -> list[str]:
     bits = f"{item['bits_per_change']:.1f}" if item["changed"] else "-"
     return [
-        safe(item["path"]), mode(item["exact"]), f"{item['changed']:,}", percent(item["density"]),
-        size(item["bytes"]), bits, percent(item["share_of_base"]),
+        safe(item["path"]), mode(item["exact"]), _error(item["error"]), f"{item['changed']:,}",
+        percent(item["density"]), size(item["bytes"]), bits, percent(item["share_of_base"]),
     ]  # fmt: skip
 
 
@@ -167,7 +171,12 @@ def _tensor_row(item: Report) -> list[str]:
     return [
         safe(item["name"]), item["kind"], item["dtype"], str(item["shape"]),
         f"{item['positions']}/{item['values']}", f"{item['changed']:,}", percent(item["density"]),
+        _error(item["error"]),
     ]  # fmt: skip
+
+
+def _error(error: float | None) -> str:
+    return "-" if error is None else f"{error:.4f}" if error else "0"
 
 
 def _together(found: Report) -> list[str]:

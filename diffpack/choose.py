@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from diffpack.blocks import blocks
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.values import floats
+from diffpack.codecs.values import floats, int8
 from diffpack.encode import Record, fit_scales
+from diffpack.estimate import DENSE, best_positions
 from diffpack.options import Options
+from diffpack.parallel import run_in_order
 from diffpack.scan import Scan
 from diffpack.select import select
 
@@ -44,24 +48,33 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
 
     `entries` is what a density is a fraction of.
     """
-    if options.exact:
-        conditioned = options.profile == "smallest"
-        return [Record(item, "exact", conditioned=conditioned) for item in scans]
-    lossy = [item for item in scans if _may_be_lossy(item, options.values)]
-    chosen: dict[str, Record] = {item.pair.name: Record(item, "exact") for item in scans}
+    lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, options.values)]
     if options.selection.everything:
-        records = [Record(item, options.values) for item in lossy]
+        records = [_everything(item, options.values) for item in lossy]
     else:
         picked = select(lossy, options.selection, entries, options.threads)
         pairs = zip(lossy, picked, strict=True)
-        records = [Record(item, options.values, positions) for item, positions in pairs]
-    if options.values == "int8":
-        records = fit_scales(records)
-    chosen |= {record.scan.pair.name: record for record in records}
+        records = [Record(item, options.values, "gaps", positions) for item, positions in pairs]
+    if options.values in int8.LIMITS:
+        records = fit_scales([replace(record, values="int8", quantiser=options.values) for record in records])
+    chosen = {record.scan.pair.name: record for record in records}
+    rest = [partial(exact_record, item, options) for item in scans if item.pair.name not in chosen]
+    chosen |= {record.scan.pair.name: record for record in run_in_order(rest, options.threads)}
     return [chosen[item.pair.name] for item in scans]
 
 
-def _may_be_lossy(item: Scan, values: str) -> bool:
+def _everything(item: Scan, values: str) -> Record:
+    return Record(item, values, "all" if item.density >= DENSE else "gaps")
+
+
+def exact_record(item: Scan, options: Options) -> Record:
+    """Store a tensor exactly, in the position coding asked for or estimated to be the smallest."""
+    positions = best_positions(item, options.profile) if options.positions == "auto" else options.positions
+    may_use_base = options.profile == "smallest" and item.pair.base is not None and item.pair.info.dtype.arithmetic
+    return Record(item, "exact", positions, conditioned=may_use_base)
+
+
+def may_be_lossy(item: Scan, values: str) -> bool:
     """Tell whether a tensor may be stored in part or rounded.
 
     It must be an old tensor of its old shape and of an arithmetic dtype, and every difference must be finite in

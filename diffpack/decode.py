@@ -13,10 +13,10 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import classes, gaps
+from diffpack.codecs.positions import classes, gaps, levels
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import exact, floats, int8, stream_dtype
+from diffpack.codecs.values import SCALED, exact, floats, grid, int8, stream_dtype
 from diffpack.dtypes import DType, Words
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.manifest import Group
@@ -43,8 +43,8 @@ class Changes:
 
 
 def float_values(numbers: Numbers, coding: str, scale: np.float32) -> npt.NDArray[np.float32]:
-    """Give the float32 values that lossy numbers stand for."""
-    return int8.decode(numbers, scale) if coding == "int8" else floats.decode(numbers, coding)
+    """Give the float32 values that lossy numbers stand for (of grid values: their units)."""
+    return int8.decode(numbers, scale) if coding in SCALED else floats.decode(numbers, coding)
 
 
 def change(reference: Words, numbers: Numbers, coding: str, dtype: DType, scale: np.float32) -> Words:
@@ -70,7 +70,7 @@ class GroupDecoder:
         self._where = where
         self._chunk = chunk
         self._references = references
-        self._scaled = group.values == "int8"
+        self._scaled = group.values in SCALED
         self._first = first_chunk + self._scaled
         self.starts = list(accumulate((self.dtype.words(shape) for shape in group.shapes), initial=0))
         self.chunks = range(first_chunk, self._first + len(group.ends))
@@ -79,8 +79,12 @@ class GroupDecoder:
         self._decoding: dict[int, threading.Lock] = {}
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """How many records the group has."""
+        return len(self.group.names)
+
     def scale(self, record: int) -> np.float32:
-        """Give the scale of a record (0 unless the values are int8). Raises `CorruptFileError`."""
+        """Give the scale of a record (0 unless its values have one). Raises `CorruptFileError`."""
         if not self._scaled:
             return np.float32(0)
         return np.float32(self._scales[record])
@@ -104,6 +108,15 @@ class GroupDecoder:
                 low, high = np.searchsorted(positions, [begin, end])
                 yield Changes(begin - start, end - start, positions[low:high] - start, numbers[low:high])
             begin, span = end, span + 1
+
+    def shares(self, record: int) -> Iterator[tuple[int, float]]:
+        """Give each chunk with words of a record, and which part of the chunk's words they are."""
+        start, stop = self.starts[record], self.starts[record + 1]
+        span = bisect_right(self.group.ends, start)
+        while start < stop:
+            first, end = self._bounds(span)
+            yield self._first + span, (min(stop, end) - start) / (end - first)
+            start, span = end, span + 1
 
     def span(self, span: int) -> tuple[Positions | None, Numbers]:
         """Decode one span: positions on the line (None for all of them) and numbers, most recent ones cached."""
@@ -134,8 +147,10 @@ class GroupDecoder:
         where = f"{self._where}: chunk {self._first + span}"
         streams = self._chunk(self._first + span)
         if self.group.positions == "classes":
-            classes.check(streams, self.dtype, where)
+            classes.check(streams, stop - start, self.dtype, where)
             return None, classes.decode(streams, self._span_reference(start, stop), self.dtype, where)
+        if self.group.positions == "levels":
+            return self._decode_levels(streams, start, stop, where)
         if len(streams) != (1 if self.group.positions == "all" else 2):
             raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
         numbers = streams[-1]
@@ -153,11 +168,57 @@ class GroupDecoder:
 
     def check(self, span: int) -> None:
         """Check one span as far as that needs no base. Raises `CorruptFileError`."""
+        where = f"{self._where}: chunk {self._first + span}"
         if self.group.positions == "classes":
-            where = f"{self._where}: chunk {self._first + span}"
-            classes.check(self._chunk(self._first + span), self.dtype, where)
+            start, stop = self._bounds(span)
+            classes.check(self._chunk(self._first + span), stop - start, self.dtype, where)
+        elif self.group.positions == "levels" and self._references is None:
+            start, stop = self._bounds(span)
+            if self._levels(self._chunk(self._first + span), start, stop, where).plan.slope == 0:
+                self.span(span)
         else:
             self.span(span)
+
+    def _levels(self, streams: list[Numbers], start: int, stop: int, where: str) -> levels.Stored:
+        """Tell the streams of a span of levels apart, and check them as far as that needs no base."""
+        group = self.group
+        stored = levels.parse(
+            streams, self._geometry(start, stop), stream_dtype(group.values, self.dtype), group.values == "grid", where
+        )
+        conditioned = group.values == "exact" and group.base is not None and self.dtype.arithmetic
+        if stored.plan.slope and not conditioned:
+            raise CorruptFileError(f"{where}: exponents count where they cannot", "R3")
+        return stored
+
+    def _decode_levels(
+        self, streams: list[Numbers], start: int, stop: int, where: str
+    ) -> tuple[Positions | None, Numbers]:
+        """Give the steps of every word, or of grid values the positions that change and their units."""
+        stored = self._levels(streams, start, stop, where)
+        exponents = None
+        if stored.plan.slope:
+            exponents = classes.exponents(self._span_reference(start, stop), self.dtype)
+        gridded = self.group.values == "grid"
+        dense = np.zeros(stop - start, np.int32 if gridded else self.dtype.step)
+        for index, places, part in stored.numbers(self._geometry(start, stop), exponents, where):
+            dense[places] = grid.units(part, stored.class_offsets(index)) if gridded else part
+        if not gridded:
+            return None, dense
+        found = np.flatnonzero(dense)
+        decoded = found + start, dense[found]
+        self._check_products(decoded, start, stop, where)
+        return decoded
+
+    def _geometry(self, start: int, stop: int) -> levels.Geometry:
+        """Say where rows and columns lie in a part of the line."""
+        group, parts = self.group, []
+        record = bisect_right(self.starts, start) - 1
+        while start < stop:
+            first, end = self.starts[record], min(stop, self.starts[record + 1])
+            if end > start:
+                parts.append((self.dtype, group.shapes[record], start - first, end - first))
+            start, record = end, record + 1
+        return levels.Geometry.of(parts)
 
     def _span_reference(self, start: int, stop: int) -> Words:
         """Give the reference words of a part of the line."""
@@ -186,7 +247,7 @@ class GroupDecoder:
             raise CorruptFileError(f"{where}: a value that is not finite", "V3")
 
     def _check_products(self, decoded: tuple[Positions | None, Numbers], start: int, stop: int, where: str) -> None:
-        """Check that int8 values times their record's scale are finite."""
+        """Check that numbers times their record's scale are finite."""
         if not self._scaled:
             return
         scales = self._scales
@@ -201,7 +262,7 @@ class GroupDecoder:
 
     @cached_property
     def _scales(self) -> npt.NDArray[np.float32]:
-        """The scale of each record of an int8 group. Raises `CorruptFileError`."""
+        """The scale of each record of a group that has them. Raises `CorruptFileError`."""
         where = f"{self._where}: chunk {self._first - 1}"
         streams = self._chunk(self._first - 1)
         if len(streams) != 1 or streams[0].dtype != np.uint32 or streams[0].size != len(self.group.names):
@@ -212,7 +273,7 @@ class GroupDecoder:
         return scales
 
 
-_SAFE_SCALE = 2.0**120  # 127 times it is finite
+_SAFE_SCALE = 2.0**100  # any number of int8 or grid values times it is finite
 
 
 def _nbytes(decoded: tuple[Positions | None, Numbers]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -26,6 +27,11 @@ from diffpack.reference import Reference
 
 if TYPE_CHECKING:
     import scipy.sparse
+
+BASE_CODED = frozenset({"classes", "levels"})
+"""Position codings that may need the base's bits to be decoded."""
+_CONTEXTS = ("rows", "columns", "exponent")
+_LEVEL_STREAMS = 3  # the streams of a chunk of levels that say what its classes are made of
 
 
 class TensorDiff:
@@ -76,7 +82,7 @@ class TensorDiff:
 
     @property
     def scale(self) -> np.float32:
-        """The scale of int8 values (0 for other codings)."""
+        """The scale of int8 values, a 256th of the step of grid values (0 for other codings)."""
         return self._decoder.scale(self._record)
 
     def changes(self) -> Iterator[Changes]:
@@ -96,7 +102,7 @@ class TensorDiff:
         """Give positions and numbers of a part; a word that its class leaves unchanged is not stored."""
         if part.positions is not None:
             return part.positions, part.numbers
-        if self.coding[0] == "classes":
+        if self.coding[0] in BASE_CODED:
             places = np.flatnonzero(part.numbers)
             return places + part.start, part.numbers[places]
         return np.arange(part.start, part.stop, dtype=np.int64), part.numbers
@@ -202,8 +208,8 @@ class Diff(Mapping[str, TensorDiff]):
         return Result(self, open_checkpoint(base)).records
 
     def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
-        """Give the records with access to their references if any needs it (those coded in classes), else the diff."""
-        if not any(group.positions == "classes" for group in self.manifest.groups):
+        """Give the records with access to their references if any may need it, else the diff."""
+        if not any(group.positions in BASE_CODED for group in self.manifest.groups):
             return self
         made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
         return {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
@@ -225,6 +231,29 @@ class Diff(Mapping[str, TensorDiff]):
         first = record * DIGEST_HEX
         base, result = (column and bytes.fromhex(column[first : first + DIGEST_HEX]) for column in columns)
         return base or None, result or None
+
+    def stored_bytes(self, name: str) -> int:
+        """Give the bytes of the chunks that hold a record; of a shared chunk, by the share of its words."""
+        decoder, record = self._place(name)
+        return round(sum(share * self.chunks[at].nbytes for at, share in decoder.shares(record)))
+
+    def contexts(self, name: str) -> tuple[str, ...]:
+        """Say by what a record's words were put into classes: "rows", "columns", "exponent"; nothing but for `levels`.
+
+        Reads the first streams of its chunks. Raises `CorruptFileError`.
+        """
+        decoder, record = self._place(name)
+        if decoder.group.positions != "levels":
+            return ("exponent",) if decoder.group.positions == "classes" else ()
+        found: set[str] = set()
+        for at, _ in decoder.shares(record):
+            streams = self._reader.chunk(at, _LEVEL_STREAMS)
+            if len(streams) != _LEVEL_STREAMS:
+                raise CorruptFileError(f"{self.name}: chunk {at}: too few streams for levels", "R2")
+            head, rows, columns = streams
+            used = (rows.size > 0, columns.size > 0, bool(head[:1].any()))
+            found |= set(compress(_CONTEXTS, used))
+        return tuple(context for context in _CONTEXTS if context in found)
 
     def blob(self, name: str) -> bytes:
         """Give the stored layout ("") or a stored side file; checked against its size. Raises `CorruptFileError`."""

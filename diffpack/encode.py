@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diffpack.blocks import BLOCK_WORDS, blocks
-from diffpack.codecs.positions import classes, gaps
+from diffpack.codecs.positions import gaps
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import exact, floats, int8
+from diffpack.codecs.values import exact, floats, grid, int8
 from diffpack.container.table import EncodedChunk, encode_chunk
 from diffpack.dtypes import Words
+from diffpack.encode_levels import Part, exact_streams, grid_streams
 from diffpack.scan import Scan
 
 CHUNK_VALUES = 1 << 18
 """Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""
-CLASSES_WORDS = 1 << 22
-"""Words a chunk of classes covers at most. Its classes want many words (the chunks of an RL-like bfloat16 update cost
-6.0 bits a change at 2^21, 5.9 at 2^22, 5.8 at 2^23), and decoding it takes about 24 bytes a word of memory."""
-DENSE = 0.5
-"""From this density on every word gets a step: positions cost as much as zeros would, and decode slower."""
+LEVELS_WORDS = 1 << 20
+"""Words a chunk of levels covers at most, where many change (MiniLM pair: 31.5 % at 2^19 to 2^22); decoding it takes
+about 24 bytes a word of memory."""
+SPARSE_LEVELS_WORDS = 1 << 22
+"""The same where few change: classes want many changes (RL-like update: 6.0 bits a change at 2^21, 5.9 at 2^22)."""
 _SAMPLE = 1 << 16  # differences a tensor's int8 scale is fitted to
 
 
@@ -33,21 +35,19 @@ _NO_SCALE = np.float32(0)
 
 @dataclass(frozen=True)
 class Record:
-    """A tensor to store: its scan, the value coding, and the chosen positions (None: all that differ)."""
+    """A tensor to store: its scan, both codings, and the chosen positions (None: all that differ).
+
+    `conditioned` says whether the base may be needed to decode it, `quantiser` how int8 values are made. The scale of
+    grid values is a 256th of their step.
+    """
 
     scan: Scan
     values: str
+    positions: str
     chosen: Positions | None = None
     scale: np.float32 = _NO_SCALE
     conditioned: bool = False
-
-    @property
-    def positions(self) -> str:
-        """The position coding: `classes` if asked for and possible, `all` where most words change, else `gaps`."""
-        pair = self.scan.pair
-        if self.conditioned and self.values == "exact" and pair.base is not None and pair.info.dtype.arithmetic:
-            return "classes"
-        return "all" if self.chosen is None and self.scan.density >= DENSE else "gaps"
+    quantiser: str = "int8"
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -71,16 +71,17 @@ class _Piece:
 def span_jobs(records: Sequence[Record], profile: str) -> Iterator[tuple[int, Callable[[], EncodedChunk]]]:
     """Cut a group's line into spans: the end of each, and the job that codes its chunk.
 
-    A chunk ends before it would hold too many values, so large tensors rarely share one; one of classes, which
-    holds twice as many, also before it would cover too many words.
+    A chunk ends before it would hold too many values, so large tensors rarely share one; one of levels ends before
+    it would cover too many words.
     """
-    conditioned = records[0].positions == "classes"
-    most_values = 2 * CHUNK_VALUES if conditioned else CHUNK_VALUES
+    leveled = records[0].positions == "levels"
     pending: list[_Piece] = []
     count = start = 0
     for piece in _pieces(records):
-        long = conditioned and piece.line + piece.stop - start > CLASSES_WORDS
-        if pending and (long or count + piece.count > most_values):
+        words = piece.line + piece.stop - start
+        values = count + piece.count
+        full = words > (LEVELS_WORDS if values > CHUNK_VALUES else SPARSE_LEVELS_WORDS)
+        if pending and (full if leveled else values > CHUNK_VALUES):
             yield _job(pending, start, profile)
             start = pending[-1].line + pending[-1].stop
             pending, count = [], 0
@@ -122,10 +123,12 @@ def _known_pieces(record: Record, line: int, known: Positions) -> Iterator[_Piec
 
 def _arrays(pieces: list[_Piece], start: int) -> list[Numbers]:
     """Give the streams of one chunk: gaps (unless all words change) and numbers."""
-    if pieces[0].record.positions == "classes":
-        sides = [_sides(piece.record.scan, piece.start, piece.stop, None) for piece in pieces]
-        reference, tuned = (np.concatenate(side) for side in zip(*sides, strict=True))
-        return classes.encode(reference, tuned, pieces[0].record.scan.pair.info.dtype)
+    if pieces[0].record.positions == "levels":
+        record, parts = pieces[0].record, [_part(group) for group in _by_record(pieces)]
+        dtype = record.scan.pair.info.dtype
+        return (
+            grid_streams(parts, dtype) if record.values == "grid" else exact_streams(parts, dtype, record.conditioned)
+        )
     if pieces[0].record.positions == "all":
         return [np.concatenate([_numbers(piece, None) for piece in pieces])]
     places, numbers = [], []
@@ -138,6 +141,18 @@ def _arrays(pieces: list[_Piece], start: int) -> list[Numbers]:
         places.append(positions + piece.line)
         numbers.append(found)
     return [gaps.encode(np.concatenate(places), start), np.concatenate(numbers)]
+
+
+def _by_record(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
+    for _, group in groupby(pieces, lambda piece: piece.line):
+        yield list(group)
+
+
+def _part(pieces: list[_Piece]) -> Part:
+    """Give neighbouring pieces of one record as a part of a span of levels."""
+    record, start, stop = pieces[0].record, pieces[0].start, pieces[-1].stop
+    reference, tuned = _sides(record.scan, start, stop, None)
+    return Part(record.scan.pair.info.shape, start, reference, tuned, float(record.scale) * grid.UNITS)
 
 
 def _positions(piece: _Piece) -> Positions:
@@ -154,20 +169,16 @@ def _numbers(piece: _Piece, positions: Positions | None) -> Numbers:
     dtype = record.scan.pair.info.dtype
     if record.values == "exact":
         return exact.encode(reference, tuned, dtype)
-    return code_differences(floats.difference(reference, tuned, dtype), record.values, record.scale)
+    differences = floats.difference(reference, tuned, dtype)
+    if record.values == "int8":
+        return int8.encode(differences, record.scale, record.quantiser)
+    return floats.encode(differences, record.values)
 
 
 def _sides(scan: Scan, start: int, stop: int, positions: Positions | None) -> tuple[Words, Words]:
     if positions is None:
         return scan.reference.slice(start, stop), scan.tuned[start:stop]
     return scan.reference.at(positions), scan.tuned[positions]
-
-
-def code_differences(differences: npt.NDArray[Any], coding: str, scale: np.float32) -> Numbers:
-    """Code float differences in a lossy value coding."""
-    if coding == "int8":
-        return int8.encode(differences, scale)
-    return floats.encode(differences, coding)
 
 
 def _effective(numbers: Numbers, coding: str) -> npt.NDArray[np.bool_]:
@@ -179,11 +190,31 @@ def _effective(numbers: Numbers, coding: str) -> npt.NDArray[np.bool_]:
 
 
 def fit_scales(records: Sequence[Record]) -> list[Record]:
-    """Give int8 records their scales: powers of two apart, anchored at the best scale of all differences."""
+    """Give int8 records their scales: powers of two apart, anchored at the best scale of all differences.
+
+    Coarser quantisers have few multiples to share, and take for each record the scale that is best for it.
+    """
     samples = [_sample(record) for record in records]
+    if records and records[0].quantiser != "int8":
+        scales = [
+            _mean_magnitude(record) if record.quantiser == "sign" else int8.best_scale(sample, record.quantiser)
+            for record, sample in zip(records, samples, strict=True)
+        ]
+        return [replace(record, scale=np.float32(scale)) for record, scale in zip(records, scales, strict=True)]
     together = np.concatenate(samples) if samples else np.empty(0, np.float32)
     anchor = int8.best_scale(together[:: max(1, together.size // (4 * _SAMPLE))])
     return [replace(record, scale=int8.snap(anchor, sample)) for record, sample in zip(records, samples, strict=True)]
+
+
+def _mean_magnitude(record: Record) -> float:
+    """Give the mean |difference| of the entries a record stores, of those that differ: the best scale of signs."""
+    scan, total, count = record.scan, 0.0, 0
+    for piece in _pieces([record]):
+        reference, tuned = _sides(scan, piece.start, piece.stop, piece.positions)
+        magnitude = np.abs(floats.difference(reference, tuned, scan.pair.info.dtype))
+        total += float(magnitude.sum(dtype=np.float64))
+        count += int(np.count_nonzero(magnitude))
+    return total / count if count else 0.0
 
 
 def _sample(record: Record) -> npt.NDArray[Any]:

@@ -9,25 +9,32 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from msgspec import structs
 
 from diffpack.atomic import atomic_file, refuse_overwriting
+from diffpack.budget import Attempt, Forecast, Search, grade, weights
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.choose import choose, float_entries, split_aliases
+from diffpack.choose import choose, exact_record, float_entries, may_be_lossy, split_aliases
+from diffpack.codecs.streams import FEATURES
+from diffpack.codecs.values import SCALED
 from diffpack.container.source import FileSource
 from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff, open_diff
+from diffpack.distortion import MILLIONTHS, Distortion
 from diffpack.encode import Record, span_jobs
+from diffpack.errors import UsageError
 from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of
 from diffpack.layout import keep_layout
 from diffpack.manifest import CheckpointSummary, Group, Manifest, to_json
-from diffpack.options import Options
+from diffpack.options import Options, Target
 from diffpack.pairs import Pairing, pair_up
 from diffpack.parallel import Progress, run_in_order
 from diffpack.result import Result
@@ -45,6 +52,10 @@ def extract(
     top_k: int | None = None,
     threshold: float | None = None,
     values: str = "exact",
+    budget: int | str | None = None,
+    target_error: float | None = None,
+    importance: CheckpointLike | None = None,
+    positions: str = "auto",
     profile: str = "compact",
     rename: Iterable[tuple[str, str]] | None = None,
     layout: bool = True,
@@ -64,17 +75,25 @@ def extract(
     |difference|) or a value coding other than "exact" makes it lossy; integer tensors, new tensors and tensors
     with differences that are not finite stay exact. The largest differences over the whole model are chosen.
 
+    `budget` (bytes of the file: 500000, "1MB"; or "0.3%" of the base's bytes) and `target_error` (relative L2 error
+    of the result) are met at the best point of rate and distortion found: the diff lands at most 1 % under them.
+    `importance` weighs the squared error of tensors: a checkpoint whose tensors, by the tuned's names, hold a weight
+    for the tensor or for each entry (a Fisher estimate, say), of which the mean counts.
+
+    `positions` chooses how exact changes are stored: "auto" takes what is estimated to be smallest for each tensor.
+
     With `output` the file is written there in one pass; without, the diff lives in an unnamed temporary file.
     `rename` gives (old prefix, new prefix) rules for the base's names; None finds one by itself. `sha256` also
     records the tuned files' SHA-256. `metadata` is free text for people.
 
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """
+    base, tuned = open_checkpoint(base), open_checkpoint(tuned)
     options = Options(
-        Selection(density, top_k, threshold), values, profile, None if rename is None else tuple(rename),
+        Selection(density, top_k, threshold), values, profile, positions, Target.of(budget, target_error, base.nbytes),
+        weights(importance, tuned.tensors), None if rename is None else tuple(rename),
         layout, files, sha256, base_name, base_revision, threads,
     )  # fmt: skip
-    base, tuned = open_checkpoint(base), open_checkpoint(tuned)
     notes = dict(metadata or {})
     if output is None:
         with tempfile.TemporaryFile() as file:
@@ -88,6 +107,19 @@ def extract(
     return open_diff(path)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What was found out about two checkpoints before anything is written."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+    pairing: Pairing
+    scans: list[Scan]
+    stored: list[Scan]
+    aliases: dict[str, str]
+    summaries: tuple[CheckpointSummary, CheckpointSummary]
+
+
 def _write(
     file: BinaryIO,
     base: Checkpoint,
@@ -99,29 +131,104 @@ def _write(
     pairing = pair_up(base.tensors, tuned.tensors, options.rename)
     scans = _scan_all(pairing, base, tuned, options.threads, progress)
     stored, aliases = split_aliases(scans)
-    records = choose(stored, options, float_entries(scans))
+    fingerprints = _fingerprints(scans, base, tuned, options.threads)
+    summaries = (
+        _summary(base, fingerprints[0], options.base_name, options.base_revision),
+        _summary(tuned, fingerprints[1]),
+    )
+    found = _Found(base, tuned, pairing, scans, stored, aliases, summaries)
+    if options.target is not None:
+        _write_to_target(file, found, options, options.target, metadata, progress)
+    else:
+        _write_records(file, found, choose(stored, options, float_entries(scans)), options, metadata, progress)
+
+
+def _write_to_target(
+    file: BinaryIO,
+    found: _Found,
+    options: Options,
+    target: Target,
+    metadata: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    """Write the diff at one step after the other until it lands; end with the best one written."""
+    graded = grade([item for item in found.stored if may_be_lossy(item, "grid")], options.importance)
+    search = Search(target, Forecast(graded))
+    own = {item.scan.pair.name for item in graded}
+    rest = [exact_record(item, options) for item in found.stored if item.pair.name not in own]
+
+    def write(step: float) -> Attempt:
+        records = rest + [item.record(step) for item in graded]
+        return _write_records(_emptied(file), found, records, options, metadata, progress, step)
+
+    last = None
+    while (step := search.next()) is not None:
+        if last is None and search.nearly_exact(step):
+            plain = replace(options, target=None)
+            whole = _write_records(_emptied(file), found, choose(found.stored, plain, 0), plain, metadata, progress)
+            if search.keeps(whole):
+                return
+        last = write(step)
+        search.tell(last)
+    best = search.best
+    if best is None:
+        raise UsageError(search.explain())
+    if best is not last:
+        write(best.step)
+
+
+def _emptied(file: BinaryIO) -> BinaryIO:
+    file.seek(0)
+    file.truncate()
+    return file
+
+
+def _write_records(
+    file: BinaryIO,
+    found: _Found,
+    records: Sequence[Record],
+    options: Options,
+    metadata: dict[str, str],
+    progress: Progress | None,
+    step: float = 0.0,
+) -> Attempt:
+    """Write one whole file, in one pass; say what it came to."""
     writer = ContainerWriter(file)
     groups = _write_groups(writer, records, options, progress)
-    kept_layout = keep_layout(writer, base, tuned, options)
-    kept_files = keep_side_files(writer, base, tuned, options)
-    fingerprints = _fingerprints(scans, base, tuned, options.threads)
+    grid_bytes = _bytes_of(writer, groups, "grid")
+    kept_layout = keep_layout(writer, found.base, found.tuned, options)
+    kept_files = keep_side_files(writer, found.base, found.tuned, options)
+    codings = {group.positions for group in groups} | {group.values for group in groups}
     manifest = Manifest(
-        base=_summary(base, fingerprints[0], options.base_name, options.base_revision),
-        result=_summary(tuned, fingerprints[1]),
+        base=found.summaries[0],
+        result=found.summaries[1],
         exact=options.exact,
         groups=tuple(groups),
-        aliases=aliases,
-        removed=pairing.removed,
-        rename=pairing.rename,
+        aliases=found.aliases,
+        removed=found.pairing.removed,
+        rename=found.pairing.rename,
         layout=kept_layout,
         files=tuple(kept_files),
         metadata=metadata,
         recipe=_recipe(options),
-        requires=("classes",) if any(group.positions == "classes" for group in groups) else (),
+        requires=tuple(sorted(codings & FEATURES.keys())),
     )
     if not options.exact:
-        manifest = _with_result_of(file, writer, manifest, base, options.threads)
+        distortion = Distortion([record.scan for record in records])
+        manifest = _with_result_of(file, writer, manifest, found.base, distortion, options.threads)
     writer.finish(to_json(manifest))
+    return Attempt(step, file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
+
+
+def _bytes_of(writer: ContainerWriter, groups: Sequence[Group], values: str) -> int:
+    """Count the bytes of the chunks of groups with a value coding; they are the first ones written."""
+    total = first = 0
+    for group in groups:
+        stop = first + len(group.ends) + (group.values in SCALED)
+        if group.values == values:
+            total += sum(chunk.nbytes for chunk in writer.chunks[first:stop])
+        first = stop
+    return total
 
 
 def _scan_all(
@@ -153,7 +260,7 @@ def _write_groups(
         group = list(members)
         nbytes = sum(record.scan.pair.info.nbytes for record in group)
         length = sum(record.scan.tuned.size for record in group)
-        if group[0].values == "int8":
+        if group[0].values in SCALED:
             scales = np.array([record.scale for record in group], "<f4")
             writer.add(encode_chunk([scales.view("<u4")], options.profile))
         spans = list(span_jobs(group, options.profile))
@@ -181,7 +288,7 @@ def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list
         resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
         base_digests=_hex(item.base_digest for item in scans) if base else None,
         result_digests=_hex(item.digest for item in scans) if exact else None,
-        counts=tuple(item.count for item in scans) if positions == "classes" else None,
+        counts=tuple(item.count for item in scans) if positions == "levels" and values == "exact" else None,
     )
 
 
@@ -205,20 +312,30 @@ def _summary(
 
 
 def _recipe(options: Options) -> dict[str, str]:
+    if options.target is not None:
+        return {"select": options.target.describe(), "values": "grid"}
     return {"select": options.selection.describe(), "values": options.values}
 
 
 def _with_result_of(
-    file: BinaryIO, writer: ContainerWriter, manifest: Manifest, base: Checkpoint, threads: int | None
+    file: BinaryIO,
+    writer: ContainerWriter,
+    manifest: Manifest,
+    base: Checkpoint,
+    distortion: Distortion,
+    threads: int | None,
 ) -> Manifest:
-    """Record what applying this lossy diff will give, by applying what was just written."""
-    from msgspec.structs import replace
-
+    """Record what applying this lossy diff gives, and how far from the tuned it is, by applying what was written."""
     mark = file.tell()
     writer.finish(to_json(manifest))
     with Diff(FileSource.share(file, "the diff being written")) as diff:
-        found = Result(diff, base).run(None, threads=threads)
+        found = Result(diff, base).run(distortion.see, threads=threads)
     file.seek(mark)
     file.truncate()
     assert found.result is not None
-    return replace(manifest, result=replace(manifest.result, fingerprint=found.result))
+    groups = tuple(
+        structs.replace(group, errors=distortion.of(group.names)) if group.tensor_dtype.arithmetic else group
+        for group in manifest.groups
+    )
+    result = structs.replace(manifest.result, fingerprint=found.result)
+    return structs.replace(manifest, result=result, groups=groups, error=distortion.overall)

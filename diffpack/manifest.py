@@ -51,6 +51,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     base_digests: str | None = None
     result_digests: str | None = None
     counts: tuple[int, ...] | None = None
+    errors: tuple[int, ...] | None = None
 
     @property
     def tensor_dtype(self) -> DType:
@@ -94,6 +95,7 @@ class Manifest(msgspec.Struct, frozen=True):
     recipe: dict[str, str]
     requires: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    error: int | None = None
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
@@ -101,6 +103,8 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
     value: dict[str, Any] = msgspec.to_builtins(manifest)
     for group in value["groups"]:
         group.setdefault("base", None)
+    if value["error"] is None:
+        del value["error"]
     if value["layout"] is not None:
         value["layout"].setdefault("index", None)
     return value
@@ -122,8 +126,7 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
     for index, group in enumerate(manifest.groups):
         _check_group(group, manifest.exact, f"{where}: group {index}")
         _check_names(group, taken, f"{where}: group {index}")
-    if "classes" not in manifest.requires and any(group.positions == "classes" for group in manifest.groups):
-        raise CorruptFileError(f"{where}: groups in classes, which it does not require", "K1")
+    _check_required(manifest, where)
     _check_aliases(manifest, where)
     _check_files(manifest, where)
     return manifest
@@ -163,6 +166,8 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
             _check_hex(digests, count * DIGEST_HEX, where, "G2")
     if group.base not in (None, group.dtype) and not {group.base, group.dtype} <= CONVERTIBLE:
         raise CorruptFileError(f"{where}: {group.base} is not converted to {group.dtype}", "G4")
+    if group.errors is not None and len(group.errors) != count:
+        raise CorruptFileError(f"{where}: not one error for each record", "G2")
     if group.values != "exact" and not group.tensor_dtype.arithmetic:
         raise CorruptFileError(f"{where}: {group.values} values in {group.dtype} tensors", "G5")
     if exact and (group.result_digests is None or group.values != "exact"):
@@ -173,19 +178,35 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: its spans do not cut its {length} words", "G3")
     if length > limits.WORDS:
         raise CorruptFileError(f"{where}: {length} words are over the limit", "F8")
-    _check_classes(group, where)
+    _check_spans(group, where)
     _check_resized(group, where)
 
 
-def _check_classes(group: Group, where: str) -> None:
-    if group.positions != "classes":
+def _check_required(manifest: Manifest, where: str) -> None:
+    """Check that the codings of groups that older readers do not know are required."""
+    codings = {group.positions for group in manifest.groups} | {group.values for group in manifest.groups}
+    for coding, rule in (("classes", "K1"), ("levels", "R1"), ("grid", "R1")):
+        if coding in codings and coding not in manifest.requires:
+            raise CorruptFileError(f"{where}: groups in {coding}, which it does not require", rule)
+
+
+def _check_spans(group: Group, where: str) -> None:
+    """Check what groups in classes and in levels need."""
+    if (group.values == "grid") > (group.positions == "levels"):
+        raise CorruptFileError(f"{where}: grid values that are not in levels", "R1")
+    if group.positions not in ("classes", "levels"):
         return
-    if group.values != "exact" or group.base is None or group.dtype not in CONVERTIBLE:
-        raise CorruptFileError(f"{where}: classes need exact values, a base, and a dtype with an exponent", "K1")
-    if group.counts is None or len(group.counts) != len(group.names):
-        raise CorruptFileError(f"{where}: not one count for each record", "K1")
+    rule = "K1" if group.positions == "classes" else "R1"
+    if group.positions == "classes" and (
+        group.values != "exact" or group.base is None or group.dtype not in CONVERTIBLE
+    ):
+        raise CorruptFileError(f"{where}: classes need exact values, a base, and a dtype with an exponent", rule)
+    if group.positions == "levels" and group.values not in ("exact", "grid"):
+        raise CorruptFileError(f"{where}: {group.values} values in levels", rule)
+    if group.values == "exact" and (group.counts is None or len(group.counts) != len(group.names)):
+        raise CorruptFileError(f"{where}: not one count for each record", rule)
     if any(b - a > limits.CLASSES_SPAN_WORDS for a, b in pairwise((0, *group.ends))):
-        raise CorruptFileError(f"{where}: a span of classes over the limit", "F8")
+        raise CorruptFileError(f"{where}: a span of {group.positions} over the limit", "F8")
 
 
 def _check_resized(group: Group, where: str) -> None:

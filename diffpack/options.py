@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffpack.codecs.streams import PROFILES
-from diffpack.codecs.values import CODINGS as VALUES
+from diffpack.codecs.values.floats import FLOATS
+from diffpack.codecs.values.int8 import LIMITS
 from diffpack.errors import UsageError
 from diffpack.select import EVERYTHING, Selection
+
+VALUES = ("exact", *FLOATS, *LIMITS)
+"""How values may be stored; byte budgets and target errors have a way of their own."""
+POSITIONS = ("auto", "gaps", "all", "levels")
+"""Position codings of exact changes: the smallest for each tensor, or one for all."""
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%|[kmg]?i?b|)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -17,6 +27,9 @@ class Options:
     selection: Selection = EVERYTHING
     values: str = "exact"
     profile: str = "compact"
+    positions: str = "auto"
+    target: Target | None = None
+    importance: Mapping[str, float] | None = None
     rename: tuple[tuple[str, str], ...] | None = None
     keep_layout: bool = True
     keep_files: bool = True
@@ -28,10 +41,50 @@ class Options:
     def __post_init__(self) -> None:
         if self.values not in VALUES:
             raise UsageError(f"values are one of {', '.join(VALUES)}, not {self.values!r}")
+        if self.positions not in POSITIONS:
+            raise UsageError(f"the positions are one of {', '.join(POSITIONS)}, not {self.positions!r}")
+        if self.target is not None and (self.values != "exact" or not self.selection.everything):
+            raise UsageError(
+                "a budget or a target error finds entries and values by itself: give no other choice of them"
+            )
+        if self.importance is not None and self.target is None:
+            raise UsageError("importance weighs the error of a budget or a target error: give one")
         if self.profile not in PROFILES:
             raise UsageError(f"the profile is one of {', '.join(PROFILES)}, not {self.profile!r}")
 
     @property
     def exact(self) -> bool:
         """Whether the diff will give the tuned checkpoint back, bit for bit."""
-        return self.values == "exact" and self.selection.everything
+        return self.values == "exact" and self.selection.everything and self.target is None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a diff is to arrive at: bytes of the whole file, or the relative L2 error of the result."""
+
+    budget: int | None = None
+    error: float | None = None
+
+    @classmethod
+    def of(cls, budget: int | str | None, error: float | None, base_bytes: int) -> Target | None:
+        """Read what the user asked for; a percentage is one of the base's bytes. Raises `UsageError`."""
+        if budget is None and error is None:
+            return None
+        if budget is not None and error is not None:
+            raise UsageError("choose one of budget and target error")
+        if error is not None and not 0 < error < 1:
+            raise UsageError(f"a target error is between 0 and 1, not {error}")
+        return cls(None if budget is None else parse_size(budget, base_bytes), error)
+
+    def describe(self) -> str:
+        """Give the words for the file's recipe."""
+        return f"budget {self.budget} bytes" if self.error is None else f"target error {self.error}"
+
+
+def parse_size(size: int | str, base_bytes: int) -> int:
+    """Read a size in bytes: 1000000, "1MB", "1MiB", or "0.3%" of `base_bytes`. Raises `UsageError`."""
+    found = _SIZE.fullmatch(str(size))
+    if found is None:
+        raise UsageError(f"a budget is a size (1MB, 800KiB, 500000) or a part of the base (0.3%), not {size!r}")
+    number, unit = float(found[1]), found[2].lower()
+    return int(number / 100 * base_bytes if unit == "%" else number * _UNITS[unit])

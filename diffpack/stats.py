@@ -7,14 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.container.table import ChunkSpec
+from diffpack.decode import GroupDecoder
 from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.distortion import MILLIONTHS
 from diffpack.errors import WrongBaseError
 from diffpack.fingerprint import fingerprint
 
 
 @dataclass(frozen=True)
 class TensorStats:
-    """One record: `changed` counts stored changes, in entries (words for complex and sub-byte dtypes)."""
+    """One record: `changed` counts stored changes, in entries (words for complex and sub-byte dtypes).
+
+    `error` is the relative L2 error |result - tuned| / |tuned - base|, None where the diff does not record it.
+    """
 
     name: str
     kind: str
@@ -24,6 +30,7 @@ class TensorStats:
     values: str
     changed: int
     entries: int
+    error: float | None
 
     @property
     def density(self) -> float:
@@ -33,7 +40,10 @@ class TensorStats:
 
 @dataclass(frozen=True)
 class DiffStats:
-    """One diff. `nbytes` is the file; `base_bytes` and `result_bytes` are tensor data."""
+    """One diff. `nbytes` is the file; `base_bytes` and `result_bytes` are tensor data.
+
+    `error` is the relative L2 error over all float tensors: 0 for an exact diff, None where it is not recorded.
+    """
 
     name: str
     exact: bool
@@ -51,6 +61,7 @@ class DiffStats:
     changed: int
     removed: int
     aliases: int
+    error: float | None
     tensors: tuple[TensorStats, ...]
 
     @property
@@ -121,17 +132,11 @@ def stats(
 def diff_stats(diff: Diff) -> DiffStats:
     """Count one diff. Raises `CorruptFileError`."""
     manifest = diff.manifest
-    tensors = tuple(_tensor_stats(diff, name) for name in diff)
-    position_bytes = value_bytes = file_bytes = 0
+    tensors = tuple(_tensor_stats(diff, decoder, at) for decoder in diff.decoders for at in range(len(decoder)))
     coded = diff.decoders[-1].chunks.stop if diff.decoders else 0
-    for index, chunk in enumerate(diff.chunks):
-        if index >= coded:
-            file_bytes += chunk.nbytes
-        elif len(chunk.streams) == 2:
-            position_bytes += chunk.streams[0].nbytes
-            value_bytes += chunk.streams[1].nbytes
-        else:
-            value_bytes += chunk.nbytes
+    file_bytes = sum(chunk.nbytes for chunk in diff.chunks[coded:])
+    position_bytes = sum(_position_bytes(chunk) for chunk in diff.chunks[:coded])
+    value_bytes = sum(chunk.nbytes for chunk in diff.chunks[:coded]) - position_bytes
     return DiffStats(
         name=diff.name,
         exact=diff.exact,
@@ -149,13 +154,26 @@ def diff_stats(diff: Diff) -> DiffStats:
         changed=sum(item.changed for item in tensors),
         removed=len(manifest.removed),
         aliases=len(manifest.aliases),
-        tensors=tensors,
+        error=0.0 if diff.exact else _error(manifest.error),
+        tensors=tuple(sorted(tensors, key=lambda item: item.name)),
     )
 
 
-def _tensor_stats(diff: Diff, name: str) -> TensorStats:
-    record = diff[name]
+def _position_bytes(chunk: ChunkSpec) -> int:
+    """Count the bytes that say where a chunk changes words: gaps, and how classes are stored."""
+    where = [stream.nbytes for stream in chunk.streams if stream.dtype.startswith("u")]
+    return sum(where) if len(chunk.streams) > 1 else 0
+
+
+def _error(millionths: int | None) -> float | None:
+    return None if millionths is None else millionths / MILLIONTHS
+
+
+def _tensor_stats(diff: Diff, decoder: GroupDecoder, at: int) -> TensorStats:
+    record = diff[decoder.group.names[at]]
     positions, values = record.coding
+    known, errors = diff.exact or diff.manifest.error is not None, decoder.group.errors
+    error = _error(errors[at] if errors else 0) if known else None  # none where all is stored exactly
     return TensorStats(
-        name, record.kind, record.dtype, record.shape, positions, values, record.count, record.info.words
+        record.name, record.kind, record.dtype, record.shape, positions, values, record.count, record.info.words, error
     )

@@ -1,55 +1,67 @@
-"""Steps coded in classes of the base's exponent: `classes` groups, section 5 of format.md."""
+"""Numbers coded in classes of like words, and `classes` groups (alike by exponent): section 5 of format.md."""
+
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 from words import Array, check, positions_of
 
 MANTISSA = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+Stored = list[tuple[Array | None, Array | None]]  # gaps and numbers of each class, where it has them
 
 
-def classes_of(words: Array, dtype: str) -> list[Array]:
-    """Return the places of each class in the words of a span."""
+def exponents_of(words: Array, dtype: str) -> Array:
     bits = words.view(f"<u{words.itemsize}")
-    exponents = (bits & np.iinfo(words.dtype).max) >> MANTISSA[dtype]
-    classes: list[Array] = []
-    taken: list[int] = []
-    for exponent in np.unique(exponents):
-        taken.append(exponent)
-        places = np.flatnonzero(np.isin(exponents, taken))
-        if len(places) >= 4096:
-            classes.append(places)
-            taken = []
-    if taken:
-        rest = np.flatnonzero(np.isin(exponents, taken))
-        classes = [*classes[:-1], np.sort(np.concatenate([*classes[-1:], rest]))]
-    return classes
+    return ((bits & np.iinfo(words.dtype).max) >> MANTISSA[dtype]).astype("<i4")
 
 
-def check_classes(streams: list[Array], width: int) -> list[tuple[Array | None, Array | None]]:
-    """Check the streams of a span; return gaps and steps of each class, where it has them."""
-    kinds, rest = streams[0], iter(streams[1:])
-    check(kinds.dtype == "u1" and (kinds <= 2).all(), "K2", "a kind that is not 0, 1 or 2")
-    check(len(streams) - 1 == int((kinds == 1).sum()) * 2 + int((kinds == 2).sum()), "K2", "not the streams asked for")
-    result: list[tuple[Array | None, Array | None]] = []
+def classes_of(levels: Array) -> list[Array]:
+    """Return the places of each class in the words of a span, given the integer that makes words alike."""
+    ends = [0]
+    for end in np.cumsum(np.unique(levels, return_counts=True)[1]).tolist():
+        if end - ends[-1] >= 4096:
+            ends.append(end)
+    ends[max(len(ends) - 1, 1) :] = [len(levels)]  # the rest joins the last class, or is the only one
+    order = np.argsort(levels, kind="stable")
+    return [np.sort(order[start:stop]) for start, stop in pairwise(ends)]
+
+
+def check_classes(kinds: Array, streams: list[Array], words: int, width: int) -> Stored:
+    """Check the streams of a span's classes, as far as that needs no class."""
+    check(len(kinds) <= max(words // 4096, 1), "K2", "more classes than the span can have")
+    check((kinds <= 2).all(), "K2", "a kind that is not 0, 1 or 2")
+    check(len(streams) == int((kinds == 1).sum()) * 2 + int((kinds == 2).sum()), "K2", "not the streams asked for")
+    rest, result = iter(streams), Stored()
     for kind in kinds.tolist():
         gaps = next(rest) if kind == 1 else None
-        steps = next(rest) if kind else None
-        check(steps is None or steps.dtype == f"<i{width}", "K2", "steps of another width")
-        if gaps is not None and steps is not None:
-            check(gaps.dtype.kind == "u" and len(gaps) == len(steps), "K2", "gaps and steps do not fit")
-            check(steps.all(), "V2", "a step of 0")
-        result.append((gaps, steps))
+        numbers = next(rest) if kind else None
+        check(numbers is None or numbers.dtype == f"<i{width}", "K2", "numbers of another dtype")
+        if gaps is not None and numbers is not None:
+            check(gaps.dtype.kind == "u" and len(gaps) == len(numbers), "K2", "gaps and numbers do not fit")
+            check(numbers.all(), "V2", "a number of 0 after a gap")
+        result.append((gaps, numbers))
     return result
 
 
-def steps_of(streams: list[Array], words: Array, dtype: str) -> Array:
-    """Return the step of each word of a span."""
-    result, classes = np.zeros_like(words), classes_of(words, dtype)
-    stored = check_classes(streams, words.itemsize)
-    check(len(stored) == len(classes), "K2", f"{len(stored)} classes where the base has {len(classes)}")
-    for places, (gaps, steps) in zip(classes, stored, strict=True):
+def numbers_of(stored: Stored, classes: list[Array]) -> Iterator[tuple[int, Array, Array]]:
+    """Yield of each class that has numbers: which it is, the places in the span, the numbers."""
+    check(len(stored) == len(classes), "K2", f"{len(stored)} kinds for {len(classes)} classes")
+    for i, (places, (gaps, numbers)) in enumerate(zip(classes, stored, strict=True)):
         if gaps is not None:
+            check(len(gaps) <= len(places), "P1", "more gaps than words")
             places = places[positions_of(gaps, 0, len(places))]
-        if steps is not None:
-            check(gaps is not None or len(steps) == len(places), "K3", "not one step a word")
-            result[places] = steps
+        if numbers is not None:
+            check(len(numbers) == len(places), "K3", "not one number a word")
+            yield i, places, numbers
+
+
+def read_classes(streams: list[Array], words: Array | None, size: int, width: int, dtype: str) -> Array | None:
+    """Return the step of each word of a span; without the base (no words), check the form only."""
+    check(streams and streams[0].dtype == "u1", "K2", "a span without kinds")
+    stored = check_classes(streams[0], streams[1:], size, width)
+    if words is None:
+        return None
+    result = np.zeros_like(words)
+    for _, places, steps in numbers_of(stored, classes_of(exponents_of(words, dtype))):
+        result[places] = steps
     return result

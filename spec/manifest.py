@@ -7,8 +7,9 @@ from typing import Any
 
 from words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
-VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1}  # bytes of a value; 0: of a word
-FEATURES = {"classes", "pco", "unsealed", "zstd"}
+VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1, "grid": 2}  # bytes of a value; 0: of a word
+SCALED = ("int8", "grid")  # values with a scale for each record
+FEATURES = {"classes", "grid", "levels", "pco", "unsealed", "zstd"}
 HEX16, HEX32, FILE = "[0-9a-f]{32}", "[0-9a-f]{64}", (str, int)  # patterns of types, see fits()
 COUNTS = {"tensors": int, "entries": int, "bytes": int}
 MANIFEST = {
@@ -17,14 +18,14 @@ MANIFEST = {
     "optional": [str], "chunks": [{"bytes": int, "digest": HEX32, "streams": [(str, str, int, int)]}],
     "groups": [{
         "dtype": str, "base~": str, "positions": str, "values": str, "names": [str], "shapes": [[int]],
-        "resized": {str: [int]}, "ends": [int], "counts?": [int],
+        "resized": {str: [int]}, "ends": [int], "counts?": [int], "errors?": [int],
         "base_digests?": "[0-9a-f]*", "result_digests?": "[0-9a-f]*",
     }],
     "aliases": {str: str}, "removed": [str], "rename": [(str, str)], "metadata": {str: str}, "recipe": {str: str},
     "layout~": {
         "files": [FILE], "index~": FILE, "folder": bool, "stored": bool, "digest": HEX16, "sha256?": [HEX32],
     },
-    "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}],
+    "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}], "error?": int,
 }  # fmt: skip
 
 
@@ -60,22 +61,29 @@ def check_groups(m: dict[str, Any]) -> None:
         check(names == sorted(set(names)) and used.isdisjoint(names), "G1", "names are not sorted or not unique")
         used.update(names)
         check({dtype, base} <= {None, *DTYPES}, "G2", "unknown dtype")
-        check(g["positions"] in ("gaps", "all", "classes") and g["values"] in VALUES, "G2", "unknown coding")
+        coding, kind, counted = g["positions"], g["values"], len(g.get("counts", [])) == len(names)
+        known = coding in ("gaps", "all", "classes", "levels") and kind in VALUES
+        check(known, "G2", "unknown coding")
         check(("base_digests" in g) == (base is not None), "G2", "base_digests without base, or the reverse")
         many = {len(g[member]) for member in ("base_digests", "result_digests") if member in g}
         check(many <= {32 * len(names)} and len(g["shapes"]) == len(names) > 0, "G2", "not equally many, or none")
+        check(len(g.get("errors", names)) == len(names), "G2", "not one error a record")
         check(base in (dtype, None) or {base, dtype} <= QUIET_NAN.keys(), "G4", f"{base} cannot become {dtype}")
-        check(g["values"] == "exact" or dtype in QUIET_NAN, "G5", f"lossy values for {dtype}")
+        check(kind == "exact" or dtype in QUIET_NAN, "G5", f"lossy values for {dtype}")
         shapes = dict(zip(names, g["shapes"], strict=True))
         good = (n in shapes and shapes[n] != old and len(shapes[n]) == len(old) > 0 for n, old in resized.items())
         check(not resized or (base and DTYPES[dtype][0] >= 8 and all(good)), "G6", "this cannot be resized")
-        whole = "result_digests" in g and g["values"] == "exact"
+        whole = "result_digests" in g and kind == "exact"
         check(whole or not m["exact"], "G7", "an exact diff without result_digests, or with lossy values")
-        if g["positions"] == "classes":
-            right = g["values"] == "exact" and base and dtype in QUIET_NAN and "classes" in m["requires"]
-            check(right and len(g.get("counts", [])) == len(names), "K1", "this cannot be coded in classes")
+        if coding == "classes":
+            right = kind == "exact" and base and dtype in QUIET_NAN and "classes" in m["requires"]
+            check(right and counted, "K1", "this cannot be coded in classes")
+        if coding == "levels" or kind == "grid":
+            right = coding == "levels" and (counted if kind == "exact" else kind == "grid" and "grid" in m["requires"])
+            check(right and "levels" in m["requires"], "R1", "this cannot be coded in levels, or on a grid")
+        if coding in ("classes", "levels"):
             spans = [b - a for a, b in pairwise([0, *g["ends"]])]
-            check(max(spans, default=0) <= 16777216, "F8", "a span of classes too large")
+            check(max(spans, default=0) <= 16777216, "F8", "a span of classes or levels too large")
         sizes = [*g["shapes"], *resized.values()]
         check(max(map(len, sizes), default=0) <= 64, "F8", "too many dimensions")
         words, ends = [words_of(dtype, shape) for shape in sizes], [0, *g["ends"]]

@@ -3,7 +3,7 @@
     python spec/reader.py FILE.dpk [BASE.safetensors OUT.safetensors]
 
 This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
-and 7), streams.py (4), classes.py (5, Classes) and layout.py (7). What refuses a file names the rule it breaks:
+and 7), streams.py (4), classes.py and levels.py (5) and layout.py (7). What refuses a file names the rule it breaks:
 Invalid("F5", ...). To keep the pages short, files and results are held in memory, and each chunk is decoded
 twice: once to check, once to apply.
 """
@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from blake3 import blake3
-from classes import check_classes, steps_of
+from classes import read_classes
 from layout import check_header, load_safetensors, read_blob, save
-from manifest import VALUES, check_file_names, check_groups, parse
+from levels import parts_of, read_levels
+from manifest import SCALED, VALUES, check_file_names, check_groups, parse
 from streams import decode, only, unzstd
 from words import (
     DTYPES,
@@ -68,37 +69,44 @@ def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
     return parse(text), end
 
 
+def read_plain(streams: list[Array], start: int, stop: int, gapped: bool) -> Change:
+    """Section 5: return positions and numbers of a span [start, stop) of a `gaps` or an `all` group."""
+    if not gapped:
+        check(len(streams) == 1 and len(streams[0]) == stop - start, "P2", "not one value a word of the span")
+        return np.arange(start, stop), streams[0]
+    kinds, counts = [stream.dtype.kind for stream in streams], {len(stream) for stream in streams}
+    check(len(kinds) == 2 and kinds[0] == "u" and len(counts) == 1, "P1", "a span is not gaps and values")
+    return positions_of(streams[0], start, stop), streams[1]
+
+
 def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | None = None) -> Iterator[Change]:
     """Section 5: yield what each span of a group changes; `line` is its reference."""
-    kind, gapped = g["values"], g["positions"] == "gaps"
-    width = VALUES[kind] or DTYPES[g["dtype"]][1]
-    if kind == "int8":
-        scales = only(next(chunks), "u32", "V4").view("<f4")
+    kind, coding, dtype = g["values"], g["positions"], g["dtype"]
+    width = VALUES[kind] or DTYPES[dtype][1]
+    stops = list(accumulate((words_of(dtype, shape) for shape in g["shapes"]), initial=0))
+    if kind in SCALED:
+        edges, scales = np.array(stops), only(next(chunks), "u32", "V4").view("<f4")
         check(len(scales) == len(g["names"]), "V4", "not one scale a record")
         check((np.isfinite(scales) & (scales >= 0)).all(), "V4", "a scale that is negative or not finite")
-        ends = list(accumulate(words_of(g["dtype"], shape) for shape in g["shapes"]))
     for start, stop in pairwise([0, *g["ends"]]):
-        streams = next(chunks)
-        if g["positions"] == "classes":  # without the base, only the form can be checked
-            check_classes(streams, width)
-            if line is not None:
-                steps = steps_of(streams, line[start:stop], g["dtype"])
-                yield np.flatnonzero(steps) + start, steps[steps != 0]
-            continue
-        if gapped:
-            kinds, counts = [stream.dtype.kind for stream in streams], {len(stream) for stream in streams}
-            check(len(kinds) == 2 and kinds[0] == "u" and len(counts) == 1, "P1", "a span is not gaps and values")
-            positions = positions_of(streams[0], start, stop)
+        streams, words = next(chunks), None if line is None else line[start:stop]
+        if coding in ("gaps", "all"):
+            positions, values = read_plain(streams, start, stop, coding == "gaps")
+            check(values.dtype == f"<i{width}", "V1", f"{kind} values of dtype {values.dtype}")
+            check(kind != "int8" or (values != -128).all(), "V1", "the value -128")
+            check(kind != "exact" or coding == "all" or values.all(), "V2", "a step of 0")
         else:
-            check(len(streams) == 1 and len(streams[0]) == stop - start, "P2", "not one value a word of the span")
-            positions = np.arange(start, stop)
-        values = streams[-1]
-        check(values.dtype == f"<i{width}", "V1", f"{kind} values of dtype {values.dtype}")
-        check(kind != "int8" or (values != -128).all(), "V1", "the value -128")
-        check(kind != "exact" or not gapped or values.all(), "V2", "a step of 0")
-        if kind == "int8":
+            if coding == "classes":
+                numbers = read_classes(streams, words, stop - start, width, dtype)
+            else:
+                numbers = read_levels(streams, words, width, g, parts_of(g["shapes"], stops, start, stop))
+            if numbers is None:
+                continue  # without the base, only the form can be checked
+            places = np.flatnonzero(numbers)
+            positions, values = places + start, numbers[places]
+        if kind in SCALED:
             with np.errstate(over="ignore"):
-                values = values.astype("<f4") * scales[np.searchsorted(ends, positions, side="right")]
+                values = values.astype("<f4") * scales[np.searchsorted(edges, positions, side="right") - 1]
         elif kind != "exact":
             values = widen(ordered(values), kind.upper())
         check(kind == "exact" or np.isfinite(values).all(), "V3", "a value that is not finite")
@@ -114,7 +122,7 @@ def read(data: bytes) -> Diff:
     check_groups(m)
     check_file_names(m)
     layout, blob, files = m["layout"] or {"stored": False}, None, dict[str, bytes]()
-    uses = sum(len(g["ends"]) + (g["values"] == "int8") for g in m["groups"])
+    uses = sum(len(g["ends"]) + (g["values"] in SCALED) for g in m["groups"])
     uses += layout["stored"] + sum(file["stored"] for file in m["files"])
     check(uses == len(m["chunks"]), "C6", f"{len(m['chunks'])} chunks where {uses} are used")
     chunks = decode(body := memoryview(data)[16:end], m)

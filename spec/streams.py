@@ -42,6 +42,8 @@ def decode(data: memoryview, m: dict[str, Any]) -> Iterator[list[Array]]:
         check(len(chunk["streams"]) <= 16384, "F8", "too many streams in a chunk")
         check(sum(stream[3] for stream in chunk["streams"]) == len(body), "C1", "streams do not fill their chunk")
         check(blake3(body).hexdigest() == chunk["digest"], "C2", "wrong digest of a chunk")
+        decoded = sum(count * STREAMS[dtype].itemsize for _, dtype, count, _ in chunk["streams"] if dtype in STREAMS)
+        check(decoded <= 1073741824, "F8", "a chunk of too many numbers")
         for codec, dtype, count, size in chunk["streams"]:
             check(dtype in STREAMS and codec in ("raw", "zstd", "pco"), "C3", f"unknown stream {codec} {dtype}")
             check(codec in ("raw", *m["requires"]), "M3", f"codec {codec} is not in requires")

@@ -111,7 +111,8 @@ def test_stats_count_changes_and_bytes():
 
 
 def test_a_file_names_the_oldest_format_that_has_all_it_uses():
-    assert diffpack.extract(model(), tune(model()), profile="smallest").version == (1, 0)
+    assert diffpack.extract(model(), tune(model())).version == (1, 0)
+    assert diffpack.extract(model(), tune(model()), positions="levels").version == (1, 1)
     assert diffpack.open(ROOT / "fixtures" / "v1.1" / "unsealed.dpk").version == (1, 1)
 
 

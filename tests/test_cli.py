@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from conftest import model, tune, write_safetensors, write_shards
 
 import diffpack
+from diffpack import options
 from diffpack.codecs.streams import PROFILES
-from diffpack.codecs.values import CODINGS
 from diffpack_cli import extract as extract_verb
 from diffpack_cli import main as main_module
 from diffpack_cli.errors import HINTS
@@ -75,13 +75,15 @@ def test_every_option_of_extract_reaches_the_library(work, monkeypatch):
     ok(
         *EXTRACT, "-o", "x.dpk", "--top-k", "7", "--values", "int8", "--profile", "portable", "--base-name", "n",
         "--base-revision", "r", "--meta", "a=b=c", "--meta", "d=", "--rename", "x.=", "--rename", "=y.", "--no-layout",
-        "--no-files", "--sha256", "--force", "--threads", "3",
+        "--no-files", "--sha256", "--force", "--threads", "3", "--budget", "1MB", "--target-error", "0.1",
+        "--importance", "fisher.safetensors", "--positions", "levels",
     )  # fmt: skip
     del seen["progress"]
     assert seen == {
         "density": None, "top_k": 7, "threshold": None, "values": "int8", "profile": "portable", "base_name": "n",
         "base_revision": "r", "metadata": {"a": "b=c", "d": ""}, "rename": (("x.", ""), ("", "y.")), "layout": False,
-        "files": False, "sha256": True, "force": True, "threads": 3,
+        "files": False, "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": 0.1,
+        "importance": "fisher.safetensors", "positions": "levels",
     }  # fmt: skip
     ok(*EXTRACT, "-o", "x.dpk", "--density", "0.5%")
     assert (seen["density"], seen["rename"], seen["layout"], seen["threads"]) == (0.005, None, True, None)
@@ -279,7 +281,8 @@ def test_text_that_is_not_unicode_is_refused(work):
 
 
 def test_the_choices_are_those_of_the_library():
-    assert set(extract_verb._VALUES) == set(CODINGS)
+    assert extract_verb._VALUES == options.VALUES
+    assert extract_verb._POSITIONS == options.POSITIONS
     assert set(extract_verb._PROFILES) == set(PROFILES)
     assert all(hasattr(diffpack.errors, name) or name == "MemoryError" for name in HINTS)
 

@@ -46,7 +46,9 @@ def test_any_two_checkpoints(base, tuned, data):
         flat = tuned[name].reshape(-1).view(np.uint8)
         if flat.size and tuned[name].dtype != np.bool_:
             flat[data.draw(st.integers(0, flat.size - 1))] ^= data.draw(st.integers(0, 255))
-    check(base, tuned, profile=data.draw(st.sampled_from(["compact", "portable", "smallest"])), rename=())
+    profile = data.draw(st.sampled_from(["compact", "portable", "smallest"]))
+    positions = data.draw(st.sampled_from(["auto", "gaps", "all", "levels"]))
+    check(base, tuned, profile=profile, positions=positions, rename=())
 
 
 @pytest.mark.parametrize("density", [0, 0.001, 0.02, 0.1, 0.3, 0.6, 1])

@@ -37,11 +37,11 @@ class ContainerReader:
         )
         _check_codecs(self.manifest["requires"], self.chunks, where)
 
-    def chunk(self, index: int) -> list[Numbers]:
-        """Read, check and decode chunk `index`: one integer array a stream."""
+    def chunk(self, index: int, streams: int | None = None) -> list[Numbers]:
+        """Read and check chunk `index` and decode its first streams (None: all): one integer array a stream."""
         spec = self.chunks[index]
         data = self.source.read(spec.offset, spec.nbytes)
-        return decode_chunk(spec, data, f"{self.source.name}: chunk {index}")
+        return decode_chunk(spec, data, f"{self.source.name}: chunk {index}", streams)
 
 
 def _decode_manifest(stored: bytes, trailer: frame.Trailer, where: str) -> bytes:

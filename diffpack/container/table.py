@@ -64,13 +64,13 @@ def encode_chunk(arrays: list[Numbers], profile: str) -> EncodedChunk:
     return EncodedChunk(data, blake3(data).hexdigest(), tuple(specs))
 
 
-def decode_chunk(spec: ChunkSpec, data: bytes, where: str) -> list[Numbers]:
-    """Check a chunk's digest, then decode its streams. Raises `CorruptFileError`."""
+def decode_chunk(spec: ChunkSpec, data: bytes, where: str, streams_wanted: int | None = None) -> list[Numbers]:
+    """Check a chunk's digest, then decode its first streams (None: all). Raises `CorruptFileError`."""
     if len(data) != spec.nbytes or blake3(data).hexdigest() != spec.digest:
         raise CorruptFileError(f"{where}: damaged (its digest does not match)", "C2")
     arrays = []
     start = 0
-    for stream in spec.streams:
+    for stream in spec.streams[:streams_wanted]:
         part = data[start : start + stream.nbytes]
         arrays.append(streams.decode(stream.codec, stream.dtype, stream.count, part, where))
         start += stream.nbytes
@@ -101,6 +101,9 @@ def _parse_row(row: Any, where: str) -> tuple[int, str, tuple[StreamSpec, ...]]:
     specs = tuple(_parse_stream(item, where) for item in items)
     if sum(spec.nbytes for spec in specs) != nbytes:
         raise CorruptFileError(f"{where}: its streams do not fill it", "C1")
+    decoded = sum(spec.count * streams.DTYPES[spec.dtype].itemsize for spec in specs)
+    if decoded > limits.CHUNK_DECODED_BYTES:
+        raise CorruptFileError(f"{where}: {decoded} bytes of numbers are over the limit", "F8")
     return nbytes, digest, specs
 
 

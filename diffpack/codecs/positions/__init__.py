@@ -1,4 +1,4 @@
 """Which words of a span change: one file a coding."""
 
-CODINGS = ("all", "classes", "gaps")
+CODINGS = ("all", "classes", "gaps", "levels")
 """Ids of the position codings a group may use."""

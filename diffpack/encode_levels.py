@@ -1,0 +1,95 @@
+"""From the words of a span to its streams, for records coded in levels: choose levels, then numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.activity import STEPS_AN_OCTAVE, STILL, Sizes, cheapest, column_levels, row_levels, still_columns
+from diffpack.codecs.positions import classes, levels
+from diffpack.codecs.positions.levels import NONE, Exponents, Geometry, Plan
+from diffpack.codecs.streams import Numbers
+from diffpack.codecs.values import exact, floats, grid
+from diffpack.dtypes import DType, Words
+
+_FAINT = -8
+"""Lowest level of a row of grid values: its differences are under a sixteenth of a step, and none is stored."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The words [start, stop) of one record: both sides, the tensor's shape, and the step of its grid (or 0)."""
+
+    shape: tuple[int, ...]
+    start: int
+    reference: Words
+    tuned: Words
+    step: float = 0.0
+
+
+def _geometry(parts: Sequence[Part], dtype: DType) -> Geometry:
+    return Geometry.of([(dtype, part.shape, part.start, part.start + part.tuned.size) for part in parts])
+
+
+def exact_streams(parts: Sequence[Part], dtype: DType, conditioned: bool) -> list[Numbers]:
+    """Give the streams of a span of steps; with `conditioned` the exponents of the base may count."""
+    geometry = _geometry(parts, dtype)
+    reference = np.concatenate([part.reference for part in parts])
+    tuned = np.concatenate([part.tuned for part in parts])
+    steps = exact.encode(reference, tuned, dtype)
+    exponents = classes.exponents(reference, dtype) if conditioned else None
+    plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
+    plan = cheapest(plans, geometry, exponents, np.abs(steps.astype(np.float32)))
+    return levels.encode(plan, plan.members(geometry, exponents), steps)
+
+
+def exact_plans(sizes: Sizes, geometry: Geometry, exponents: Exponents | None) -> list[Plan]:
+    """Give the levels worth weighing for changes of these sizes; the exponents count only where they are given."""
+    rows, still = row_levels(sizes, geometry), still_columns(sizes, geometry)
+    kinds_of_rows = [NONE, rows]
+    if (rows == STILL).any() and (rows != STILL).any():
+        kinds_of_rows.append(np.where(rows == STILL, rows, 0).astype(np.int8))
+    plans = [Plan(own) for own in kinds_of_rows]
+    if still.any():
+        plans += [Plan(own, still) for own in kinds_of_rows]
+    if exponents is not None:
+        plans += [Plan(plan.rows, plan.columns, STEPS_AN_OCTAVE) for plan in plans]
+    return plans
+
+
+def magnitudes(reference: Words, tuned: Words, steps: Numbers, dtype: DType) -> Sizes:
+    """Give how far each word moves: |tuned - reference|, of dtypes that are no floats |step|; 0 if not finite."""
+    if not dtype.arithmetic:
+        return np.abs(steps.astype(np.float32))
+    with np.errstate(over="ignore"):
+        moved = floats.difference(reference, tuned, dtype).astype(np.float32)
+    return np.abs(np.nan_to_num(moved, copy=False, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def grid_streams(parts: Sequence[Part], dtype: DType) -> list[Numbers]:
+    """Give the streams of a span of grid values: numbers chosen class by class, with their offsets."""
+    geometry = _geometry(parts, dtype)
+    differences = np.concatenate([_in_steps(part, dtype) for part in parts])
+    sizes = np.abs(differences)
+    rows, columns = row_levels(sizes, geometry, _FAINT), column_levels(sizes, geometry)
+    rounded: npt.NDArray[np.float32] = np.rint(sizes)
+    plan = cheapest([Plan(), Plan(rows), Plan(rows, columns)], geometry, None, rounded)
+    members = plan.members(geometry, None)
+    numbers = np.zeros(differences.size, np.int16)
+    offsets = []
+    for positions in members:
+        numbers[positions], own = grid.quantise(differences[positions])
+        offsets.append(own)
+    return levels.encode(plan, members, numbers, offsets)
+
+
+def _in_steps(part: Part, dtype: DType) -> npt.NDArray[np.float32]:
+    if not part.step:
+        return np.zeros(part.tuned.size, np.float32)
+    moved: npt.NDArray[np.float32] = (floats.difference(part.reference, part.tuned, dtype) / part.step).astype(
+        np.float32
+    )
+    return moved

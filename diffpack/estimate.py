@@ -1,0 +1,128 @@
+"""Which coding makes a tensor's exact changes smallest, measured on a sample of its rows before anything is written."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.activity import cheapest
+from diffpack.codecs.positions import classes, gaps, levels
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.codecs.positions.levels import Geometry, row_width
+from diffpack.codecs.streams import Numbers
+from diffpack.codecs.values import exact
+from diffpack.container.table import encode_chunk
+from diffpack.encode_levels import exact_plans, magnitudes
+from diffpack.scan import Scan
+
+DENSE = 0.5
+"""From this density on every word gets a step, if nothing better is known."""
+_ALL = 0.98
+"""From this density on gaps are not weighed: they can save nothing, and decode slower."""
+_SMALL = 4096
+"""Words of a tensor whose coding is not worth measuring: a class has as many."""
+_SAMPLE = 1 << 16  # words a measurement looks at
+_CONDITIONED_SAMPLE = 1 << 18  # where classes are made by the base, which want many words
+_GAIN = 0.004
+"""What levels must save at least: they take longer to decode than gaps."""
+_SMALLEST_GAIN = 0.0
+"""The same for who asked for the smallest file."""
+_TABLE_BYTES = 130
+"""What a stream costs beside its numbers: a table of up to 64 bins, and a row in the manifest."""
+_SPAN = 1 << 20  # words that share such tables; where few change, a sample has as many
+
+
+def best_positions(item: Scan, profile: str) -> str:
+    """Give the position coding of a scanned tensor: `gaps`, `all` or `levels`."""
+    conditioned = profile == "smallest"
+    plain = "all" if item.density >= DENSE else "gaps"
+    may_use_base = conditioned and item.pair.base is not None and item.pair.info.dtype.arithmetic
+    if item.tuned.size < _SMALL or not item.count:
+        return "levels" if may_use_base and item.count else plain  # with the base it shares a chunk with its like
+    needed = _SMALLEST_GAIN if conditioned else _GAIN
+    if item.positions is not None:
+        if _still_gain(item, item.positions) >= needed:
+            return "levels"
+        if not may_use_base:
+            return "gaps"
+    measured = _measured(item, profile, may_use_base)
+    plain = min(("all", "gaps"), key=lambda coding: measured.get(coding, np.inf))
+    return "levels" if measured["levels"] <= (1 - needed) * measured[plain] else plain
+
+
+def _still_gain(item: Scan, positions: Positions) -> float:
+    """Estimate which part of the bytes it saves to say which rows, columns, or both do not change at all."""
+    words, changed = item.tuned.size, positions.size
+    width = row_width(item.pair.info.dtype, item.pair.info.shape)
+    rows = words // width
+    moved_rows = int(np.count_nonzero(np.diff(positions // width, prepend=-1)))
+    moved_columns = int(np.count_nonzero(np.bincount(positions % width)))
+    which_rows, which_columns = _choice(moved_rows, rows), _choice(moved_columns, width)
+    apart = min(_choice(changed, words), _gap_bits(positions))
+    told = min(
+        which_rows + _choice(changed, moved_rows * width),
+        which_columns + _choice(changed, moved_columns * rows),
+        which_rows + which_columns + _choice(changed, moved_rows * moved_columns),
+    )
+    some = positions[:: max(1, changed // _SMALL)]
+    steps = exact.encode(item.reference.at(some), item.tuned[some], item.pair.info.dtype)
+    step_bits = float(np.frexp(steps.astype(np.float32))[1].mean()) + 1
+    return (apart - told - 4 * _TABLE_BYTES) / (apart + changed * step_bits)
+
+
+def _gap_bits(positions: Positions) -> float:
+    """Estimate the bits of gaps: the entropy of their lengths, and the bits below the first."""
+    lengths = np.frexp(np.diff(positions, prepend=-1) - 1.0)[1]
+    counts = np.bincount(lengths)
+    counts = counts[counts > 0]
+    entropy = (counts * np.log2(positions.size / counts)).sum()
+    return float(entropy + np.maximum(lengths - 1, 0).sum())
+
+
+def _choice(chosen: int, of: int) -> float:
+    """Give the bits it takes to say which `chosen` of so many there are."""
+    share = chosen / of
+    if share in (0.0, 1.0):
+        return 0.0
+    return float(-of * (share * np.log2(share) + (1 - share) * np.log2(1 - share)))
+
+
+def _measured(item: Scan, profile: str, may_use_base: bool) -> dict[str, float]:
+    """Code a sample of a tensor each way; give the bytes that would take as a part of longer spans."""
+    dtype = item.pair.info.dtype
+    wanted = _SAMPLE if not may_use_base else _CONDITIONED_SAMPLE if item.positions is None else _SPAN
+    positions, rows, width = sampled_rows(item, wanted)
+    reference, tuned = item.reference.at(positions), item.tuned[positions]
+    steps = exact.encode(reference, tuned, dtype)
+    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
+    exponents = classes.exponents(reference, dtype) if may_use_base else None
+    plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
+    plan = cheapest(plans[1:], geometry, exponents, np.abs(steps.astype(np.float32)))
+    moved = np.flatnonzero(steps)
+    ways = {"levels": levels.encode(plan, plan.members(geometry, exponents), steps)}
+    if item.positions is None:
+        ways["all"] = [steps]
+    if item.density < _ALL:
+        ways["gaps"] = [gaps.encode(moved, 0), steps[moved]]
+    spared = 1 - min(1.0, positions.size / min(item.tuned.size, _SPAN))
+    return {coding: _bytes(streams, profile, spared) for coding, streams in ways.items()}
+
+
+def _bytes(streams: list[Numbers], profile: str, spared: float) -> float:
+    """Code streams and count their bytes, less the part of their tables that others will pay."""
+    chunk = encode_chunk(streams, profile)
+    tables = sum(min(_TABLE_BYTES, stream.nbytes / 32) for stream in chunk.streams if stream.codec != "raw")
+    return len(chunk.data) - spared * tables
+
+
+def sampled_rows(item: Scan, words: int = _SAMPLE) -> tuple[npt.NDArray[np.int64], int, int]:
+    """Give the positions of a sample of whole rows, evenly spread, how many rows, and their width."""
+    size = item.tuned.size
+    width = min(row_width(item.pair.info.dtype, item.pair.info.shape), size)
+    rows = size // width
+    if rows == 1:
+        return np.linspace(0, size - 1, min(size, words)).astype(np.int64), 1, min(size, words)
+    wanted = min(rows, max(1, words // width))
+    chosen = np.unique(np.linspace(0, rows - 1, wanted).astype(np.int64))
+    positions = (chosen[:, None] * width + np.arange(width)).reshape(-1)
+    return positions, chosen.size, width
