@@ -248,9 +248,9 @@ def test_global_options_stand_on_either_side(work):
 
 
 def test_exact_and_lossy_are_called_so(work):
-    for name, options in {"exact": (), "lossy": ("--values", "bf16"), "lossy ": ("--threshold", "0.001")}.items():
+    for name, choice in {"exact": (), "lossy": ("--values", "bf16"), "lossy ": ("--threshold", "0.001")}.items():
         word = name.strip()
-        written = ok(*EXTRACT, "-o", f"{name}.dpk", *options)
+        written = ok(*EXTRACT, "-o", f"{name}.dpk", *choice)
         applied = ok(*APPLY, f"{name}.dpk", "-o", f"{name}.safetensors")
         for shown in (written, applied, ok("verify", f"{name}.dpk")):
             first = shown.splitlines()[0].split(": ", 1)[1]
