@@ -63,7 +63,7 @@ def forge(data: bytes, rng: random.Random) -> bytes:
     manifest = swap_token(manifest, rng) if rng.random() < 0.7 else damage(manifest, rng)
     body = data[: trailer.offset] + manifest
     new = frame.Trailer(trailer.offset, len(manifest), len(manifest), "raw")
-    return body + frame.pack_trailer(new, manifest)
+    return body + frame.pack_trailer(new, manifest, body[: frame.HEADER_BYTES])
 
 
 def swap_token(manifest: bytes, rng: random.Random) -> bytes:

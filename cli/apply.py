@@ -24,6 +24,7 @@ KEYS = {
     "exact": "whether it is the tuned checkpoint bit for bit",
     "verified": "whether base and result were compared with the recorded fingerprints",
     "fingerprint": "the result's content hash, or null if it was not verified",
+    "sealed": "whether the diff records that hash (a merge made without the base does not)",
     "notes": "remarks about the base",
 }
 """What `--json` prints."""
@@ -68,6 +69,7 @@ def command(session: Session, base: str, diff: str, output: str, no_verify: bool
         "exact": applied.exact,
         "verified": applied.fingerprint is not None,
         "fingerprint": applied.fingerprint,
+        "sealed": applied.sealed,
         "notes": before.notes,
     }
     if session.json:
@@ -81,5 +83,6 @@ def as_text(found: Report) -> str:
     title = (
         f"{safe(found['path'])}: {plural(found['tensors'], 'tensor')}, {size(found['bytes'])}, {mode(found['exact'])}"
     )
-    verified = f"{found['fingerprint']} verified" if found["verified"] else "not verified (--no-verify)"
+    how = "verified" if found["sealed"] else "(base verified; the diff records no result)"
+    verified = f"{found['fingerprint']} {how}" if found["verified"] else "not verified (--no-verify)"
     return "\n".join([title, *fields([("result", verified)])])

@@ -8,7 +8,7 @@ from .output import Report, listed, plural, safe, size
 
 if TYPE_CHECKING:
     from diffpack import Diff
-    from diffpack.manifest import CheckpointSummary
+    from diffpack.manifest import ResultSummary
 
 SUMMARY_KEYS = {
     "base.fingerprint": "the base's content hash, 64 hex digits",
@@ -17,7 +17,7 @@ SUMMARY_KEYS = {
     "base.bytes": "bytes of their data",
     "base.name": "what people call the base, or null",
     "base.revision": "its revision, or null",
-    "result.fingerprint": "the content hash applying must arrive at",
+    "result.fingerprint": "the content hash applying must arrive at, or null if it is not recorded",
     "result.tensors": "how many tensors the result has",
     "result.entries": "how many entries they have",
     "result.bytes": "bytes of their data",
@@ -45,7 +45,7 @@ def summaries(diff: Diff) -> Report:
     return {"base": _summary(manifest.base) | base, "result": _summary(manifest.result)}
 
 
-def _summary(summary: CheckpointSummary) -> Report:
+def _summary(summary: ResultSummary) -> Report:
     return {
         "fingerprint": summary.fingerprint,
         "tensors": summary.tensors,

@@ -80,14 +80,12 @@ def command(session: Session, diff: str, tensors: bool) -> None:
 
 def describe(diff: Diff, tensors: bool) -> Report:
     """Give what the manifest says, as `--json` prints it."""
-    from diffpack.container import frame
-
     manifest = diff.manifest
     found: Report = {
         "path": diff.name,
         "bytes": diff.nbytes,
         "manifest_bytes": diff.manifest_bytes,
-        "format": f"{frame.MAJOR}.{frame.MINOR}",
+        "format": ".".join(map(str, diff.version)),
         "requires": list(manifest.requires),
         "optional": list(manifest.optional),
         "exact": diff.exact,
@@ -162,7 +160,7 @@ def as_text(found: Report) -> str:
         ("base", summary_text(found["base"])),
         ("", found["base"]["fingerprint"]),
         ("result", summary_text(found["result"])),
-        ("", found["result"]["fingerprint"]),
+        ("", found["result"]["fingerprint"] or "its fingerprint is not recorded: made without the base"),
         ("records", plural(found["records"], "tensor")),
         *(("", group) for group in groups),
         *([("", "in classes: their positions and steps need the base to be decoded")] if conditioned else []),

@@ -16,6 +16,7 @@ KEYS = {
     "records": "how many tensors something is stored of",
     "base_checked": "whether it was applied to --base",
     "fingerprint": "the result's content hash as computed, or null without --base",
+    "sealed": "whether the diff records that hash (a merge made without the base does not)",
 }
 """What `--json` prints."""
 
@@ -44,6 +45,7 @@ def command(session: Session, diff: str, base: str | None) -> None:
         "records": verified.records,
         "base_checked": verified.result is not None,
         "fingerprint": verified.result,
+        "sealed": verified.sealed,
     }
     if session.json:
         emit_json(found)
@@ -54,6 +56,7 @@ def command(session: Session, diff: str, base: str | None) -> None:
 def as_text(found: Report) -> str:
     """Give the same for people."""
     counts = f"{plural(found['records'], 'record')} in {plural(found['chunks'], 'chunk')}"
-    result = f"{found['fingerprint']} as recorded" if found["base_checked"] else "not computed; --base BASE does"
+    how = "as recorded" if found["sealed"] else "(not recorded)"
+    result = f"{found['fingerprint']} {how}" if found["base_checked"] else "not computed; --base BASE does"
     title = f"{safe(found['path'])}: whole, {mode(found['exact'])}, {counts}"
     return "\n".join([title, *fields([("result", result)])])

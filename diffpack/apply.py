@@ -24,13 +24,18 @@ from diffpack.result import Check, Result
 
 @dataclass(frozen=True)
 class Applied:
-    """What apply did. `fingerprint` is None if the result was not verified."""
+    """What apply did.
+
+    `fingerprint` is the result's, None if it was not verified; `sealed` says whether the diff records it (a merge made
+    without the base does not).
+    """
 
     output: Path
     tensors: int
     nbytes: int
     exact: bool
     fingerprint: str | None
+    sealed: bool = True
 
 
 def apply(
@@ -64,7 +69,8 @@ def apply(
     with open_output(path, result, files=files) as writer:
         check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
         check_result(opened, check)
-    return Applied(path, len(result.tensors), total, opened.exact, check.result)
+    sealed = opened.manifest.result.fingerprint is not None
+    return Applied(path, len(result.tensors), total, opened.exact, check.result, sealed)
 
 
 def load(
@@ -98,9 +104,9 @@ def load(
 
 
 def check_result(diff: Diff, check: Check) -> None:
-    """Raise `ResultMismatchError` if a run arrived at another result than the diff records."""
+    """Raise `ResultMismatchError` if a run arrived at another result than the diff records (if it does)."""
     expected = diff.manifest.result.fingerprint
-    if check.result is None or (check.result == expected and not check.wrong):
+    if check.result is None or (expected in (check.result, None) and not check.wrong):
         return
     tensors = f"; these tensors differ: {listed([printable(name) for name in check.wrong])}" if check.wrong else ""
     raise ResultMismatchError(

@@ -183,6 +183,11 @@ class Diff(Mapping[str, TensorDiff]):
         return self.manifest.exact
 
     @property
+    def version(self) -> tuple[int, int]:
+        """Version of the format the file says it has: (major, minor)."""
+        return self._reader.version
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The user's key-value pairs."""
         return dict(self.manifest.metadata)

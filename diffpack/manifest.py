@@ -20,13 +20,19 @@ CONVERTIBLE = frozenset(name for name, dtype in DTYPES.items() if dtype.arithmet
 """Dtypes the reference may be converted between."""
 
 
-class CheckpointSummary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the manifest says of the base or the result as a whole."""
+class ResultSummary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the manifest says of the result as a whole; the fingerprint is None in an unsealed diff."""
 
-    fingerprint: str
+    fingerprint: str | None
     tensors: int
     entries: int
     bytes: int
+
+
+class CheckpointSummary(ResultSummary, frozen=True, omit_defaults=True):
+    """What the manifest says of the base as a whole."""
+
+    fingerprint: str
     name: str | None = None
     revision: str | None = None
 
@@ -76,7 +82,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """Everything a diff says but its chunk table."""
 
     base: CheckpointSummary
-    result: CheckpointSummary
+    result: ResultSummary
     exact: bool
     groups: tuple[Group, ...]
     aliases: dict[str, str]
@@ -106,8 +112,8 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
         manifest = msgspec.convert(value, Manifest, strict=True)
     except msgspec.ValidationError as error:
         raise CorruptFileError(f"{where}: manifest: {error}", "M2") from None
-    for summary in (manifest.base, manifest.result):
-        _check_hex(summary.fingerprint, 64, where)
+    _check_hex(manifest.base.fingerprint, 64, where)
+    _check_seal(manifest, where)
     if list(manifest.removed) != sorted(set(manifest.removed)):
         raise CorruptFileError(f"{where}: 'removed' is not sorted", "M2")
     taken = set(manifest.aliases) | set(manifest.removed)
@@ -121,6 +127,16 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
     _check_aliases(manifest, where)
     _check_files(manifest, where)
     return manifest
+
+
+def _check_seal(manifest: Manifest, where: str) -> None:
+    """Check that only a lossy diff which says so leaves its result's fingerprint open."""
+    found = manifest.result.fingerprint
+    if found is not None:
+        _check_hex(found, 64, where)
+    unsealed = "unsealed" in manifest.requires
+    if unsealed != (found is None) or (unsealed and manifest.exact):
+        raise CorruptFileError(f"{where}: the result's fingerprint and the feature 'unsealed' do not fit", "M4")
 
 
 def _check_names(group: Group, taken: set[str], where: str) -> None:

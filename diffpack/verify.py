@@ -16,12 +16,16 @@ from diffpack.sidefiles import side_content
 
 @dataclass(frozen=True)
 class Verified:
-    """What was checked: chunks, records, and the result's fingerprint if there was a base (else None)."""
+    """What was checked: chunks, records, and the result's fingerprint if there was a base (else None).
+
+    `sealed` says whether the diff records that fingerprint.
+    """
 
     chunks: int
     records: int
     exact: bool
     result: str | None
+    sealed: bool = True
 
 
 def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int | None = None) -> Verified:
@@ -38,7 +42,8 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
         check = result.run(None, threads=threads)
         check_result(opened, check)
         fingerprint = check.result
-    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint)
+    sealed = opened.manifest.result.fingerprint is not None
+    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed)
 
 
 def check_chunks(diff: Diff, threads: int | None = None) -> None:

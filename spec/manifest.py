@@ -8,10 +8,12 @@ from typing import Any
 from words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
 VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1}  # bytes of a value; 0: of a word
+FEATURES = {"classes", "pco", "unsealed", "zstd"}
 HEX16, HEX32, FILE = "[0-9a-f]{32}", "[0-9a-f]{64}", (str, int)  # patterns of types, see fits()
-COUNTS = {"fingerprint": HEX32, "tensors": int, "entries": int, "bytes": int}
+COUNTS = {"tensors": int, "entries": int, "bytes": int}
 MANIFEST = {
-    "base": COUNTS | {"name?": str, "revision?": str}, "result": COUNTS, "exact": bool, "requires": [str],
+    "base": COUNTS | {"fingerprint": HEX32, "name?": str, "revision?": str},
+    "result": COUNTS | {"fingerprint~": HEX32}, "exact": bool, "requires": [str],
     "optional": [str], "chunks": [{"bytes": int, "digest": HEX32, "streams": [(str, str, int, int)]}],
     "groups": [{
         "dtype": str, "base~": str, "positions": str, "values": str, "names": [str], "shapes": [[int]],
@@ -110,15 +112,14 @@ def parse(text: bytes) -> dict[str, Any]:
         raise Invalid("M1", f"not canonical JSON: {error}") from error
     check(isinstance(m, dict) and again == text, "M1", "not canonical JSON")
     check(fits(m, {"requires": [str]}), "M2", "requires")
-    if unknown := set(m["requires"]) - {
-        "classes",
-        "pco",
-        "zstd",
-    }:  # before other members: a newer file is refused by name
+    if unknown := set(m["requires"]) - FEATURES:  # before other members: a newer file is refused by name
         raise Unsupported("M3", f"the file requires {', '.join(sorted(unknown))}")
     for name, pattern in MANIFEST.items():
         check(fits(m, {name: pattern}), "M2", f"member {name} is missing or of a wrong type")
     for name in ("requires", "optional", "removed"):
         check(m[name] == sorted(set(m[name])), "M2", f"{name} is not sorted")
+    unsealed = "unsealed" in m["requires"]
+    fits_seal = unsealed == (m["result"]["fingerprint"] is None) and not (unsealed and m["exact"])
+    check(fits_seal, "M4", "the result's fingerprint and the feature unsealed do not fit")
     found: dict[str, Any] = m
     return found

@@ -194,7 +194,7 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, target in m["aliases"].items():
         check(target in tensors, "A5", f"{name!r} is an alias of nothing")
         tensors[name] = tensors[target]
-    check(fingerprint(tensors) == m["result"]["fingerprint"], "A6", "the result is not the one described")
+    check(m["result"]["fingerprint"] in (None, fingerprint(tensors)), "A6", "the result is not the one described")
     if diff.blob is not None:
         check_header(read_blob(diff.blob, m["layout"]), tensors)
     return tensors

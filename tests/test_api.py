@@ -108,3 +108,20 @@ def test_stats_count_changes_and_bytes():
     assert found.base_bytes == first.base_bytes == sum(array.nbytes for array in base.values())
     with pytest.raises(errors.WrongBaseError):
         diffpack.stats(diffs, tuned)
+
+
+def test_a_file_names_the_oldest_format_that_has_all_it_uses():
+    assert diffpack.extract(model(), tune(model()), profile="smallest").version == (1, 0)
+    assert diffpack.open(ROOT / "fixtures" / "v1.1" / "unsealed.dpk").version == (1, 1)
+
+
+def test_an_unsealed_diff_is_applied_and_says_what_it_arrived_at(tmp_path):
+    folder = ROOT / "fixtures" / "v1.1"
+    base, diff = folder / "unsealed.base.safetensors", folder / "unsealed.dpk"
+    applied = diffpack.apply(base, diff, tmp_path / "out.safetensors")
+    expected = diffpack.fingerprint(folder / "unsealed.result.safetensors")
+    assert (applied.sealed, applied.fingerprint, applied.exact) == (False, expected, False)
+    verified = diffpack.verify(diff, base)
+    assert (verified.sealed, verified.result) == (False, expected)
+    with pytest.raises(errors.WrongBaseError):
+        diffpack.apply(tune(diffpack.load(base, diff), 1.0), diff, tmp_path / "other.safetensors")

@@ -242,7 +242,7 @@ def test_global_options_stand_on_either_side(work):
     assert before == after
     assert json.loads(before)["exact"] is True
     assert ok("-q", *EXTRACT, "-o", "1.dpk") == ok(*EXTRACT, "-o", "2.dpk", "-q") == ""
-    assert ok("--version") == ok("inspect", "--version") == f"diffpack {diffpack.__version__} (format 1.0)\n"
+    assert ok("--version") == ok("inspect", "--version") == f"diffpack {diffpack.__version__} (format 1.1)\n"
 
 
 def test_exact_and_lossy_are_called_so(work):

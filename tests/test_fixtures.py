@@ -16,8 +16,12 @@ from diffpack.checkpoints import open_checkpoint
 from diffpack.errors import DiffpackError
 
 ROOT = Path(__file__).parent.parent
-FOLDER = ROOT / "fixtures" / "v1.0"
-CASES = json.loads((FOLDER / "cases.json").read_text())["cases"]
+FOLDERS = sorted((ROOT / "fixtures").glob("v*"))
+CASES = [
+    {"folder": folder, **case}
+    for folder in FOLDERS
+    for case in json.loads((folder / "cases.json").read_text())["cases"]
+]
 SPEC = (ROOT / "spec" / "format.md").read_text()
 
 
@@ -51,29 +55,29 @@ def read_and_apply(data, base):
     return READER.apply(READER.read(data), base)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
 def test_diffpack_answers_as_the_case_says(case, tmp_path):
-    base = FOLDER / case["base"] if "base" in case else None
+    base = case["folder"] / case["base"] if "base" in case else None
     if case["expect"] == "valid":
-        diffpack.verify(FOLDER / case["file"], base)
-        diffpack.apply(base, FOLDER / case["file"], tmp_path / "result.safetensors")
-        assert content(tmp_path / "result.safetensors") == content(FOLDER / case["result"])
+        diffpack.verify(case["folder"] / case["file"], base)
+        diffpack.apply(base, case["folder"] / case["file"], tmp_path / "result.safetensors")
+        assert content(tmp_path / "result.safetensors") == content(case["folder"] / case["result"])
         return
     with pytest.raises(DiffpackError, match=rf"\[{case['expect']}\]") as caught:
-        verify_and_apply(FOLDER / case["file"], base, tmp_path / "result.safetensors")
+        verify_and_apply(case["folder"] / case["file"], base, tmp_path / "result.safetensors")
     assert caught.value.exit_code in (1, 10, 11, 12)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
 def test_the_reference_reader_answers_as_the_case_says(case):
-    data = (FOLDER / case["file"]).read_bytes()
+    data = (case["folder"] / case["file"]).read_bytes()
     base = {}
     if "base" in case:
-        base = {name: READER.Tensor(*item) for name, item in content(FOLDER / case["base"]).items()}
+        base = {name: READER.Tensor(*item) for name, item in content(case["folder"] / case["base"]).items()}
     if case["expect"] == "valid":
         result = READER.apply(READER.read(data), base)
-        assert {name: tuple(item) for name, item in result.items()} == content(FOLDER / case["result"])
+        assert {name: tuple(item) for name, item in result.items()} == content(case["folder"] / case["result"])
         return
     with pytest.raises(READER.Invalid) as caught:
         read_and_apply(data, base)
@@ -91,9 +95,9 @@ def test_every_rule_has_a_case_that_keeps_it_and_one_that_breaks_it():
 
 
 def test_the_files_are_those_the_cases_name():
-    named = {case[member] for case in CASES for member in ("file", "base", "result") if member in case}
-    found = {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()}
-    assert found == named | {"cases.json"}
+    named = {case["folder"] / case[member] for case in CASES for member in ("file", "base", "result") if member in case}
+    found = {path for folder in FOLDERS for path in folder.rglob("*") if path.is_file()}
+    assert found == named | {folder / "cases.json" for folder in FOLDERS}
 
 
 def test_manifests_fit_the_schema():
@@ -101,14 +105,14 @@ def test_manifests_fit_the_schema():
     validator = jsonschema.Draft202012Validator(json.loads((ROOT / "spec" / "manifest.schema.json").read_text()))
     for case in CASES:
         if case["expect"] == "valid":
-            with diffpack.open(FOLDER / case["file"]) as diff:
+            with diffpack.open(case["folder"] / case["file"]) as diff:
                 validator.validate(diff._reader.manifest)
 
 
 def test_both_readers_compute_one_fingerprint():
-    for name in {case["base"] for case in CASES if "base" in case}:
-        tensors = {key: READER.Tensor(*item) for key, item in content(FOLDER / name).items()}
-        assert READER.fingerprint(tensors) == diffpack.fingerprint(FOLDER / name)
+    for path in {case["folder"] / case["base"] for case in CASES if "base" in case}:
+        tensors = {key: READER.Tensor(*item) for key, item in content(path).items()}
+        assert READER.fingerprint(tensors) == diffpack.fingerprint(path)
 
 
 def test_the_limits_of_code_and_specification_are_the_same():

@@ -592,6 +592,8 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ),
     ("M1", "deep", lambda d: d.give(text=b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}")),
     ("M1", "deep and open", lambda d: d.give(text=b"[" * 1000000)),
+    ("M4", "no fingerprint", lambda d: d.put("exact", False).put("result", "fingerprint", None)),
+    ("M4", "unsealed with a fingerprint", lambda d: d.put("exact", False).put("requires", ["pco", "unsealed", "zstd"])),
     *[("M2", f"without {name}", lambda d, name=name: without(d, name)) for name in Draft().m],
     *[("M2", f"null {name}", lambda d, name=name: d.put(name, None)) for name in Draft().m if name != "layout"],
     *[

@@ -12,8 +12,8 @@ from diffpack.limits import MANIFEST_BYTES
 
 MAGIC = b"\x89DPK\r\n\x1a\n"
 CLOSING_MAGIC = MAGIC[::-1]
-MAJOR, MINOR = 1, 0
-"""The version of the format, which is not the library's."""
+MAJOR, MINOR = 1, 1
+"""The newest version of the format that is written, which is not the library's."""
 
 _HEADER = struct.Struct("<8sHHI")
 _TRAILER = struct.Struct("<QQQII32s8s")
@@ -33,30 +33,34 @@ class Trailer:
     codec: str
 
 
-def pack_header() -> bytes:
-    """Give the 16 bytes a file starts with."""
-    return _HEADER.pack(MAGIC, MAJOR, MINOR, 0)
+def pack_header(minor: int = 0) -> bytes:
+    """Give the 16 bytes a file starts with; `minor` is the oldest version that has all its features."""
+    return _HEADER.pack(MAGIC, MAJOR, minor, 0)
 
 
-def pack_trailer(trailer: Trailer, stored_manifest: bytes) -> bytes:
-    """Give the 72 bytes a file ends with."""
+def pack_trailer(trailer: Trailer, stored_manifest: bytes, header: bytes) -> bytes:
+    """Give the 72 bytes that end a file which starts with `header`."""
     codec = MANIFEST_CODECS.index(trailer.codec)
     fields = (trailer.offset, trailer.stored, trailer.decoded, codec, 0)
     start = _TRAILER.pack(*fields, b"", b"")[:_DIGESTED]
-    digest = blake3(pack_header() + stored_manifest + start).digest()
+    digest = blake3(header + stored_manifest + start).digest()
     return _TRAILER.pack(*fields, digest, CLOSING_MAGIC)
 
 
-def check_header(data: bytes, where: str) -> None:
-    """Check the first bytes of a file. Raises `TruncatedFileError`, `UnsupportedFormatError`, `CorruptFileError`."""
+def check_header(data: bytes, where: str) -> tuple[int, int]:
+    """Check the first bytes of a file; give its version (major, minor).
+
+    Raises `TruncatedFileError`, `UnsupportedFormatError`, `CorruptFileError`.
+    """
     if len(data) < HEADER_BYTES or data[: len(MAGIC)] != MAGIC:
         raise TruncatedFileError(f"{where}: not a diffpack file (it does not start with the magic)", "F1")
-    _, major, _, flags = _HEADER.unpack(data)
+    _, major, minor, flags = _HEADER.unpack(data)
     if major != MAJOR:
         message = f"{where}: format version {major}; this diffpack reads {MAJOR}.x: upgrade diffpack"
         raise UnsupportedFormatError(message, "F2")
     if flags:
         raise CorruptFileError(f"{where}: reserved header bits are set", "F3")
+    return major, minor
 
 
 def parse_trailer(data: bytes, file_size: int, where: str) -> Trailer:

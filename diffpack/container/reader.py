@@ -13,7 +13,7 @@ from diffpack.errors import CorruptFileError, TruncatedFileError, UnsupportedFor
 
 
 class ContainerReader:
-    """An opened container: its raw manifest, its chunk table, and access to decoded chunks.
+    """An opened container: its version, its raw manifest, its chunk table, and access to decoded chunks.
 
     Raises `TruncatedFileError`, `CorruptFileError` or `UnsupportedFormatError`. Safe from several threads.
     """
@@ -24,7 +24,7 @@ class ContainerReader:
         if source.size < frame.HEADER_BYTES + frame.TRAILER_BYTES:
             raise TruncatedFileError(f"{where}: {source.size} bytes are too few for a diffpack file", "F1")
         header = source.read(0, frame.HEADER_BYTES)
-        frame.check_header(header, where)
+        self.version = frame.check_header(header, where)
         tail = source.read(source.size - frame.TRAILER_BYTES, frame.TRAILER_BYTES)
         trailer = frame.parse_trailer(tail, source.size, where)
         stored = source.read(trailer.offset, trailer.stored)

@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 import zstandard
 
+from diffpack.codecs.streams import FEATURES
 from diffpack.container import canonical, frame
 from diffpack.container.table import ChunkSpec, EncodedChunk
 
@@ -13,10 +14,11 @@ MANIFEST_LEVEL = 19  # manifests are small; their bytes count in every diff
 
 
 class ContainerWriter:
-    """Appends chunks to a binary file, then closes it with a manifest; `chunks` is the table so far."""
+    """Appends chunks to a seekable binary file, then closes it with a manifest; `chunks` is the table so far."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._start = file.tell()
         self._offset = frame.HEADER_BYTES
         self.chunks: list[ChunkSpec] = []
         file.write(frame.pack_header())
@@ -28,7 +30,10 @@ class ContainerWriter:
         self._offset += len(chunk.data)
 
     def finish(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest (members `chunks` and `requires` are filled in here) and the trailer."""
+        """Write the manifest (members `chunks` and `requires` are filled in here) and the trailer.
+
+        A file says the oldest version of the format that has all it requires, which is known only here.
+        """
         codecs: set[str] = set().union(*(chunk.codecs for chunk in self.chunks)) - {"raw"}
         features = sorted(codecs | set(manifest["requires"]))
         table = [chunk.to_json() for chunk in self.chunks]
@@ -36,6 +41,14 @@ class ContainerWriter:
         compressed = zstandard.ZstdCompressor(level=MANIFEST_LEVEL, write_checksum=False).compress(decoded)
         codec, stored = ("zstd", compressed) if len(compressed) < len(decoded) else ("raw", decoded)
         trailer = frame.Trailer(self._offset, len(stored), len(decoded), codec)
+        header = frame.pack_header(max((FEATURES[feature] for feature in features), default=0))
         self._file.write(stored)
-        self._file.write(frame.pack_trailer(trailer, stored))
+        self._file.write(frame.pack_trailer(trailer, stored, header))
+        self._write_header(header)
         self._file.flush()
+
+    def _write_header(self, header: bytes) -> None:
+        end = self._file.tell()
+        self._file.seek(self._start)
+        self._file.write(header)
+        self._file.seek(end)
