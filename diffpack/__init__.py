@@ -14,6 +14,7 @@ Everything that is raised on purpose derives from `diffpack.errors.DiffpackError
 
 from diffpack.apply import Applied, apply, load
 from diffpack.checkpoints import Checkpoint, open_checkpoint
+from diffpack.compose import compose
 from diffpack.diff import Diff, TensorDiff
 from diffpack.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
 from diffpack.errors import DiffpackError
@@ -33,6 +34,7 @@ __all__ = [
     "Verified",
     "__version__",
     "apply",
+    "compose",
     "extract",
     "fingerprint",
     "load",
