@@ -20,6 +20,7 @@ from diffpack.diff import open_diff as open  # noqa: A004 - diffpack.open(path) 
 from diffpack.errors import DiffpackError
 from diffpack.extract import extract
 from diffpack.fingerprint import fingerprint
+from diffpack.invert import invert
 from diffpack.stats import Stats, stats
 from diffpack.verify import Verified, verify
 from diffpack.version import __version__
@@ -37,6 +38,7 @@ __all__ = [
     "compose",
     "extract",
     "fingerprint",
+    "invert",
     "load",
     "open",
     "open_checkpoint",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diffpack.diff import Diff
@@ -72,7 +72,7 @@ def _settled(state: Trace, own: Sequence[str]) -> Trace:
     rename = state.rename
     if len(set(view.values())) < len(view):
         view = _apart(state, view)
-        rename = tuple(sorted(view.items(), key=lambda rule: (-len(rule[0]), rule)))  # whole names, longest first
+        rename = whole_names(view)
     known: dict[str, Lineage | None] = dict.fromkeys(view.values())
     for name, lineage in state.known.items():
         if lineage is not None:
@@ -89,14 +89,23 @@ def _apart(state: Trace, view: dict[str, str]) -> dict[str, str]:
     """Give every base tensor a name of its own: one that is gone must not keep the name of one that came later."""
     kept = {own: name for own, name in view.items() if (found := state.known.get(name)) and found.origin == own}
     taken = {*kept.values(), *(name for name, lineage in state.known.items() if lineage)}
-    for own, name in view.items():
-        if own in kept:
-            continue
+    return kept | free_names({own: name for own, name in view.items() if own not in kept}, taken)
+
+
+def free_names(wanted: Mapping[str, str], taken: set[str]) -> dict[str, str]:
+    """Give names that nothing has: those wanted (by key) where they are free, else longer ones."""
+    found = {}
+    for key, name in wanted.items():
         while name in taken:
             name += ".removed"
         taken.add(name)
-        kept[own] = name
-    return kept
+        found[key] = name
+    return found
+
+
+def whole_names(view: Mapping[str, str]) -> Rename:
+    """Give rules that do just this to these names: each is a whole name, and of those that fit the longest is first."""
+    return tuple(sorted(view.items(), key=lambda rule: (-len(rule[0]), rule)))
 
 
 def _follow(state: Trace, link: int, diff: Diff, *, certain: bool) -> None:
