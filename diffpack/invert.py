@@ -23,7 +23,7 @@ from diffpack.diff import Diff, DiffLike, TensorDiff, open_diff
 from diffpack.errors import BaseNeededError
 from diffpack.fingerprint import short_digest
 from diffpack.layout import describe_layout
-from diffpack.lineage import Lineage, added_names, trace
+from diffpack.lineage import Lineage, added_names, free_names, trace, whole_names
 from diffpack.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
 from diffpack.names import listed, printable
 from diffpack.pairs import Rename, base_view, renamed
@@ -188,15 +188,8 @@ def _back(names: set[str], wanted: Mapping[str, str], rules: Rename) -> Rename:
     back = {name: renamed(name, turned) for name in names}
     if all(back[name] == own for name, own in wanted.items()) and len(set(back.values())) == len(names):
         return turned
-    taken = set(wanted.values())
-    whole = dict(wanted)
-    for name in sorted(names - set(wanted)):
-        target = name
-        while target in taken:
-            target += ".removed"
-        taken.add(target)
-        whole[name] = target
-    return tuple(sorted(whole.items(), key=lambda rule: (-len(rule[0]), rule)))  # whole names, longest first
+    others = {name: name for name in sorted(names - set(wanted))}
+    return whole_names({**wanted, **free_names(others, set(wanted.values()))})
 
 
 def _layout(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> Layout | None:
