@@ -21,6 +21,7 @@ from diffpack.errors import DiffpackError
 from diffpack.extract import extract
 from diffpack.fingerprint import fingerprint
 from diffpack.invert import invert
+from diffpack.merge import merge
 from diffpack.stats import Stats, stats
 from diffpack.verify import Verified, verify
 from diffpack.version import __version__
@@ -40,6 +41,7 @@ __all__ = [
     "fingerprint",
     "invert",
     "load",
+    "merge",
     "open",
     "open_checkpoint",
     "stats",

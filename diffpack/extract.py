@@ -30,8 +30,8 @@ from diffpack.manifest import CheckpointSummary, Group, Manifest, to_json
 from diffpack.options import Options
 from diffpack.pairs import Pairing, pair_up
 from diffpack.parallel import Progress, run_in_order
-from diffpack.result import Result
 from diffpack.scan import Scan, scan
+from diffpack.seal import sealed
 from diffpack.select import Selection
 from diffpack.sidefiles import keep_side_files
 
@@ -120,7 +120,7 @@ def _write(
         requires=("classes",) if any(group.positions == "classes" for group in groups) else (),
     )
     if not options.exact:
-        manifest = _with_result_of(file, writer, manifest, base, options.threads)
+        manifest = sealed(file, writer, manifest, base, options.threads)
     writer.finish(to_json(manifest))
 
 
@@ -206,19 +206,3 @@ def _summary(
 
 def _recipe(options: Options) -> dict[str, str]:
     return {"select": options.selection.describe(), "values": options.values}
-
-
-def _with_result_of(
-    file: BinaryIO, writer: ContainerWriter, manifest: Manifest, base: Checkpoint, threads: int | None
-) -> Manifest:
-    """Record what applying this lossy diff will give, by applying what was just written."""
-    from msgspec.structs import replace
-
-    mark = file.tell()
-    writer.finish(to_json(manifest))
-    with Diff(FileSource.share(file, "the diff being written")) as diff:
-        found = Result(diff, base).run(None, threads=threads)
-    file.seek(mark)
-    file.truncate()
-    assert found.result is not None
-    return replace(manifest, result=replace(manifest.result, fingerprint=found.result))
