@@ -1,7 +1,7 @@
 """Model breadcrumbs: leave out the smallest changes of each diff and its largest, the outliers; add up the rest.
 
-Davari and Belilovsky 2024, *Model Breadcrumbs* (arXiv 2312.06795), section 3. `gamma` is the fraction of a tensor's entries
-left out as outliers, `density` the fraction kept, as in mergekit.
+Davari and Belilovsky 2024, *Model Breadcrumbs* (arXiv 2312.06795), section 3. `gamma` is the fraction of a tensor's
+entries left out as outliers, `density` the fraction kept, as in mergekit.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 import numpy.typing as npt
@@ -37,14 +38,14 @@ def combine(
         shared, conflicts = _meetings(block.matrix)
         weighted = block.matrix * column
         if elect is None:
-            total, divisor = total_of(weighted), np.float64(column.sum())
+            total, divisor = total_of(weighted), np.float64(fsum(weights))
             divisor = divisor if abs(divisor) >= _NO_WEIGHT else np.float64(1)
             values = total / divisor if normalize else total
         else:
             agree = agreeing(weighted if elect == "weighted" else block.matrix, weighted)
             values = total_of(np.where(agree, weighted, 0.0))
             if normalize:
-                divisors = np.where(agree, column, 0.0).sum(axis=0)
+                divisors = total_of(np.where(agree, column, 0.0))
                 values /= np.where(divisors == 0, 1.0, divisors)
         yield Combined(block, values * scale if scale != 1 else values, shared, conflicts)
 

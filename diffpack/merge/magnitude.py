@@ -12,7 +12,7 @@ from diffpack.merge.method import Draw, Method, Settings
 
 
 def keep_largest(delta: Delta, settings: Settings, _: Draw) -> Delta:
-    """Keep the largest |values|, `density` times the tensor's entries of them (at least one); of equal ones the first."""
+    """Keep the largest |values|: `density` of the tensor's entries, at least one; of equal ones the first."""
     assert settings.density is not None
     delta = delta.sparse()
     count = max(1, int(settings.density * delta.entries))
