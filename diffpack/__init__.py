@@ -14,6 +14,7 @@ Everything that is raised on purpose derives from `diffpack.errors.DiffpackError
 
 from diffpack.apply import Applied, apply, load
 from diffpack.checkpoints import Checkpoint, open_checkpoint
+from diffpack.compare import Comparison, compare
 from diffpack.compose import compose
 from diffpack.diff import Diff, TensorDiff
 from diffpack.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
@@ -22,6 +23,7 @@ from diffpack.extract import extract
 from diffpack.fingerprint import fingerprint
 from diffpack.invert import invert
 from diffpack.merge import merge
+from diffpack.rebase import Rebased, rebase
 from diffpack.stats import Stats, stats
 from diffpack.verify import Verified, verify
 from diffpack.version import __version__
@@ -29,13 +31,16 @@ from diffpack.version import __version__
 __all__ = [
     "Applied",
     "Checkpoint",
+    "Comparison",
     "Diff",
     "DiffpackError",
+    "Rebased",
     "Stats",
     "TensorDiff",
     "Verified",
     "__version__",
     "apply",
+    "compare",
     "compose",
     "extract",
     "fingerprint",
@@ -44,6 +49,7 @@ __all__ = [
     "merge",
     "open",
     "open_checkpoint",
+    "rebase",
     "stats",
     "verify",
 ]

@@ -28,6 +28,11 @@ class Source:
         self._base = base
         self._view = {} if base is None else base_view(base.tensors, diff.manifest.rename)
 
+    @property
+    def based(self) -> bool:
+        """Whether the base is at hand."""
+        return self._base is not None
+
     @cached_property
     def _result(self) -> Result:
         assert self._base is not None
