@@ -160,6 +160,7 @@ class _Rebase:
             name: f"tied to {old.aliases[name]!r}, which is missing" for name in set(old.aliases) - set(aliases)
         }
         infos |= {name: infos[target] for name, target in aliases.items()}
+        coding = {"values": "f32"} if self.source.diff.exact and not whole else {}
         writer = ContainerWriter(file)
         total = sum(self.source.diff[name].info.nbytes for name in names)
         entries = run_in_order((partial(self._entry, name) for name in names), self.threads)
@@ -178,7 +179,7 @@ class _Rebase:
             layout=None,
             files=(),
             metadata=self.metadata,
-            recipe={**old.recipe, "rebased": f"from {old.base.fingerprint[:16]}"},
+            recipe={**old.recipe, **coding, "rebased": f"from {old.base.fingerprint[:16]}"},
         )
         writer.finish(to_json(sealed(file, writer, manifest, base, self.threads)))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, open_diff
@@ -52,6 +52,7 @@ class DiffStats:
     removed: int
     aliases: int
     tensors: tuple[TensorStats, ...]
+    recipe: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def density(self) -> float:
@@ -150,6 +151,7 @@ def diff_stats(diff: Diff) -> DiffStats:
         removed=len(manifest.removed),
         aliases=len(manifest.aliases),
         tensors=tensors,
+        recipe=manifest.recipe,
     )
 
 

@@ -56,7 +56,7 @@ def merge(
 ) -> Diff:
     """Merge diffs of one base into one diff, which is lossy: its values are floats to add to the base.
 
-    `method` is a name of `diffpack.merge.METHODS`; `weights` is a number for each diff (default 1), `density` the
+    `method` is a name in `METHODS` of this package; `weights` is a number for each diff (default 1), `density` the
     fraction of each tensor's entries that a method keeps of each diff, `scale` multiplies the result (lambda of the
     papers), `normalize` divides by the weights that counted (None: as the method does), `seed` is for random methods,
     `gamma` for breadcrumbs, `epsilon` for della, `rescale` says how random methods make up for what they drop.
