@@ -54,7 +54,7 @@ class Chain:
 
     def _base_info(self, lineage: Lineage) -> TensorInfo:
         if self.base is None:
-            raise BaseNeededError(f"{printable(lineage.origin or '')}: only the base tells its dtype and shape")
+            raise BaseNeededError(f"{printable(lineage.origin or '')}: tied, then changed or removed: give the base")
         return self.base.info(self._own[lineage.origin or ""])
 
     def words(self, lineage: Lineage) -> Words:
