@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
@@ -23,6 +25,7 @@ from diffpack.reference import Reference, convert
 from diffpack.steps import add_up, gathered, moved
 
 Layer = Iterable[Changes]
+_KEPT_BYTES = 256 << 20  # computed tensors kept for the links after
 
 
 class Chain:
@@ -33,6 +36,8 @@ class Chain:
         self.base = base
         self._own = base_view(base.tensors, state.rename) if base is not None else {}
         self._before = state.before
+        self._computed: OrderedDict[Lineage, Words] = OrderedDict()
+        self._lock = threading.Lock()
         self._records: list[Mapping[str, TensorDiff]] = list(diffs)
         if base is not None:
             self._records = [diff.bound(partial(self._reference, link)) for link, diff in enumerate(diffs)]
@@ -59,18 +64,26 @@ class Chain:
 
     def words(self, lineage: Lineage) -> Words:
         """Compute a tensor; takes its memory. Needs the base if the lineage has an origin."""
-        words: Words | None = None
-        if lineage.origin is not None:
-            if self.base is None:
-                raise BaseNeededError(f"{printable(lineage.origin)}: computing it needs the base")
-            words = self.base.words(self._own[lineage.origin])
-        for key in lineage.records:
-            words = self._next(self.record(key), words)
-        assert words is not None
-        return words
+        if lineage.records:
+            found = self._computed.get(lineage)
+            if found is None:
+                found = self._next(self.record(lineage.records[-1]), lineage)
+                self._remember(lineage, found)
+            return found
+        if self.base is None:
+            raise BaseNeededError(f"{printable(lineage.origin or '')}: computing it needs the base")
+        return self.base.words(self._own[lineage.origin or ""])
 
-    def _next(self, record: TensorDiff, words: Words | None) -> Words:
-        reference = Reference(record.info, record.base, None if record.base is None else words)
+    def _remember(self, lineage: Lineage, words: Words) -> None:
+        """Keep the tensors computed last: each link's chunks ask for those of the link before."""
+        with self._lock:
+            self._computed[lineage] = words
+            while len(self._computed) > 1 and sum(kept.nbytes for kept in self._computed.values()) > _KEPT_BYTES:
+                self._computed.popitem(last=False)
+
+    def _next(self, record: TensorDiff, lineage: Lineage) -> Words:
+        before = None if record.base is None else self.words(Lineage(lineage.origin, lineage.records[:-1]))
+        reference = Reference(record.info, record.base, before)
         result = np.empty(record.info.words, record.info.dtype.word)
         for part in record.changes():
             for start, stop in blocks(part.stop, part.start):
