@@ -6,8 +6,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PAIR   := .cache/pair
+ORACLE := .cache/oracle
 
-.PHONY: demo test pair bench-foundation fuzz clean
+.PHONY: demo test pair bench-foundation bench-algebra oracle fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -21,6 +22,13 @@ test: $(VENV)/.tests $(PAIR)/.installed
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python benchmarks/foundation.py --pair $(PAIR) --csv benchmarks/results/foundation.csv
 	$(BIN)/python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+
+bench-algebra: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python benchmarks/algebra.py --pair $(PAIR) --csv benchmarks/results/algebra.csv
+
+# What mergekit and PEFT make of small models, frozen for the tests; they get an environment of their own.
+oracle: $(ORACLE)/.installed
+	$(ORACLE)/bin/python tests/oracles/make_oracles.py
 
 fuzz: $(VENV)/.tests
 	$(BIN)/python benchmarks/fuzz.py --seconds 300
@@ -45,6 +53,12 @@ $(VENV)/.bench: $(VENV)/.tests
 
 $(PAIR)/.installed: benchmarks/requirements-pair.txt | $(VENV)/bin/python
 	$(PIP) --no-deps --upgrade --target $(PAIR) -r benchmarks/requirements-pair.txt
+	touch $@
+
+$(ORACLE)/.installed: benchmarks/requirements-oracle.txt constraints.txt
+	$(PYTHON) -m venv $(ORACLE)
+	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-oracle.txt
+	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mergekit==0.1.5 peft==0.21.2
 	touch $@
 
 clean:

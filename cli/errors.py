@@ -30,6 +30,7 @@ HINTS = {
     "CorruptFileError": "the file changed since it was written: copy it again, then `diffpack verify DIFF`",
     "UnsupportedFormatError": "pip install --upgrade diffpack",
     "ResultMismatchError": "no output was written; run it again: if it fails again, please report it with both files",
+    "BaseNeededError": "name the base with --base BASE, where the verb takes it",
     "MemoryError": "`--threads 1` needs the least memory",
 }
 """What to do next, by the name of the exception's type or of the nearest base that stands here."""

@@ -24,6 +24,11 @@ VERBS = {
     "inspect": "Show what a diff says about itself.",
     "verify": "Check a diff, with its base also the result.",
     "fingerprint": "Print the content hash of checkpoints.",
+    "compose": "Squash a chain of exact diffs into one.",
+    "invert": "Make the exact undo of a diff.",
+    "merge": "Merge diffs of one base into one.",
+    "diff": "Show how two diffs of one base differ.",
+    "rebase": "Carry the change of a diff over to another base.",
     "completion": "Print the script that lets a shell complete diffpack.",
 }
 """Every verb (its module has that name and holds it as `command`) and its one line in the help."""

@@ -32,7 +32,8 @@ KEYS = {
     "diffs[].result_bytes": "bytes of the result's tensors",
     "diffs[].removed": "how many of the base's tensors the result lacks",
     "diffs[].aliases": "how many tensors are stored as equal to another",
-    "diffs[].error": "relative L2 error, |result - tuned| / |tuned - base|; 0 if exact, null if not recorded",
+    "diffs[].error": "relative L2 error: norm of result - tuned / norm of tuned - base; 0 if exact, null if unknown",
+    "diffs[].recipe": "object: how it was made; of a merge also `shared` and `conflicts`, where the diffs met",
     "diffs[].tensors[].name": "with --tensors: a tensor the diff stores something of",
     "diffs[].tensors[].kind": "changed, resized, retyped or new",
     "diffs[].tensors[].dtype": "its dtype, by its safetensors name",
@@ -118,6 +119,7 @@ def _diff(item: DiffStats, tensors: bool) -> Report:
         "removed": item.removed,
         "aliases": item.aliases,
         "error": item.error,
+        "recipe": dict(item.recipe),
     }
     return found | ({"tensors": [_tensor(tensor) for tensor in item.tensors]} if tensors else {})
 
@@ -146,6 +148,8 @@ def as_text(found: Report) -> str:
     """Give the same for people."""
     lines = table(_HEAD, [_row(item) for item in found["diffs"]], frozenset({0, 1}))
     lines += ["", *table(_PARTS, [_parts(item) for item in found["diffs"]]), ""]
+    merged = [_merged(item) for item in found["diffs"] if "merged" in item["recipe"]]
+    lines += [*merged, ""] if merged else []
     for item in found["diffs"]:
         if item.get("tensors"):
             rows = [_tensor_row(tensor) for tensor in item["tensors"]]
@@ -165,6 +169,13 @@ def _row(item: Report) -> list[str]:
 def _parts(item: Report) -> list[str]:
     parts = ("position_bytes", "value_bytes", "manifest_bytes", "file_bytes")
     return [safe(item["path"]), *(size(item[part]) for part in parts)]
+
+
+def _merged(item: Report) -> str:
+    recipe = item["recipe"]
+    shared, conflicts = recipe.get("shared", "?"), recipe.get("conflicts", "?")
+    met = f"{shared} entries changed by several, {conflicts} in different directions"
+    return f"{safe(item['path'])}: merged {safe(recipe['merged'])}; {safe(met)}"
 
 
 def _tensor_row(item: Report) -> list[str]:

@@ -14,11 +14,16 @@ Everything that is raised on purpose derives from `diffpack.errors.DiffpackError
 
 from diffpack.apply import Applied, apply, load
 from diffpack.checkpoints import Checkpoint, open_checkpoint
+from diffpack.compare import Comparison, compare
+from diffpack.compose import compose
 from diffpack.diff import Diff, TensorDiff
 from diffpack.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
 from diffpack.errors import DiffpackError
 from diffpack.extract import extract
 from diffpack.fingerprint import fingerprint
+from diffpack.invert import invert
+from diffpack.merge import merge
+from diffpack.rebase import Rebased, rebase
 from diffpack.stats import Stats, stats
 from diffpack.verify import Verified, verify
 from diffpack.version import __version__
@@ -26,18 +31,25 @@ from diffpack.version import __version__
 __all__ = [
     "Applied",
     "Checkpoint",
+    "Comparison",
     "Diff",
     "DiffpackError",
+    "Rebased",
     "Stats",
     "TensorDiff",
     "Verified",
     "__version__",
     "apply",
+    "compare",
+    "compose",
     "extract",
     "fingerprint",
+    "invert",
     "load",
+    "merge",
     "open",
     "open_checkpoint",
+    "rebase",
     "stats",
     "verify",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
+from blake3 import blake3
 
 from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
@@ -291,6 +292,13 @@ class Diff(Mapping[str, TensorDiff]):
         refuse_overwriting(target, [], force)
         with atomic_file(target) as file:
             self.copy_to(file)
+
+    def stored(self, chunk: ChunkSpec) -> bytes:
+        """Give a chunk's bytes as they are stored, checked against its digest. Raises `CorruptFileError`."""
+        data = self._source.read(chunk.offset, chunk.nbytes)
+        if blake3(data).hexdigest() != chunk.digest:
+            raise CorruptFileError(f"{self.name}: a chunk is damaged (its digest does not match)", "C2")
+        return data
 
     def copy_to(self, file: BinaryIO) -> None:
         """Write the diff's bytes to an open binary file."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from msgspec import structs
 
 from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.budget import Attempt, Forecast, Search, grade, weights
@@ -37,8 +36,8 @@ from diffpack.manifest import CheckpointSummary, Group, Manifest, to_json
 from diffpack.options import Options, Target
 from diffpack.pairs import Pairing, pair_up
 from diffpack.parallel import Progress, run_in_order
-from diffpack.result import Result
 from diffpack.scan import Scan, scan
+from diffpack.seal import sealed
 from diffpack.select import Selection
 from diffpack.sidefiles import keep_side_files
 
@@ -215,7 +214,7 @@ def _write_records(
     )
     if not options.exact:
         distortion = Distortion([record.scan for record in records])
-        manifest = _with_result_of(file, writer, manifest, found.base, distortion, options.threads)
+        manifest = sealed(file, writer, manifest, found.base, options.threads, distortion)
     writer.finish(to_json(manifest))
     return Attempt(step, file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
 
@@ -315,27 +314,3 @@ def _recipe(options: Options) -> dict[str, str]:
     if options.target is not None:
         return {"select": options.target.describe(), "values": "grid"}
     return {"select": options.selection.describe(), "values": options.values}
-
-
-def _with_result_of(
-    file: BinaryIO,
-    writer: ContainerWriter,
-    manifest: Manifest,
-    base: Checkpoint,
-    distortion: Distortion,
-    threads: int | None,
-) -> Manifest:
-    """Record what applying this lossy diff gives, and how far from the tuned it is, by applying what was written."""
-    mark = file.tell()
-    writer.finish(to_json(manifest))
-    with Diff(FileSource.share(file, "the diff being written")) as diff:
-        found = Result(diff, base).run(distortion.see, threads=threads)
-    file.seek(mark)
-    file.truncate()
-    assert found.result is not None
-    groups = tuple(
-        structs.replace(group, errors=distortion.of(group.names)) if group.tensor_dtype.arithmetic else group
-        for group in manifest.groups
-    )
-    result = structs.replace(manifest.result, fingerprint=found.result)
-    return structs.replace(manifest, result=result, groups=groups, error=distortion.overall)

@@ -30,11 +30,11 @@ Index = tuple[str, bytes] | None
 
 def keep_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> Layout | None:
     """Keep the tuned files' layout for an exact diff of safetensors; its blob only if the base's differs."""
-    described = _describe(tuned) if options.exact and options.keep_layout else None
+    described = describe_layout(tuned) if options.exact and options.keep_layout else None
     if described is None:
         return None
     layout, blob = described
-    of_base = _describe(base)
+    of_base = describe_layout(base)
     same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
     if not same:
         writer.add(encode_chunk([np.frombuffer(blob, np.uint8)], options.profile))
@@ -52,7 +52,7 @@ def recorded_layout(result: Result) -> tuple[Headers, Index] | None:
     if layout.stored:
         blob = stored_blob(result.diff, layout)
     else:
-        of_base = _describe(result.base)
+        of_base = describe_layout(result.base)
         if of_base is None or of_base[0].digest != layout.digest:
             result.base.notes.append(
                 "the diff expects the layout of its base's own files, which these are not: every tensor is exact, "
@@ -75,7 +75,7 @@ def stored_blob(diff: Diff, layout: Layout) -> bytes:
     return blob
 
 
-def _describe(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
+def describe_layout(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     """Give a checkpoint's layout (marked as stored) and its blob; None if it is not safetensors."""
     if not isinstance(checkpoint, SafetensorsCheckpoint | ShardedSafetensorsCheckpoint):
         return None

@@ -71,12 +71,12 @@ def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], ren
     pairs = []
     for name in sorted(tuned):
         own = view.get(name)
-        usable = own is not None and _comparable(base[own], tuned[name])
+        usable = own is not None and comparable(base[own], tuned[name])
         pairs.append(Pair(name, tuned[name], own, base[own]) if own and usable else Pair(name, tuned[name]))
     return Pairing(tuple(pairs), tuple(sorted(set(view) - set(tuned))), rules)
 
 
-def _comparable(base: TensorInfo, tuned: TensorInfo) -> bool:
+def comparable(base: TensorInfo, tuned: TensorInfo) -> bool:
     """Tell whether a base tensor can serve as the reference: the rules G4 and G6 of the specification."""
     if base.dtype != tuned.dtype and not {base.dtype.name, tuned.dtype.name} <= CONVERTIBLE:
         return False

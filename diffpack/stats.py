@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.container.table import ChunkSpec
@@ -63,6 +63,7 @@ class DiffStats:
     aliases: int
     error: float | None
     tensors: tuple[TensorStats, ...]
+    recipe: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def density(self) -> float:
@@ -156,6 +157,7 @@ def diff_stats(diff: Diff) -> DiffStats:
         aliases=len(manifest.aliases),
         error=0.0 if diff.exact else _error(manifest.error),
         tensors=tuple(sorted(tensors, key=lambda item: item.name)),
+        recipe=manifest.recipe,
     )
 
 

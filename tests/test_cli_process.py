@@ -80,7 +80,7 @@ def test_no_progress_in_a_pipe(work):
 
 
 def test_completion_completes():
-    words = {"_DIFFPACK_COMPLETE": "bash_complete", "COMP_WORDS": "diffpack in", "COMP_CWORD": "1"}
+    words = {"_DIFFPACK_COMPLETE": "bash_complete", "COMP_WORDS": "diffpack ins", "COMP_CWORD": "1"}
     done = subprocess.run(PROGRAM, env={**os.environ, **words}, capture_output=True, text=True, check=True)
     assert done.stdout == "plain,inspect\n"
 

@@ -1,0 +1,38 @@
+"""`diffpack compose`: a chain of exact diffs -> one."""
+
+from __future__ import annotations
+
+import click
+
+from .options import Session, global_options
+from .progress import Callback
+from .written import KEYS, diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
+
+__all__ = ["KEYS", "command"]
+
+
+@click.command()
+@diffs_argument
+@needed_base
+@writing_options
+@global_options
+@click.pass_obj
+def command(
+    session: Session, diffs: tuple[str, ...], base: str | None, output: str, profile: str,
+    meta: tuple[tuple[str, str], ...], force: bool,
+) -> None:  # fmt: skip
+    """Squash a chain of exact diffs into one with the same result.
+
+    Each DIFF is made on the result of the one before it; a gap or a wrong order is refused (exit code 10). No model in
+    between is made. One DIFF may be - for standard input.
+    """
+    notes, sources = notes_of(meta), read_diffs(diffs)
+    import diffpack
+
+    def make(path: str | None, progress: Callback) -> diffpack.Diff:
+        return diffpack.compose(
+            sources, path, base=base, profile=profile, metadata=notes, threads=session.threads, force=force,
+            progress=progress,
+        )  # fmt: skip
+
+    write(session, output, "composing", make)

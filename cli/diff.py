@@ -1,0 +1,104 @@
+"""`diffpack diff`: how two diffs of one base differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import DiffPath, Session, global_options
+from .output import Report, emit, emit_json, listed, percent, plural, safe, table
+from .progress import watched
+from .written import needed_base, read_diffs
+
+if TYPE_CHECKING:
+    from diffpack.compare import Comparison, Overlap
+
+_OVERLAP = {
+    "first": "entries the first diff changes",
+    "second": "entries the second diff changes",
+    "both": "entries both change",
+    "jaccard": "both / entries any of them changes",
+    "sign_agreement": "of both, the share changed in one direction; null if there is none",
+    "cosine": "cosine between the changes; null where only exact steps are known (give --base)",
+    "norms": "their L2 norms, or null",
+}
+KEYS = {
+    "first": "path of the first diff",
+    "second": "path of the second diff",
+    **{f"total.{key}": meaning for key, meaning in _OVERLAP.items()},
+    "tensors[].name": "a tensor any of them stores something of",
+    **{f"tensors[].{key}": f"there: {meaning}" for key, meaning in _OVERLAP.items()},
+    "mismatched": "names of tensors the diffs give different dtypes or shapes; they are in no count",
+}
+"""What `--json` prints."""
+
+
+@click.command("diff")
+@click.argument("first", type=DiffPath(), metavar="DIFF")
+@click.argument("second", type=DiffPath(), metavar="DIFF")
+@needed_base
+@click.option("--tensors", is_flag=True, help="Also list every tensor.")
+@global_options
+@click.pass_obj
+def command(session: Session, first: str, second: str, base: str | None, tensors: bool) -> None:
+    """Show how two diffs of one base differ: where both change something, in which direction, how alike.
+
+    Exact diffs tell norms and cosines only with --base. One DIFF may be - for standard input.
+    """
+    one, two = read_diffs((first, second))
+    import diffpack
+
+    with watched(session, "comparing"):
+        found = describe(diffpack.compare(one, two, base, threads=session.threads))
+    if session.json:
+        emit_json(found)
+    else:
+        emit(as_text(found, tensors))
+
+
+def describe(compared: Comparison) -> Report:
+    """Give what was found, as `--json` prints it."""
+    return {
+        "first": compared.first.name,
+        "second": compared.second.name,
+        "total": _overlap(compared.total),
+        "tensors": [{"name": item.name, **_overlap(item.overlap)} for item in compared.tensors if item.overlap],
+        "mismatched": list(compared.mismatched),
+    }
+
+
+def _overlap(overlap: Overlap) -> Report:
+    return {
+        "first": overlap.first,
+        "second": overlap.second,
+        "both": overlap.both,
+        "jaccard": overlap.jaccard,
+        "sign_agreement": overlap.sign_agreement,
+        "cosine": overlap.cosine,
+        "norms": None if overlap.norms is None else list(overlap.norms),
+    }
+
+
+_HEAD = ("", "first", "second", "both", "jaccard", "same sign", "cosine", "norms")
+
+
+def as_text(found: Report, tensors: bool) -> str:
+    """Give the same for people."""
+    rows = [_row("all tensors", found["total"])]
+    if tensors:
+        rows += [_row(safe(item["name"]), item) for item in found["tensors"]]
+    lines = [f"first   {safe(found['first'])}", f"second  {safe(found['second'])}", "", *table(_HEAD, rows)]
+    if found["mismatched"]:
+        lines.append(f"not compared, of different dtype or shape: {listed(found['mismatched'])}")
+    if found["total"]["cosine"] is None and found["total"]["both"]:
+        lines.append(f"norms and cosine need --base: {plural(found['total']['both'], 'entry')} in exact steps")
+    return "\n".join(lines)
+
+
+def _row(name: str, item: Report) -> list[str]:
+    agreement = "-" if item["sign_agreement"] is None else percent(item["sign_agreement"])
+    cosine = "-" if item["cosine"] is None else f"{item['cosine']:.4f}"
+    norms = "-" if item["norms"] is None else ", ".join(f"{norm:.4g}" for norm in item["norms"])
+    counts = [f"{item[key]:,}" for key in ("first", "second", "both")]
+    return [name, *counts, f"{item['jaccard']:.4f}", agreement, cosine, norms]

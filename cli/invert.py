@@ -1,0 +1,38 @@
+"""`diffpack invert`: an exact diff -> its undo."""
+
+from __future__ import annotations
+
+import click
+
+from .options import Session, diff_argument, global_options, read_diff
+from .progress import Callback
+from .written import KEYS, needed_base, notes_of, write, writing_options
+
+__all__ = ["KEYS", "command"]
+
+
+@click.command()
+@diff_argument
+@needed_base
+@writing_options
+@global_options
+@click.pass_obj
+def command(
+    session: Session, diff: str, base: str | None, output: str, profile: str, meta: tuple[tuple[str, str], ...],
+    force: bool,
+) -> None:  # fmt: skip
+    """Make the exact undo of an exact DIFF: on its result it gives the base back, bit for bit.
+
+    Removed, cut, retyped, renamed and tied tensors need --base; so do the base's file layout and side files where the
+    tuned checkpoint had others. DIFF may be - for standard input.
+    """
+    notes, source = notes_of(meta), read_diff(diff)
+    import diffpack
+
+    def make(path: str | None, progress: Callback) -> diffpack.Diff:
+        return diffpack.invert(
+            source, path, base=base, profile=profile, metadata=notes, threads=session.threads, force=force,
+            progress=progress,
+        )  # fmt: skip
+
+    write(session, output, "inverting", make)

@@ -1,0 +1,90 @@
+"""What verbs that write a diff from other diffs share: their options, where the diff goes, and what is said of it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .extract import KEYS, as_text, describe
+from .options import STDIO, Assignment, CheckpointPath, DiffPath, F, OutputPath, Session, force_option, read_diff
+from .output import Report, emit, emit_json, warn
+from .progress import Callback, watched
+
+if TYPE_CHECKING:
+    from diffpack import Diff
+
+__all__ = ["KEYS", "diffs_argument", "needed_base", "read_diffs", "write", "writing_options"]
+
+_PROFILES = ("compact", "portable")
+
+diffs_argument = click.argument("diffs", nargs=-1, required=True, type=DiffPath(), metavar="DIFF...")
+needed_base = click.option(
+    "--base", type=CheckpointPath(), metavar="BASE", help="The base, for what the diffs alone do not tell."
+)
+
+
+def writing_options(function: F) -> F:
+    """Add -o, --profile, --meta and --force."""
+    output = click.option(
+        "-o", "--output", required=True, type=OutputPath(), metavar="OUT",
+        help="The diff to write; - is standard output.",
+    )  # fmt: skip
+    profile = click.option(
+        "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
+        help="portable: zstd alone, for readers without pco.",
+    )  # fmt: skip
+    meta = click.option(
+        "--meta", multiple=True, type=Assignment(), metavar="KEY=VALUE", help="Keep a note. Repeatable."
+    )
+    return output(profile(meta(force_option(function))))
+
+
+def read_diffs(diffs: Sequence[str]) -> list[Any]:
+    """Give what the library takes as diffs; one may come from standard input."""
+    if list(diffs).count(STDIO) > 1:
+        raise click.UsageError("standard input is one diff, not several")
+    return [read_diff(diff) for diff in diffs]
+
+
+def notes_of(meta: Sequence[tuple[str, str]]) -> dict[str, str] | None:
+    """Give the user's notes; None if there are none."""
+    found = dict(meta)
+    if len(found) != len(meta):
+        raise click.UsageError("--meta: a key stands there twice")
+    return found or None
+
+
+def write(
+    session: Session,
+    output: str,
+    doing: str,
+    make: Callable[[str | None, Callback], Diff],
+    more: Callable[[Report], tuple[Report, str]] | None = None,
+) -> None:
+    """Let `make` write a diff to a path (None: a temporary file) and tell about it.
+
+    `more` gives further members of the report, and further lines of the text.
+    """
+    piped = output == STDIO
+    if piped and session.json:
+        raise click.UsageError("-o - and --json both want standard output")
+    if piped and (sys.stdout is None or sys.stdout.isatty()):
+        raise click.UsageError("a diff is not written to a terminal: redirect standard output or name a file with -o")
+    session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else output
+    with watched(session, doing) as progress:
+        diff = make(None if piped else output, progress)
+        session.output, session.written = None, None if piped else output
+        found = describe(diff, output, [], progress)
+    members, text = more(found) if more is not None else ({}, "")
+    if piped:
+        session.output = "standard output"
+        diff.copy_to(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    if session.json:
+        emit_json(found | members)
+    elif not session.quiet:
+        (warn if piped else emit)(as_text(found) + text)

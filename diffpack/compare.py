@@ -1,0 +1,153 @@
+"""compare: how two diffs of one base differ: where they meet, whether they pull the same way, how far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from math import fsum, sqrt
+
+import numpy as np
+
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.compose import check_base
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import WrongBaseError
+from diffpack.merge.delta import Delta, side_by_side
+from diffpack.merge.sources import Source
+from diffpack.parallel import run_all
+from diffpack.steps import gathered
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Counts of one tensor, or of all: entries changed by the first, the second, both, and both in one direction.
+
+    `products` are (first . second, first . first, second . second) of the float changes, None where only their signs
+    are known (exact values without the base) or the tensors are not floats.
+    """
+
+    first: int
+    second: int
+    both: int
+    agreeing: int
+    products: tuple[float, float, float] | None
+
+    @property
+    def jaccard(self) -> float:
+        """Entries both change / entries any changes (1 if there is none)."""
+        union = self.first + self.second - self.both
+        return self.both / union if union else 1.0
+
+    @property
+    def sign_agreement(self) -> float | None:
+        """Of the entries both change, the share they change in one direction; None if there is none."""
+        return self.agreeing / self.both if self.both else None
+
+    @property
+    def norms(self) -> tuple[float, float] | None:
+        """L2 norms of both changes."""
+        return None if self.products is None else (sqrt(self.products[1]), sqrt(self.products[2]))
+
+    @property
+    def cosine(self) -> float | None:
+        """Cosine between the changes; None where floats are not known or one of them is zero."""
+        if self.products is None or not (self.products[1] and self.products[2]):
+            return None
+        return self.products[0] / sqrt(self.products[1] * self.products[2])
+
+
+@dataclass(frozen=True)
+class TensorOverlap:
+    """One tensor; `overlap` is None where the diffs give it different dtypes or shapes."""
+
+    name: str
+    overlap: Overlap | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two diffs of one base. `mismatched` tensors are in no count."""
+
+    first: Diff
+    second: Diff
+    total: Overlap
+    tensors: tuple[TensorOverlap, ...]
+
+    @property
+    def mismatched(self) -> tuple[str, ...]:
+        """Tensors the diffs give different dtypes or shapes."""
+        return tuple(item.name for item in self.tensors if item.overlap is None)
+
+
+def compare(
+    first: DiffLike, second: DiffLike, base: CheckpointLike | None = None, *, threads: int | None = None
+) -> Comparison:
+    """Compare two diffs of one base, tensor by tensor and overall. Tied tensors count where they are stored.
+
+    Exact diffs tell positions and signs without `base`, norms and cosines with it.
+
+    Raises `WrongBaseError` (different bases, another base), `BaseNeededError` (coded against the base),
+    `CorruptFileError`.
+    """
+    diffs = open_diff(first), open_diff(second)
+    expected, found = (diff.manifest.base.fingerprint for diff in diffs)
+    if expected != found:
+        raise WrongBaseError(
+            f"{diffs[1].name}: not a diff of the base of {diffs[0].name} (its base is {found}, that one's {expected})"
+        )
+    checkpoint = None if base is None else open_checkpoint(base)
+    if checkpoint is not None:
+        check_base(diffs[0], checkpoint, threads)
+    sources = Source(diffs[0], checkpoint), Source(diffs[1], checkpoint)
+    names = sorted({*diffs[0], *diffs[1]})
+    overlaps = run_all([partial(_overlap, name, sources, checkpoint is not None) for name in names], threads)
+    tensors = tuple(TensorOverlap(name, found) for name, found in zip(names, overlaps, strict=True))
+    return Comparison(*diffs, _total(item for item in overlaps if item is not None), tensors)
+
+
+def _overlap(name: str, sources: tuple[Source, Source], based: bool) -> Overlap | None:
+    there = [source for source in sources if name in source.diff]
+    infos = {source.infos(name) for source in there}
+    if len(infos) > 1:
+        return None
+    info, before = infos.pop()
+    records = [source.diff[name] for source in there]
+    floats = info.dtype.arithmetic and (based or before is None or not any(record.exact for record in records))
+    nothing = Delta((info.words,), np.empty(0, np.int64), np.empty(0, np.float32))
+    read = _floats if floats else _signs
+    deltas = [read(name, source) if source in there else nothing for source in sources]
+    counts, products = np.zeros(4, np.int64), np.zeros(3)
+    for block in side_by_side(deltas):
+        one, two = block.matrix
+        both = (one != 0) & (two != 0)
+        counts += [np.count_nonzero(row) for row in (one, two, both, both & ((one > 0) == (two > 0)))]
+        products += [one @ two, one @ one, two @ two]
+    dot, square, other = products.tolist()
+    first, second, shared, agreeing = counts.tolist()
+    return Overlap(first, second, shared, agreeing, (dot, square, other) if floats else None)
+
+
+def _floats(name: str, source: Source) -> Delta:
+    delta = source.delta(name)
+    return Delta((delta.entries,), delta.positions, delta.values)
+
+
+def _signs(name: str, source: Source) -> Delta:
+    """Give the directions of the changes: a step up the ordered-integer line makes a number larger."""
+    record = source.record(name)
+    positions, numbers = gathered(record.changes(), record.info.dtype)
+    return Delta((record.info.words,), positions, np.sign(numbers).astype(np.float32))
+
+
+def _total(overlaps: Iterable[Overlap]) -> Overlap:
+    items = list(overlaps)
+    known = [item.products for item in items if item.products is not None]
+    products = tuple(fsum(item[at] for item in known) for at in range(3))
+    return Overlap(
+        sum(item.first for item in items),
+        sum(item.second for item in items),
+        sum(item.both for item in items),
+        sum(item.agreeing for item in items),
+        (products[0], products[1], products[2]) if known or not items else None,
+    )

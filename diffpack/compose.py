@@ -1,0 +1,163 @@
+"""compose: a chain of exact diffs -> the one exact diff from the first base to the last result.
+
+Steps are integers modulo 2^w, so a chain of changes is their sum, and no model in between is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+from diffpack.assemble import Entry, check_profile, recipe, write_diff, write_records
+from diffpack.carry import carry_files, carry_layout
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.container.writer import ContainerWriter
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
+from diffpack.fingerprint import fingerprint
+from diffpack.lineage import Lineage, Trace, trace
+from diffpack.manifest import Manifest, to_json
+from diffpack.names import listed, printable
+from diffpack.parallel import Progress, run_in_order
+from diffpack.squash import Chain, squash
+
+
+def compose(
+    diffs: Sequence[DiffLike],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    base: CheckpointLike | None = None,
+    profile: str = "compact",
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Diff:
+    """Squash exact diffs, each made on the result of the one before, into one exact diff with the same result.
+
+    Needs no base unless a diff is coded against its base (`profile="smallest"`), or what happened to a tensor cannot
+    be said without it (changed and then rounded, cut and grown again, tied and then changed: docs/algebra.md).
+    `metadata` is by default the last diff's. With `output` the file is written there, else it is a temporary one.
+
+    Raises `UsageError` (a lossy diff, no diff at all), `WrongBaseError` (a diff that is not made on the result of the
+    one before; `base` is not the first one's), `BaseNeededError`, `CorruptFileError`.
+    """
+    check_profile(profile)
+    chain = [open_diff(diff) for diff in diffs]
+    checkpoint = None if base is None else open_checkpoint(base)
+    check_chain(chain)
+    if checkpoint is not None:
+        check_base(chain[0], checkpoint, threads)
+    notes = dict(chain[-1].metadata if metadata is None else metadata)
+    inputs = [Path(diff) for diff in diffs if isinstance(diff, str | os.PathLike)]
+    body = partial(
+        _write, chain=chain, base=checkpoint, profile=profile, notes=notes, threads=threads, progress=progress
+    )
+    return write_diff(output, [*inputs, *(checkpoint.files if checkpoint else [])], force, body)
+
+
+def check_chain(diffs: Sequence[Diff]) -> None:
+    """Raise `UsageError` if a diff is lossy, `WrongBaseError` if one is not made on the result of the one before."""
+    if not diffs:
+        raise UsageError("no diff to compose")
+    for diff in diffs:
+        check_exact(diff, "composed")
+    for at, (before, diff) in enumerate(pairwise(diffs)):
+        result, base = before.manifest.result.fingerprint, diff.manifest.base.fingerprint
+        if result != base:
+            raise WrongBaseError(
+                f"{diff.name}: not made on the result of {before.name} (diff {at + 2} of {len(diffs)}): "
+                f"its base is {base}, that result {result}"
+            )
+
+
+def check_exact(diff: Diff, verb: str) -> None:
+    """Raise `UsageError` if a diff is lossy."""
+    if not diff.exact:
+        raise UsageError(f"{diff.name}: lossy; only exact diffs can be {verb}, since their steps are all there is")
+
+
+def check_base(diff: Diff, base: Checkpoint, threads: int | None) -> None:
+    """Raise `WrongBaseError` if a checkpoint is not a diff's base."""
+    expected, found = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
+    if expected != found:
+        message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {found})"
+        raise WrongBaseError(message)
+
+
+def _write(
+    file: BinaryIO,
+    chain: Sequence[Diff],
+    base: Checkpoint | None,
+    profile: str,
+    notes: dict[str, str],
+    threads: int | None,
+    progress: Progress | None,
+) -> None:
+    state = trace(chain, None if base is None else base.tensors)
+    removed = _removed(state)
+    stored, aliases = _split(state)
+    links = Chain(chain, state, base)
+    writer = ContainerWriter(file)
+    total = sum(links.info(lineage).nbytes for lineage in stored.values())
+    entries = _entries(links, stored, threads)
+    groups = write_records(writer, entries, profile, threads=threads, progress=progress, total=total)
+    layout = carry_layout(writer, chain, profile)
+    files = carry_files(writer, chain, profile)
+    manifest = Manifest(
+        base=chain[0].manifest.base,
+        result=chain[-1].manifest.result,
+        exact=True,
+        groups=tuple(groups),
+        aliases=aliases,
+        removed=removed,
+        rename=state.rename,
+        layout=layout,
+        files=files,
+        metadata=notes,
+        recipe=dict(recipe(composed=f"of {len(chain)}")),
+    )
+    writer.finish(to_json(manifest))
+
+
+def _removed(state: Trace) -> tuple[str, ...]:
+    doubtful = sorted(set(state.removed) & state.doubtful)
+    if doubtful:
+        which = listed([printable(name) for name in doubtful])
+        raise BaseNeededError(
+            f"{which}: added and removed again; give the base, which tells whether it had them before"
+        )
+    return tuple(state.removed)
+
+
+def _split(state: Trace) -> tuple[dict[str, Lineage], dict[str, str]]:
+    """Split tensors into those that are stored and those equal to another one; the untouched are in neither."""
+    names: dict[Lineage, list[str]] = {}
+    for name in sorted(state.known):
+        lineage = state.known[name]
+        if lineage is not None:
+            names.setdefault(lineage, []).append(name)
+    stored: dict[str, Lineage] = {}
+    aliases: dict[str, str] = {}
+    for lineage, equal in names.items():
+        untouched = lineage.origin is not None and not lineage.records
+        if untouched and lineage.origin not in equal and state.known.get(lineage.origin or "", lineage) == lineage:
+            equal.insert(0, lineage.origin or "")  # a base tensor that nothing else speaks of
+        first = lineage.origin if lineage.origin in equal else equal[0]
+        assert first is not None
+        if not (untouched and first == lineage.origin):
+            stored[first] = lineage
+        aliases |= {name: first for name in equal if name != first}
+    return dict(sorted(stored.items())), aliases
+
+
+def _entries(chain: Chain, stored: Mapping[str, Lineage], threads: int | None) -> Iterator[Entry]:
+    """Give the records in order of name, without those that changes of later links undid."""
+    jobs = (partial(squash, chain, name, lineage) for name, lineage in stored.items())
+    for entry in run_in_order(jobs, threads):
+        if not entry.unchanged:
+            yield entry

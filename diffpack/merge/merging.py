@@ -1,0 +1,208 @@
+"""merge: several diffs of one base -> one diff, by a method of the registry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from msgspec.structs import replace
+
+from diffpack.assemble import Entry, check_profile, write_diff, write_records
+from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.codecs.values.floats import FLOATS
+from diffpack.compose import check_base
+from diffpack.container.table import EncodedChunk
+from diffpack.container.writer import ContainerWriter
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import UsageError, WrongBaseError
+from diffpack.manifest import Manifest, to_json
+from diffpack.merge.method import Method, Settings
+from diffpack.merge.methods import find_method
+from diffpack.merge.sources import Source
+from diffpack.merge.summary import result_summary
+from diffpack.merge.tensors import Merged, merge_tensor, structure
+from diffpack.parallel import Progress, run_in_order
+from diffpack.seal import sealed
+
+VALUES = (*FLOATS, "int8")
+"""How merged values may be stored: they are floats, so never as steps."""
+_UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
+
+
+def merge(
+    diffs: Sequence[DiffLike],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    method: str = "linear",
+    weights: Sequence[float] | None = None,
+    normalize: bool | None = None,
+    density: float | None = None,
+    scale: float = 1.0,
+    seed: int = 0,
+    gamma: float = 0.01,
+    epsilon: float | None = None,
+    rescale: str = "expected",
+    base: CheckpointLike | None = None,
+    values: str | None = None,
+    profile: str = "compact",
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Diff:
+    """Merge diffs of one base into one diff, which is lossy: its values are floats to add to the base.
+
+    `method` is a name in `METHODS` of this package; `weights` is a number for each diff (default 1), `density` the
+    fraction of each tensor's entries that a method keeps of each diff, `scale` multiplies the result (lambda of the
+    papers), `normalize` divides by the weights that counted (None: as the method does), `seed` is for random methods,
+    `gamma` for breadcrumbs, `epsilon` for della, `rescale` says how random methods make up for what they drop.
+    `values` is how merged values are stored (default f32).
+
+    Tensors that are not floats, and new ones that one diff alone has, are taken over as they are; a tensor is removed
+    or tied if it is so in every diff. Exact diffs are decoded against `base`, which they need; with it the result's
+    fingerprint is recorded, without it the merge is unsealed. One diff alone, with a weight of 1, is given back as
+    it is.
+
+    Raises `UsageError` (settings, diffs that cannot be brought together), `WrongBaseError` (diffs of different bases,
+    another base), `BaseNeededError`, `CorruptFileError`.
+    """
+    check_profile(profile)
+    if values is not None and values not in VALUES:
+        raise UsageError(f"values of a merge are one of {', '.join(VALUES)}, not {values!r}")
+    opened = [open_diff(diff) for diff in diffs]
+    chosen = find_method(method)
+    settings = Settings(
+        tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(opened),
+        density, normalize, scale, seed, gamma, epsilon, rescale,
+    )  # fmt: skip
+    _check(opened, chosen, settings)
+    checkpoint = None if base is None else open_checkpoint(base)
+    if checkpoint is not None:
+        check_base(opened[0], checkpoint, threads)
+    inputs = [Path(diff) for diff in diffs if isinstance(diff, str | os.PathLike)]
+    inputs += checkpoint.files if checkpoint else []
+    if values is None and _is_itself(opened, chosen, settings):
+        return write_diff(output, inputs, force, partial(_copy, diff=opened[0], metadata=metadata))
+    job = _Merge(
+        opened, chosen, settings, checkpoint, values or "f32", profile, dict(metadata or {}), threads, progress
+    )
+    return write_diff(output, inputs, force, job.write)
+
+
+def _check(diffs: Sequence[Diff], method: Method, settings: Settings) -> None:
+    if not diffs:
+        raise UsageError("no diff to merge")
+    if len(settings.weights) != len(diffs):
+        raise UsageError(f"{len(settings.weights)} weights for {len(diffs)} diffs")
+    method.check(settings)
+    first = diffs[0]
+    for diff in diffs[1:]:
+        expected, found = first.manifest.base.fingerprint, diff.manifest.base.fingerprint
+        if expected != found:
+            raise WrongBaseError(
+                f"{diff.name}: not a diff of the base of {first.name} (its base is {found}, that one's {expected})"
+            )
+        if diff.manifest.rename != first.manifest.rename:
+            raise UsageError(
+                f"{diff.name}: renames the base's tensors otherwise than {first.name}: they cannot be merged"
+            )
+
+
+def _is_itself(diffs: Sequence[Diff], method: Method, settings: Settings) -> bool:
+    """Whether the merge is the one diff it is made of."""
+    plain = method.prune is None or settings.density in (None, 1)
+    factor = 1.0 if method.normalize else settings.weights[0]
+    return len(diffs) == 1 and plain and factor == 1 == settings.scale and settings.normalize is None
+
+
+def _copy(file: BinaryIO, diff: Diff, metadata: Mapping[str, str] | None) -> None:
+    """Write a diff again, chunk by chunk, with other metadata if given."""
+    writer = ContainerWriter(file)
+    for chunk in diff.chunks:
+        writer.add(EncodedChunk(diff.stored(chunk), chunk.digest, chunk.streams))
+    manifest = diff.manifest if metadata is None else replace(diff.manifest, metadata=dict(metadata))
+    writer.finish(to_json(manifest))
+
+
+@dataclass
+class _Merge:
+    """One merge under way; the counts grow as tensors are merged."""
+
+    diffs: Sequence[Diff]
+    method: Method
+    settings: Settings
+    base: Checkpoint | None
+    values: str
+    profile: str
+    metadata: dict[str, str]
+    threads: int | None
+    progress: Progress | None
+    stored: dict[str, TensorInfo] = field(default_factory=dict)
+    shared: int = 0
+    conflicts: int = 0
+
+    def write(self, file: BinaryIO) -> None:
+        sources = [Source(diff, self.base) for diff in self.diffs]
+        plan = structure(sources)
+        writer = ContainerWriter(file)
+        total = sum(self._nbytes(sources, name) for name in plan.stored)
+        entries = self._entries(sources, plan.stored)
+        groups = write_records(writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total)
+        summary = result_summary(sources, plan, self.stored, self.base)
+        first = self.diffs[0].manifest
+        manifest = Manifest(
+            base=first.base,
+            result=summary,
+            exact=False,
+            groups=tuple(groups),
+            aliases=plan.aliases,
+            removed=plan.removed,
+            rename=first.rename,
+            layout=None,
+            files=(),
+            metadata=self.metadata,
+            recipe=self._recipe(),
+            requires=("unsealed",),
+        )
+        if self.base is not None:
+            known = replace(manifest, requires=(), result=replace(summary, fingerprint=_UNKNOWN))
+            manifest = sealed(file, writer, known, self.base, self.threads)
+        writer.finish(to_json(manifest))
+
+    def _nbytes(self, sources: Sequence[Source], name: str) -> int:
+        return next(source.infos(name)[0].nbytes for source in sources if source.brings(name))
+
+    def _entries(self, sources: Sequence[Source], names: Sequence[str]) -> Iterator[Entry]:
+        jobs = (partial(merge_tensor, name, sources, self.method, self.settings, self.values) for name in names)
+        for merged in run_in_order(jobs, self.threads):
+            self._count(merged)
+            if not merged.entry.unchanged:
+                yield merged.entry
+
+    def _count(self, merged: Merged) -> None:
+        self.stored[merged.entry.name] = merged.entry.info
+        self.shared += merged.shared
+        self.conflicts += merged.conflicts
+
+    def _recipe(self) -> dict[str, str]:
+        """Say how the merge was made, for people: what was not the default, and where the diffs met."""
+        settings = self.settings
+        said = {
+            "select": "all" if settings.density is None else f"density {settings.density:g}",
+            "values": self.values,
+            "merged": f"{len(self.diffs)} diffs by {self.method.name}",
+            "weights": " ".join(f"{weight:g}" for weight in settings.weights),
+            "shared": str(self.shared),
+            "conflicts": str(self.conflicts),
+        }
+        if self.method.random and settings.density is not None:
+            said |= {"seed": str(settings.seed), "rescale": settings.rescale}
+        if settings.scale != 1:
+            said["scale"] = f"{settings.scale:g}"
+        if settings.normalize is not None:
+            said["normalize"] = "yes" if settings.normalize else "no"
+        return said

@@ -1,0 +1,33 @@
+"""The registry of merge methods, by name."""
+
+from __future__ import annotations
+
+from diffpack.errors import UsageError
+from diffpack.merge import average, breadcrumbs, dare, della, linear, magnitude, sce, ties
+from diffpack.merge.method import Method
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        linear.METHOD,
+        average.METHOD,
+        magnitude.METHOD,
+        ties.METHOD,
+        dare.LINEAR,
+        dare.TIES,
+        della.METHOD,
+        della.LINEAR,
+        breadcrumbs.METHOD,
+        breadcrumbs.TIES,
+        sce.METHOD,
+    )
+}
+"""Every method, in the order of the documentation."""
+
+
+def find_method(name: str) -> Method:
+    """Give a method by its name. Raises `UsageError`."""
+    try:
+        return METHODS[name]
+    except KeyError:
+        raise UsageError(f"the method is one of {', '.join(METHODS)}, not {name!r}") from None

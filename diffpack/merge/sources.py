@@ -1,0 +1,121 @@
+"""The diffs that are merged, as float changes of tensors."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.codecs.values import exact, floats
+from diffpack.decode import Changes, float_values
+from diffpack.diff import Diff, TensorDiff
+from diffpack.dtypes import to_float
+from diffpack.errors import BaseNeededError, UsageError
+from diffpack.merge.delta import Delta, Values
+from diffpack.names import printable
+from diffpack.pairs import base_view, comparable
+from diffpack.reference import Reference
+from diffpack.result import Result
+
+
+class Source:
+    """One diff of a merge, with the base where it is at hand."""
+
+    def __init__(self, diff: Diff, base: Checkpoint | None) -> None:
+        self.diff = diff
+        self._base = base
+        self._view = {} if base is None else base_view(base.tensors, diff.manifest.rename)
+
+    @property
+    def based(self) -> bool:
+        """Whether the base is at hand."""
+        return self._base is not None
+
+    @cached_property
+    def _result(self) -> Result:
+        assert self._base is not None
+        return Result(self.diff, self._base)
+
+    def record(self, name: str) -> TensorDiff:
+        """Give a record, which can be decoded if the base is at hand or not needed."""
+        return self.diff[name] if self._base is None else self._result.records[name]
+
+    def brings(self, name: str) -> bool:
+        """Whether the diff says something of a tensor other than that it is removed."""
+        return name in self.diff or name in self.diff.manifest.aliases
+
+    def infos(self, name: str) -> tuple[TensorInfo, TensorInfo | None]:
+        """Give the tensor's dtype and shape in the result, and in the base as the reference (None: zero bits)."""
+        if name in self.diff:
+            record = self.diff[name]
+            return record.info, record.base
+        info = self._needed(name).tensors[name]
+        before = self._base_info(name)
+        return info, before if before is not None and comparable(before, info) else None
+
+    def _base_info(self, name: str) -> TensorInfo | None:
+        return self._base.info(self._view[name]) if self._base is not None and name in self._view else None
+
+    def _needed(self, name: str) -> Result:
+        if self._base is None:
+            raise BaseNeededError(
+                f"{self.diff.name}: {printable(name)} is tied there and not in every diff: give the base"
+            )
+        return self._result
+
+    def reference(self, name: str, info: TensorInfo, before: TensorInfo | None) -> Reference | None:
+        """Give what a tensor's changes are relative to; None if that needs a base which is not there."""
+        if before is None:
+            return Reference(info)
+        return None if self._base is None else Reference(info, before, self._base.words(self._view[name]))
+
+    def delta(self, name: str) -> Delta:
+        """Give the float change of a tensor of an arithmetic dtype: float32, float64 for F64.
+
+        Raises `BaseNeededError` for exact values without the base, `UsageError` for differences that are not finite.
+        """
+        info, before = self.infos(name)
+        reference = self.reference(name, info, before)
+        delta = self._from_record(name, reference) if name in self.diff else self._from_alias(name, info, reference)
+        if not np.isfinite(delta.values).all():
+            raise UsageError(
+                f"{self.diff.name}: {printable(name)} has differences that are not finite: it cannot be merged"
+            )
+        return delta
+
+    def _from_record(self, name: str, reference: Reference | None) -> Delta:
+        record = self.record(name)
+        dense = record.coding[0] == "all"
+        places: list[Positions] = [np.empty(0, np.int64)]
+        values: list[Values] = []
+        for part in record.changes():
+            found, value = self._values(record, reference, part, dense)
+            values.append(value)
+            if found is not None:
+                places.append(found)
+        whole = np.concatenate(values) if values else np.empty(0, np.float32)
+        return Delta(record.shape, None if dense else np.concatenate(places), whole)
+
+    def _values(
+        self, record: TensorDiff, reference: Reference | None, part: Changes, dense: bool
+    ) -> tuple[Positions | None, Values]:
+        places, numbers = part.positions, part.numbers
+        if places is None and not dense:  # classes hold zeros too
+            found = np.flatnonzero(numbers)
+            places, numbers = found + part.start, numbers[found]
+        if not record.exact:
+            return places, float_values(numbers, record.coding[1], record.scale)
+        if reference is None:
+            where = f"{self.diff.name}: {printable(record.name)}"
+            raise BaseNeededError(f"{where} is stored exactly, as steps: give the base, which makes them floats")
+        before = reference.slice(part.start, part.stop) if places is None else reference.at(places)
+        return places, floats.difference(before, exact.add(before, numbers, record.info.dtype), record.info.dtype)
+
+    def _from_alias(self, name: str, info: TensorInfo, reference: Reference | None) -> Delta:
+        assert reference is not None  # infos() asked for the base
+        parts = [np.empty(0, to_float(np.empty(0, info.dtype.word), info.dtype).dtype)]
+        for start, words in self._result.blocks(name):
+            parts.append(floats.difference(reference.slice(start, start + words.size), words, info.dtype))
+        return Delta(info.shape, None, np.concatenate(parts))

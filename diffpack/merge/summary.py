@@ -1,0 +1,66 @@
+"""How large the result of a merge is: counted from the base, or worked out from what the diffs say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+
+from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.errors import BaseNeededError
+from diffpack.lineage import added_names
+from diffpack.manifest import ResultSummary
+from diffpack.merge.sources import Source
+from diffpack.merge.tensors import Structure, changed_infos
+from diffpack.pairs import base_view
+
+
+def result_summary(
+    sources: Sequence[Source], plan: Structure, stored: Mapping[str, TensorInfo], base: Checkpoint | None
+) -> ResultSummary:
+    """Count tensors, entries and bytes of the result; `stored` has the merged records. The fingerprint stays open.
+
+    Raises `BaseNeededError` if tensors come and go so that the diffs alone do not tell.
+    """
+    if base is not None:
+        return _counted(plan, stored, base, sources[0].diff.manifest.rename)
+    first = sources[0]
+    manifest = first.diff.manifest
+    same = all(
+        changed_infos(source) == changed_infos(first)
+        and source.diff.manifest.removed == manifest.removed
+        and source.diff.manifest.aliases == manifest.aliases
+        for source in sources
+    )
+    if same:  # then the result has the tensors every single result has
+        return ResultSummary(None, manifest.result.tensors, manifest.result.entries, manifest.result.bytes)
+    changed: dict[str, tuple[TensorInfo, TensorInfo | None]] = {}
+    for source in sources:
+        changed |= changed_infos(source)
+    new = {name for name, (_, before) in changed.items() if before is None}
+    known = new <= set().union(*(added_names(source.diff) or () for source in sources))
+    if plan.removed or plan.aliases or not known:
+        raise BaseNeededError(
+            "the diffs remove, replace or tie different tensors: give the base, which tells what is left"
+        )
+    before = manifest.base
+
+    def grown(measure: Callable[[TensorInfo], int]) -> int:
+        return sum(measure(info) - (measure(old) if old else 0) for info, old in changed.values())
+
+    entries, nbytes = before.entries + grown(_entries), before.bytes + grown(lambda info: info.nbytes)
+    return ResultSummary(None, before.tensors + len(new), entries, nbytes)
+
+
+def _counted(
+    plan: Structure, stored: Mapping[str, TensorInfo], base: Checkpoint, rename: Sequence[tuple[str, str]]
+) -> ResultSummary:
+    gone = set(plan.removed)
+    infos = {name: base.info(own) for name, own in base_view(base.tensors, rename).items() if name not in gone}
+    infos |= stored
+    infos |= {name: infos[target] for name, target in plan.aliases.items()}
+    entries = sum(map(_entries, infos.values()))
+    return ResultSummary(None, len(infos), entries, sum(info.nbytes for info in infos.values()))
+
+
+def _entries(info: TensorInfo) -> int:
+    return prod(info.shape)

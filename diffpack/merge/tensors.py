@@ -1,0 +1,147 @@
+"""What becomes of each tensor in a merge: merged, averaged, taken over from the one diff that has it, tied, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from diffpack.assemble import Entry
+from diffpack.checkpoints import TensorInfo
+from diffpack.codecs.values import floats, int8
+from diffpack.decode import Changes
+from diffpack.errors import UsageError
+from diffpack.merge.average import METHOD as AVERAGE
+from diffpack.merge.combine import Combined, combine
+from diffpack.merge.delta import Delta
+from diffpack.merge.method import Method, Settings
+from diffpack.merge.sources import Source
+from diffpack.names import printable
+from diffpack.steps import gathered
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One merged record, and at how many places diffs met, agreed in sign, or not."""
+
+    entry: Entry
+    shared: int = 0
+    conflicts: int = 0
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a merge says besides values: tensors stored, tied, gone."""
+
+    stored: tuple[str, ...]
+    aliases: dict[str, str]
+    removed: tuple[str, ...]
+
+
+def structure(sources: Sequence[Source]) -> Structure:
+    """Decide which tensors are stored: a tensor is removed, or tied to another, if it is in every diff."""
+    manifests = [source.diff.manifest for source in sources]
+    removed = set.intersection(*(set(manifest.removed) for manifest in manifests))
+    tied = set.intersection(*(set(manifest.aliases.items()) for manifest in manifests))
+    aliases = dict(sorted(tied))
+    names = {name for source in sources for name in [*source.diff, *source.diff.manifest.aliases]}
+    return Structure(tuple(sorted(names - set(aliases))), aliases, tuple(sorted(removed)))
+
+
+def merge_tensor(name: str, sources: Sequence[Source], method: Method, settings: Settings, values: str) -> Merged:
+    """Merge one tensor. Raises `UsageError` if the diffs cannot be brought together."""
+    bringing = [at for at, source in enumerate(sources) if source.brings(name)]
+    infos = [sources[at].infos(name) for at in bringing]
+    if len(set(infos)) > 1:
+        said = " and ".join(sorted({str(info) for info, _ in infos}))
+        raise UsageError(f"{printable(name)}: the diffs make it {said}, which cannot be merged")
+    info, before = infos[0]
+    taken = [sources[at] for at in bringing]
+    if not info.dtype.arithmetic or (before is None and len(taken) == 1 and name in taken[0].diff):
+        return Merged(_taken_over(name, taken))
+    if before is None:  # a new tensor has no base to add to: the diffs that bring it are averaged
+        method, settings = AVERAGE, Settings(tuple(settings.weights[at] for at in bringing))
+        deltas = [source.delta(name) for source in taken]
+    else:
+        nothing = Delta(info.shape, np.empty(0, np.int64), np.empty(0, np.float32))
+        deltas = [source.delta(name) if source in taken else nothing for source in sources]
+    kept, weights = method.prepare(name, deltas, settings)
+    normalize = method.normalize if settings.normalize is None else settings.normalize
+    combined = combine(kept, weights, elect=method.elect, normalize=normalize, scale=settings.scale)
+    digest = next((source.diff.digests(name)[0] for source in taken if name in source.diff), None)
+    return _coded(Entry(name, info, before, digest, None, (), values), list(combined))
+
+
+def _taken_over(name: str, sources: Sequence[Source]) -> Entry:
+    """Give the record of a tensor that is not merged: of one diff, or the same in all that have it."""
+    first, *others = (_record_entry(name, source) for source in sources)
+    for other in others:
+        if not _same(first, other):
+            kind = first.info.dtype.name
+            raise UsageError(
+                f"{printable(name)}: {kind} tensors are not merged, and the diffs give it different values"
+            )
+    return first
+
+
+def _record_entry(name: str, source: Source) -> Entry:
+    if name not in source.diff:
+        raise UsageError(
+            f"{source.diff.name}: {printable(name)} is tied there and not in every diff: it cannot be merged"
+        )
+    record = source.record(name)
+    base_digest, digest = source.diff.digests(name)
+    parts = tuple(record.changes())
+    return Entry(name, record.info, record.base, base_digest, digest, parts, record.coding[1], record.scale)
+
+
+def _same(first: Entry, other: Entry) -> bool:
+    if first.values != other.values:
+        return False
+    pairs = zip(*(gathered(entry.parts, entry.info.dtype) for entry in (first, other)), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _coded(entry: Entry, combined: Sequence[Combined]) -> Merged:
+    """Code merged values; one that rounds to zero changes nothing and is not stored."""
+    for item in combined:
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(item.values.astype(np.float32)).all()
+        if not finite:
+            raise UsageError(f"{printable(entry.name)}: merged values beyond float32")
+    if entry.values == "int8":
+        entry = replace(entry, scale=_scale(combined))
+    parts = tuple(_part(item, entry) for item in combined)
+    counts = (sum(item.shared for item in combined), sum(item.conflicts for item in combined))
+    return Merged(replace(entry, parts=parts), *counts)
+
+
+def _scale(combined: Sequence[Combined]) -> np.float32:
+    """Fit an int8 scale: a power of two, so that the tensors of a model share few scales."""
+    values = np.concatenate([item.values for item in combined]) if combined else np.empty(0)
+    values = values[values != 0]
+    return int8.snap(1.0, values[:: max(1, values.size // _SAMPLE)])
+
+
+_SAMPLE = 1 << 16  # values a tensor's int8 scale is fitted to, as extract does
+
+
+def _part(item: Combined, entry: Entry) -> Changes:
+    block = item.block
+    values = item.values.astype(np.float32)
+    numbers = int8.encode(values, entry.scale) if entry.values == "int8" else floats.encode(values, entry.values)
+    if entry.values != "int8":
+        decoded = floats.decode(numbers, entry.values)
+        if not np.isfinite(decoded).all():
+            raise UsageError(f"{printable(entry.name)}: merged values beyond {entry.values}: choose f32")
+        numbers = np.where(decoded == 0, numbers.dtype.type(0), numbers)  # -0.0 is not 0 on the line
+    if block.positions is None:
+        return Changes(block.start, block.stop, None, numbers)
+    kept = numbers != 0
+    return Changes(block.start, block.stop, block.positions[kept], numbers[kept])
+
+
+def changed_infos(source: Source) -> dict[str, tuple[TensorInfo, TensorInfo | None]]:
+    """Give the records that change a tensor's dtype or shape, or bring a new one."""
+    return {name: (item.info, item.base) for name, item in source.diff.items() if item.base != item.info}

@@ -1,0 +1,189 @@
+"""rebase: the change a diff makes, carried over to another base."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from diffpack.assemble import Entry, check_profile, write_diff, write_records
+from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.codecs.values import floats
+from diffpack.compose import check_base
+from diffpack.container.writer import ContainerWriter
+from diffpack.decode import Changes
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import BaseNeededError
+from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of
+from diffpack.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
+from diffpack.merge.sources import Source
+from diffpack.pairs import base_view
+from diffpack.parallel import Progress, run_in_order
+from diffpack.seal import sealed
+
+_UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
+
+
+@dataclass(frozen=True)
+class Rebased:
+    """A diff for the other base, the tensors it carries over bit for bit or as floats, and why others are left out."""
+
+    diff: Diff
+    exact: tuple[str, ...]
+    as_floats: tuple[str, ...]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Onto:
+    """The other base: its tensors under the diff's names, and all digests by its own names."""
+
+    checkpoint: Checkpoint
+    view: Mapping[str, str]
+    digests: Mapping[str, bytes]
+
+    def info(self, name: str) -> TensorInfo | None:
+        return self.checkpoint.info(self.view[name]) if name in self.view else None
+
+    def digest(self, name: str) -> bytes:
+        return self.digests[self.view[name]][:DIGEST_BYTES]
+
+
+def rebase(
+    diff: DiffLike,
+    onto: CheckpointLike,
+    output: str | os.PathLike[str] | None = None,
+    *,
+    base: CheckpointLike | None = None,
+    profile: str = "compact",
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Rebased:
+    """Make a diff of `onto` that changes it as `diff` changes its own base.
+
+    A tensor that both bases have alike is carried over as it is. Where they differ, float tensors get the same float
+    differences (tuned - base, added in float32 and rounded once), for which an exact diff needs `base`; the result is
+    then lossy. What cannot be carried over is left as `onto` has it, and said: tensors that are missing, of another
+    dtype or shape, or not floats. New tensors come along; layout and side files do not.
+
+    Raises `WrongBaseError` (`base` is not the diff's), `BaseNeededError`, `UsageError`, `CorruptFileError`.
+    """
+    check_profile(profile)
+    opened, target = open_diff(diff), open_checkpoint(onto)
+    before = None if base is None else open_checkpoint(base)
+    if before is not None:
+        check_base(opened, before, threads)
+    inputs = [Path(diff)] if isinstance(diff, str | os.PathLike) else []
+    inputs += [*target.files, *(before.files if before else [])]
+    view = base_view(target.tensors, opened.manifest.rename)
+    other = _Onto(target, view, digests_of(target, target.tensors, threads))
+    job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata)
+    written = write_diff(output, inputs, force, job.write)
+    carried = [name for name in opened if name not in job.left_out]
+    floats_of = tuple(name for name in carried if job.changes_floats(name))
+    return Rebased(written, tuple(name for name in carried if name not in floats_of), floats_of, dict(job.left_out))
+
+
+class _Rebase:
+    """One rebase: what happens to each record, and the writing of them."""
+
+    def __init__(
+        self, source: Source, onto: _Onto, profile: str, threads: int | None, progress: Progress | None,
+        metadata: Mapping[str, str] | None,
+    ) -> None:  # fmt: skip
+        self.source = source
+        self.onto = onto
+        self.profile = profile
+        self.threads = threads
+        self.progress = progress
+        self.metadata = dict(source.diff.metadata if metadata is None else metadata)
+        reasons = {name: self._reason(name) for name in source.diff}
+        self.left_out = {name: reason for name, reason in reasons.items() if reason}
+
+    def _alike(self, name: str) -> bool:
+        return self.source.diff.digests(name)[0] == self.onto.digest(name)
+
+    def _reason(self, name: str) -> str:
+        """Say why a record cannot be carried over ("" if it can)."""
+        record = self.source.diff[name]
+        if record.base is None:
+            return ""
+        found = self.onto.info(name)
+        if found is None:
+            return "missing"
+        if found != record.base:
+            return f"is {found}, not {record.base}"
+        if not self._alike(name) and not record.info.dtype.arithmetic:
+            return f"{record.dtype} entries that differ are not added to"
+        return ""
+
+    def changes_floats(self, name: str) -> bool:
+        """Whether a record is carried over as float differences: its values are, or its base tensors differ."""
+        record = self.source.diff[name]
+        return not record.exact or (record.base is not None and not self._alike(name))
+
+    def _entry(self, name: str) -> Entry:
+        record, diff = self.source.record(name), self.source.diff
+        digest = None if record.base is None else self.onto.digest(name)
+        if not record.exact or not self.changes_floats(name):
+            kept = None if self.changes_floats(name) else diff.digests(name)[1]
+            parts = tuple(record.changes())
+            return Entry(name, record.info, record.base, digest, kept, parts, record.coding[1], record.scale)
+        if record.base is not None and not self.source.based:
+            raise BaseNeededError(
+                f"{diff.name}: {name!r} is stored as steps, and the bases differ: give the diff's base"
+            )
+        delta = self.source.delta(name)
+        numbers = floats.encode(delta.values, "f32")
+        numbers = np.where(delta.values == 0, numbers.dtype.type(0), numbers)
+        parts = (Changes(0, record.info.words, delta.positions, numbers),) if record.info.words else ()
+        return Entry(name, record.info, record.base, digest, None, parts, "f32")
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the diff."""
+        old = self.source.diff.manifest
+        names = [name for name in self.source.diff if name not in self.left_out]
+        whole = not self.left_out and not any(self.changes_floats(name) for name in names)
+        removed = tuple(name for name in old.removed if name in self.onto.view)
+        infos = {name: self.onto.checkpoint.info(own) for name, own in self.onto.view.items() if name not in removed}
+        infos |= {name: self.source.diff[name].info for name in names}
+        aliases = {name: target for name, target in old.aliases.items() if target in infos}
+        self.left_out |= {
+            name: f"tied to {old.aliases[name]!r}, which is missing" for name in set(old.aliases) - set(aliases)
+        }
+        infos |= {name: infos[target] for name, target in aliases.items()}
+        coding = {"values": "f32"} if self.source.diff.exact and not whole else {}
+        writer = ContainerWriter(file)
+        total = sum(self.source.diff[name].info.nbytes for name in names)
+        entries = run_in_order((partial(self._entry, name) for name in names), self.threads)
+        kept = (entry for entry in entries if not entry.unchanged)
+        groups = write_records(writer, kept, self.profile, threads=self.threads, progress=self.progress, total=total)
+        base = self.onto.checkpoint
+        fingerprint = combine(base.tensors, self.onto.digests)
+        manifest = Manifest(
+            base=CheckpointSummary(fingerprint, len(base.tensors), *_size(base.tensors)),
+            result=ResultSummary(_UNKNOWN, len(infos), *_size(infos)),
+            exact=self.source.diff.exact and whole and aliases == old.aliases and removed == old.removed,
+            groups=tuple(groups),
+            aliases=aliases,
+            removed=removed,
+            rename=old.rename,
+            layout=None,
+            files=(),
+            metadata=self.metadata,
+            recipe={**old.recipe, **coding, "rebased": f"from {old.base.fingerprint[:16]}"},
+        )
+        writer.finish(to_json(sealed(file, writer, manifest, base, self.threads)))
+
+
+def _size(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
+    """Give entries and bytes."""
+    return sum(prod(info.shape) for info in tensors.values()), sum(info.nbytes for info in tensors.values())

@@ -1,0 +1,1 @@
+diffpack compose exact.dpk exact.dpk -o whole.dpk

@@ -1,0 +1,1 @@
+diffpack compose lossy.dpk -o whole.dpk

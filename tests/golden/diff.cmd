@@ -1,0 +1,1 @@
+diffpack diff exact.dpk lossy.dpk --base base.safetensors --tensors

@@ -1,0 +1,1 @@
+diffpack invert exact.dpk -o undo.dpk

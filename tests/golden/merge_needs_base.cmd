@@ -1,0 +1,1 @@
+diffpack merge lossy.dpk exact.dpk -o m.dpk
