@@ -6,8 +6,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PAIR   := .cache/pair
+SIZE   := .cache/size
+PEERS  := .cache/peers
 
-.PHONY: demo test pair bench-foundation fuzz clean
+.PHONY: demo test pair bench-foundation bench-size fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -19,8 +21,13 @@ test: $(VENV)/.tests $(PAIR)/.installed
 	DIFFPACK_PAIR=$(PAIR) $(BIN)/python -m pytest -n 2
 
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
-	$(BIN)/python benchmarks/foundation.py --pair $(PAIR) --csv benchmarks/results/foundation.csv
+	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv
 	$(BIN)/python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+
+# Rows that are measured stay; AGAIN=diffpack measures those of diffpack again.
+bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.size --models $(PAIR) --rxnfp $(SIZE)/rxnfp --work $(SIZE)/pairs \
+		--peers $(PEERS)/bin/python --again '$(AGAIN)'
 
 fuzz: $(VENV)/.tests
 	$(BIN)/python benchmarks/fuzz.py --seconds 300
@@ -45,6 +52,17 @@ $(VENV)/.bench: $(VENV)/.tests
 
 $(PAIR)/.installed: benchmarks/requirements-pair.txt | $(VENV)/bin/python
 	$(PIP) --no-deps --upgrade --target $(PAIR) -r benchmarks/requirements-pair.txt
+	touch $@
+
+$(SIZE)/.installed: benchmarks/requirements-size.txt | $(VENV)/bin/python
+	$(PIP) --no-deps --upgrade --target $(SIZE)/rxnfp -r benchmarks/requirements-size.txt
+	touch $@
+
+$(PEERS)/.installed: benchmarks/requirements-peers.txt benchmarks/requirements-peers-need.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet -c constraints.txt -r benchmarks/requirements-peers-need.txt
+	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
+		$(PEERS)/bin/python -m pip install --quiet --no-deps "$$peer" || echo "$$peer does not install here"; done
 	touch $@
 
 clean:
