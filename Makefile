@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PAIR   := .cache/pair
 SIZE   := .cache/size
 PEERS  := .cache/peers
+PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test pair bench-foundation bench-size fuzz clean
 
@@ -60,9 +61,9 @@ $(SIZE)/.installed: benchmarks/requirements-size.txt | $(VENV)/bin/python
 
 $(PEERS)/.installed: benchmarks/requirements-peers.txt benchmarks/requirements-peers-need.txt constraints.txt
 	$(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet -c constraints.txt -r benchmarks/requirements-peers-need.txt
+	$(PEERPIP) -r benchmarks/requirements-peers-need.txt
 	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
-		$(PEERS)/bin/python -m pip install --quiet --no-deps "$$peer" || echo "$$peer does not install here"; done
+		$(PEERPIP) --no-deps "$$peer" || echo "$$peer does not install here"; done
 	touch $@
 
 clean:

@@ -65,12 +65,17 @@ def run(options: argparse.Namespace, catalogue: Catalogue) -> dict[tuple[str, st
     return done
 
 
+def absolute(text: str) -> Path:
+    """Give a path that means the same to the processes, and keep links: an environment's python is one."""
+    return Path(text).absolute()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, required=True, help="where the MiniLM packages are installed")
-    parser.add_argument("--rxnfp", type=Path, required=True, help="where rxnfp is installed")
-    parser.add_argument("--work", type=Path, required=True, help="folder for the pairs that are made")
-    parser.add_argument("--peers", type=Path, required=True, help="the python of the peers' environment")
+    parser.add_argument("--models", type=absolute, required=True, help="where the MiniLM packages are installed")
+    parser.add_argument("--rxnfp", type=absolute, required=True, help="where rxnfp is installed")
+    parser.add_argument("--work", type=absolute, required=True, help="folder for the pairs that are made")
+    parser.add_argument("--peers", type=absolute, required=True, help="the python of the peers' environment")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "results" / "size.csv")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "size.md")
     parser.add_argument("--plot", type=Path, default=ROOT / "docs" / "size.svg")

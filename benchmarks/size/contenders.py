@@ -52,13 +52,13 @@ CONTENDERS = (
     Contender("weightscope", "weightscope_patch", "weightscope"),
     Contender("moonclip", "moonclip_store", "moonclip"),
     Contender("reminis", "reminis_pack", "reminis"),
-    Contender("zstd -3 --patch-from", "zstd_patch", "zstandard", ("3",)),
+    Contender("zstd -3 --patch-from", "zstd_patch", "backports.zstd", ("3",)),
     Contender("xdelta3", "xdelta", "pyxdelta"),
-    Contender("zstd -19 --patch-from", "zstd_patch", "zstandard", ("19",)),
+    Contender("zstd -19 --patch-from", "zstd_patch", "backports.zstd", ("19",)),
     Contender("HDiffPatch, zstd-19", "hdiff", "hdiffpatch"),
     Contender("bsdiff4", "bsdiff", "bsdiff4"),
 )
-BUILT_IN = ("coo", "gaps", "xor_planes", "zstd_patch")
+BUILT_IN = ("coo", "gaps", "xor_planes")
 """Peers written here, which need nothing but numpy and zstandard."""
 
 

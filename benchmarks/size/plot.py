@@ -34,7 +34,7 @@ def draw(rows: list[Row], target: Path) -> None:
                 axes.scatter([row.percent], [at], s=190, marker="|", color=LIMIT, label=label, linewidths=1.6)
         mine, peer = report.best(found, mine=True), report.best(found, mine=False)
         if mine:
-            label = "diffpack, smallest" if at == 0 else None
+            label = "diffpack, its smallest profile" if at == 0 else None
             axes.scatter([mine.percent], [at], s=70, color=OURS, label=label, zorder=3)
             text = f"{mine.percent:.3g} %"
             axes.annotate(text, (mine.percent, at), (0, 8), textcoords="offset points", ha="right", color=OURS)

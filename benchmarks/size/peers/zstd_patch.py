@@ -1,26 +1,32 @@
-"""zstd --patch-from: the base as a raw dictionary, long-distance matching, the window as large as both files."""
+"""zstd --patch-from: the base as a prefix, long-distance matching, a window over both files.
+
+Through backports.zstd (Python 3.14's own module), which can reference a prefix as the command line does. A raw
+dictionary is not the same: long-distance matches do not reach into it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import zstandard
+from backports import zstd
 
 LONGEST_WINDOW = 31
 
 
-def dictionary(base: Path) -> zstandard.ZstdCompressionDict:
-    return zstandard.ZstdCompressionDict(base.read_bytes(), dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+def prefix(base: Path) -> tuple[zstd.ZstdDict, int]:
+    return zstd.ZstdDict(base.read_bytes(), is_raw=True).as_prefix
 
 
 def encode(base: Path, tuned: Path, out: Path, level: str) -> None:
     data = tuned.read_bytes()
-    window = min(LONGEST_WINDOW, (base.stat().st_size + len(data)).bit_length())
-    options = zstandard.ZstdCompressionParameters.from_level(int(level), window_log=window, enable_ldm=True)
-    compressor = zstandard.ZstdCompressor(dict_data=dictionary(base), compression_params=options)
-    out.write_bytes(compressor.compress(data))
+    options = {
+        zstd.CompressionParameter.compression_level: int(level),
+        zstd.CompressionParameter.enable_long_distance_matching: 1,
+        zstd.CompressionParameter.window_log: min(LONGEST_WINDOW, (base.stat().st_size + len(data)).bit_length()),
+    }
+    out.write_bytes(zstd.compress(data, options=options, zstd_dict=prefix(base)))
 
 
 def decode(base: Path, out: Path, result: Path, level: str) -> None:  # noqa: ARG001 - decoding needs no level
-    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary(base), max_window_size=1 << LONGEST_WINDOW)
-    result.write_bytes(decompressor.decompress(out.read_bytes()))
+    options = {zstd.DecompressionParameter.window_log_max: LONGEST_WINDOW}
+    result.write_bytes(zstd.decompress(out.read_bytes(), zstd_dict=prefix(base), options=options))
