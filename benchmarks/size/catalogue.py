@@ -24,10 +24,10 @@ class Pair:
 
 PAIRS = (
     Pair("minilm-f32", "all-MiniLM-L6 and a resume-matching fine-tune (rohan-pristine), float32, as published"),
-    Pair("minilm-bf16", "the same two, rounded to bfloat16"),
+    Pair("minilm-bf16", "The same two, rounded to bfloat16"),
     Pair("rxnfp-ft", "rxnfp's pretrained BERT and its fine-tune to classes, names without `bert.`", prefix="bert."),
-    Pair("rxnfp-ft-named", "the same two, the prefix put back by hand, so that no tool has to find renamed tensors"),
-    Pair("rxnfp-10k", "the same base and its fine-tune on 10,000 reactions, with a new head and without the old"),
+    Pair("rxnfp-ft-named", "The same two, the prefix put back by hand, so that no tool has to find renamed tensors"),
+    Pair("rxnfp-10k", "The same base and its fine-tune on 10,000 reactions, with a new head and without the old"),
     Pair("sparse-f32", "MiniLM with 0.5 % of its float32 entries moved by N(0, 0.01)"),
     Pair("dense-f32", "MiniLM, every float32 entry moved by Gaussian noise, 2 % of its tensor's root mean square"),
     Pair("rl-1e-6", "RL-like bfloat16 update of MiniLM, c = 1e-6"),
