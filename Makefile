@@ -7,8 +7,11 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PAIR   := .cache/pair
 ORACLE := .cache/oracle
+SIZE   := .cache/size
+PEERS  := .cache/peers
+PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test pair bench-foundation bench-algebra oracle fuzz clean
+.PHONY: demo test pair bench-foundation bench-algebra bench-size oracle fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -20,15 +23,20 @@ test: $(VENV)/.tests $(PAIR)/.installed
 	DIFFPACK_PAIR=$(PAIR) $(BIN)/python -m pytest -n 2
 
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
-	$(BIN)/python benchmarks/foundation.py --pair $(PAIR) --csv benchmarks/results/foundation.csv
+	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv
 	$(BIN)/python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
 
 bench-algebra: $(VENV)/.bench $(PAIR)/.installed
-	$(BIN)/python benchmarks/algebra.py --pair $(PAIR) --csv benchmarks/results/algebra.csv
+	$(BIN)/python -m benchmarks.algebra --pair $(PAIR) --csv benchmarks/results/algebra.csv
 
 # What mergekit and PEFT make of small models, frozen for the tests; they get an environment of their own.
 oracle: $(ORACLE)/.installed
 	$(ORACLE)/bin/python tests/oracles/make_oracles.py
+
+# Rows that are measured stay; AGAIN=diffpack measures those of diffpack again.
+bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.size --models $(PAIR) --rxnfp $(SIZE)/rxnfp --work $(SIZE)/pairs \
+		--peers $(PEERS)/bin/python --again '$(AGAIN)'
 
 fuzz: $(VENV)/.tests
 	$(BIN)/python benchmarks/fuzz.py --seconds 300
@@ -59,6 +67,17 @@ $(ORACLE)/.installed: benchmarks/requirements-oracle.txt constraints.txt
 	$(PYTHON) -m venv $(ORACLE)
 	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-oracle.txt
 	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mergekit==0.1.5 peft==0.21.2
+	touch $@
+
+$(SIZE)/.installed: benchmarks/requirements-size.txt | $(VENV)/bin/python
+	$(PIP) --no-deps --upgrade --target $(SIZE)/rxnfp -r benchmarks/requirements-size.txt
+	touch $@
+
+$(PEERS)/.installed: benchmarks/requirements-peers.txt benchmarks/requirements-peers-need.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERPIP) -r benchmarks/requirements-peers-need.txt
+	grep -v '^#' benchmarks/requirements-peers.txt | while read -r peer; do \
+		$(PEERPIP) --no-deps "$$peer" || echo "$$peer does not install here"; done
 	touch $@
 
 clean:

@@ -19,9 +19,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from foundation import Row, at_most, timed, write_large_pair, write_rows
 
 import diffpack
+from benchmarks.foundation import Row, at_most, timed, write_large_pair, write_rows
 from diffpack.checkpoints import open_checkpoint
 from diffpack.merge import method
 

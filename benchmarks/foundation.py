@@ -22,20 +22,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import ml_dtypes
 import numpy as np
-import numpy.typing as npt
 
 import diffpack
-from diffpack.checkpoints import TensorInfo, open_checkpoint
+from benchmarks import pairs
+from benchmarks.pairs import Arrays
+from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import make_header
 from diffpack.dtypes import DTYPES
 
-DENSITY = 0.005
 WEIGHTS = "model.safetensors"
-Arrays = dict[str, npt.NDArray[Any]]
 ROUNDS = 5
 
 READ_AND_HASH = """
@@ -90,17 +88,8 @@ def real_pair(base: Path, tuned: Path, folder: Path) -> Iterator[Row]:
 def sparse_change(base: Path, folder: Path) -> Iterator[Row]:
     """0.5 % of the model's entries changed at random places by N(0, 0.01)."""
     size = (base / "model.safetensors").stat().st_size
-    checkpoint = open_checkpoint(base / "model.safetensors")
-    rng = np.random.default_rng(0)
-    arrays, tuned = {}, {}
-    for name, info in checkpoint.tensors.items():
-        words = checkpoint.words(name)
-        arrays[name] = words.view("<f4" if info.dtype.name == "F32" else "<i8").reshape(info.shape)
-        tuned[name] = arrays[name].copy()
-        if info.dtype.name == "F32":
-            flat = tuned[name].reshape(-1)
-            where = np.flatnonzero(rng.random(flat.size) < DENSITY)
-            flat[where] += rng.normal(0, 0.01, where.size).astype(np.float32)
+    arrays = pairs.read(base / WEIGHTS)
+    tuned = pairs.sparse_update(arrays)
     for values, bound in (("f16", 0.36), ("int8", 0.255)):
         diff = diffpack.extract(arrays, tuned, folder / f"{values}.dpk", values=values)
         found = diffpack.stats(diff).diffs[0]
@@ -115,19 +104,11 @@ def sparse_change(base: Path, folder: Path) -> Iterator[Row]:
 
 def against_the_base(base: Path, tuned: Path) -> Iterator[Row]:
     """Measure the profile `smallest` on the real pair in float32 and bfloat16, and on an RL-like bfloat16 update."""
-    sides = [diffpack.load(path, diffpack.extract(path, path)) for path in (base / WEIGHTS, tuned / WEIGHTS)]
-    before, after = ({name: side[name] for name in sides[1]} for side in sides)
+    before, after = pairs.shared(base / WEIGHTS, tuned / WEIGHTS)
     yield smallest("real pair, float32", before, after, "% of the tuned tensors", 31.7)
-    halves = [{name: array.astype(ml_dtypes.bfloat16) for name, array in side.items()} for side in (before, after)]
+    halves = [pairs.rounded(side) for side in (before, after)]
     yield smallest("real pair, bfloat16", *halves, "% of the tuned tensors", 8.9)
-    rng = np.random.default_rng(0)
-    served, trained = {}, {}
-    for name, weights in halves[0].items():
-        rounded = weights.astype(np.float32)
-        master = rounded + rng.uniform(-0.5, 0.5, weights.shape).astype(np.float32) * np.abs(rounded) * 2**-8
-        step = 1e-6 * rng.choice([-1, 1], weights.shape) * rng.lognormal(0, 1, weights.shape)
-        served[name] = master.astype(ml_dtypes.bfloat16)
-        trained[name] = (master + step).astype(np.float32).astype(ml_dtypes.bfloat16)
+    served, trained = pairs.rl_update(halves[0], 1e-6)
     yield smallest("RL-like bfloat16 update, 1.4 % changed", served, trained, "bits a changed weight", 6.6)
 
 
@@ -162,7 +143,7 @@ def write_large_pair(folder: Path) -> tuple[Path, Path]:
         for shape in shapes.values():
             array = rng.standard_normal(shape, dtype=np.float32).reshape(-1) * np.float32(0.03)
             base.write(array.tobytes())
-            where = np.flatnonzero(rng.random(array.size, dtype=np.float32) < DENSITY)
+            where = np.flatnonzero(rng.random(array.size, dtype=np.float32) < pairs.SPARSE_DENSITY)
             array[where] += rng.normal(0, 0.01, where.size).astype(np.float32)
             tuned.write(array.tobytes())
     return paths

@@ -1,0 +1,1 @@
+"""What diffpack is measured with. Scripts, not an API; nothing here is installed."""
