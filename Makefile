@@ -11,7 +11,7 @@ SIZE   := .cache/size
 PEERS  := .cache/peers
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test pair bench-foundation bench-algebra bench-size oracle fuzz clean
+.PHONY: demo test pair bench-foundation bench-algebra bench-budgets bench-size oracle fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -25,6 +25,9 @@ test: $(VENV)/.tests $(PAIR)/.installed
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv
 	$(BIN)/python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+
+bench-budgets: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.budgets --pair $(PAIR)
 
 bench-algebra: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.algebra --pair $(PAIR) --csv benchmarks/results/algebra.csv
