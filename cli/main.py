@@ -24,6 +24,7 @@ VERBS = {
     "inspect": "Show what a diff says about itself.",
     "verify": "Check a diff, with its base also the result.",
     "fingerprint": "Print the content hash of checkpoints.",
+    "train": "Tune a model on labelled texts and store the task as a diff.",
     "completion": "Print the script that lets a shell complete diffpack.",
 }
 """Every verb (its module has that name and holds it as `command`) and its one line in the help."""

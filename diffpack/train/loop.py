@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +88,7 @@ def _read(task: Task, resume: Resume) -> _Place:
     try:
         state = torch.load(resume.path, weights_only=True, map_location="cpu")
         identity = state.pop("identity")
-    except (RuntimeError, KeyError, EOFError, ValueError, AttributeError) as error:
+    except (RuntimeError, KeyError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
         raise CorruptFileError(f"{resume.path}: not a checkpoint of the trainer ({error}); delete it") from None
     if identity != resume.identity:
         raise UsageError(
@@ -101,5 +101,4 @@ def _read(task: Task, resume: Resume) -> _Place:
 
 def forget(resume: Resume) -> None:
     """Remove the checkpoint of a run that has ended."""
-    if os.path.exists(resume.path):
-        os.unlink(resume.path)
+    resume.path.unlink(missing_ok=True)

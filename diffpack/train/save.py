@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from diffpack.checkpoints import Checkpoint, open_checkpoint
@@ -33,17 +33,24 @@ def make_diff(task: Task, metadata: Mapping[str, str], output: Path | None = Non
 def bytes_without_head(task: Task, metadata: Mapping[str, str]) -> int:
     """Give the size the file would have without the head's tensors (they cost the same with every method)."""
     with tempfile.TemporaryDirectory() as name:
-        tensors = stored_tensors(task.model)
-        for head in task.head:
-            tensors.pop(plain_name(head), None)
-        tuned = open_checkpoint(tensors)
-        tuned.folder = _folder(task, Path(name))
+        tuned = _checkpoint(task, Path(name), {plain_name(head) for head in task.head})
         with extract(task.folder, tuned, values=task.options.values, layout=False, metadata=metadata) as diff:
             return diff.nbytes
 
 
-def _checkpoint(task: Task, folder: Path) -> Checkpoint:
-    tuned = open_checkpoint(stored_tensors(task.model))
+def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Checkpoint:
+    """Give the tuned checkpoint; the new tensors of added modules rounded, where values may be lossy.
+
+    The format stores new tensors exactly. Those of an adapter are rounded to what f16 holds, so that its bits cost no
+    more than a diff's; the head stays whole.
+    """
+    tensors = {name: value for name, value in stored_tensors(task.model).items() if name not in without}
+    if task.options.values != "exact" and task.builder:
+        kept = {plain_name(head) for head in task.head} | set(open_checkpoint(task.folder).tensors)
+        prefix = f"{getattr(task.model, 'base_model_prefix', '')}."
+        added = [name for name in tensors if name not in kept and name.removeprefix(prefix) not in kept]
+        tensors |= {name: tensors[name].half().to(tensors[name].dtype) for name in added}
+    tuned = open_checkpoint(tensors)
     tuned.folder = _folder(task, folder)
     return tuned
 

@@ -266,5 +266,3 @@ def trainer_callback(tuner: SparseTuner, max_norm: float | None = None) -> Any:
             tuner.clip(limit)
 
     return type("SparseTunerCallback", (TrainerCallback,), {"on_pre_optimizer_step": on_pre_optimizer_step})()
-
-

@@ -1,8 +1,8 @@
 """Houlsby adapters: two serial bottlenecks a layer (Houlsby et al. 2019, arXiv 1902.00751).
 
 Each stands behind a sub-layer's projection and its dropout, before the residual is added: h + up(gelu(down(h))). The
-adapters, all LayerNorms and the head are trained. They start near the identity: truncated normal, standard deviation 1e-3
-(the paper's code; its text says 1e-2), biases 0. `size` 64 by default, the paper's fixed size.
+adapters, all LayerNorms and the head are trained. They start near the identity: truncated normal, standard
+deviation 1e-3 (the paper's code; its text says 1e-2), biases 0. `size` 64 by default, the paper's fixed size.
 """
 
 from __future__ import annotations

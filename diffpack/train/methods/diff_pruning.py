@@ -112,9 +112,7 @@ def structured(task: Task) -> Sequence[Stage]:
 def _stages(task: Task, structured: bool) -> Sequence[Stage]:
     options = task.options
     settings = PruningSettings(lr=lr_of(options, PruningSettings.lr))
-    fixed = SparseStage(
-        epochs_of(options, settings.fixed_epochs), FIXED_OVER_FIRST * settings.lr, name="fixed mask"
-    )
+    fixed = SparseStage(epochs_of(options, settings.fixed_epochs), FIXED_OVER_FIRST * settings.lr, name="fixed mask")
     return [GateStage(epochs_of(options, settings.epochs), settings, structured), fixed]
 
 

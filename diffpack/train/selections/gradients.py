@@ -19,7 +19,13 @@ SAMPLES = 1024
 
 
 def by_gradient(
-    model: nn.Module, names: Iterable[str], batches: Iterable[Batch], k: int, *, squared: bool = True, floor: float = 0.0
+    model: nn.Module,
+    names: Iterable[str],
+    batches: Iterable[Batch],
+    k: int,
+    *,
+    squared: bool = True,
+    floor: float = 0.0,
 ) -> dict[str, Tensor]:
     """Pick k entries of the named parameters by the gradients of some batches; dropout is off meanwhile.
 
@@ -60,5 +66,3 @@ def by_gradient(
     seen = [name for name in chosen if name in scores]
     sizes = {name: chosen[name].numel() for name in seen}
     return top_k(seen, lambda name: scores[name].abs_(), k, floors(sizes, k, floor))
-
-

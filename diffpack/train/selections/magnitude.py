@@ -19,6 +19,4 @@ def by_change(
     """Pick the k entries of the named tensors with the largest |after - before|."""
     order = list(names)
     sizes = {name: before[name].numel() for name in order}
-    return top_k(
-        order, lambda name: (after[name].detach() - before[name].detach()).abs(), k, floors(sizes, k, floor)
-    )
+    return top_k(order, lambda name: (after[name].detach() - before[name].detach()).abs(), k, floors(sizes, k, floor))
