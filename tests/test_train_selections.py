@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from diffpack.train.selections import top
 from diffpack.train.selections.datafree import at_random, by_weight
 from diffpack.train.selections.gradients import by_gradient
 from diffpack.train.selections.magnitude import by_change
@@ -24,8 +27,11 @@ def chosen(positions: dict[str, torch.Tensor]) -> set[tuple[str, int]]:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 30), st.floats(0, 1), st.randoms())
-def test_top_k_is_the_k_highest_above_a_floor(sizes, k, part, random):
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 30), st.floats(0, 1), st.randoms(),
+    st.integers(1, 13),
+)  # fmt: skip
+def test_top_k_is_the_k_highest_above_a_floor(sizes, k, part, random, chunk):
     total = sum(sizes)
     k = min(k, total)
     values = list(range(total))
@@ -33,7 +39,8 @@ def test_top_k_is_the_k_highest_above_a_floor(sizes, k, part, random):
     parts = torch.tensor(values, dtype=torch.float32).split(sizes)
     scores = {f"t{at}": part for at, part in enumerate(parts)}
     least = floors({name: value.numel() for name, value in scores.items()}, k, part)
-    found = chosen(top_k(scores, lambda name: scores[name], k, least))
+    with patch.object(top, "CHUNK", chunk):
+        found = chosen(top_k(scores, lambda name: scores[name], k, least))
     assert len(found) == k
     sure = {(name, int(at)) for name in scores for at in scores[name].topk(least[name]).indices}
     rest = sorted(
