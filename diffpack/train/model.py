@@ -64,6 +64,8 @@ def load_classifier(folder: str | os.PathLike[str], labels: Sequence[str], seed:
             )  # fmt: skip
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: cannot be loaded as a classifier: {_first_line(error)}") from None
+    for value in model.parameters():  # out of the file's mapping: it may change, and would be read page by page
+        value.data = value.data.clone()
     fresh = {*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])}
     head = [name for name, _ in model.named_parameters() if name in fresh]
     if not head:  # a folder that is a classifier already

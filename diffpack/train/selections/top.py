@@ -38,7 +38,6 @@ def top_k(names: Iterable[str], scores: Scores, k: int, floor: Mapping[str, int]
     return chosen
 
 
-
 class _Best:
     """The highest scores seen so far, and where they were: number of the tensor, flat position in it."""
 
