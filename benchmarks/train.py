@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import inspect
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import diffpack
 
@@ -29,7 +31,7 @@ SMALL_TASKS = TASKS[:3]
 DENSITIES = (0.001, 0.005, 0.01)
 POSTHOC = ("posthoc-top-k", "posthoc-budget")
 RATES: dict[str, float] = {
-    "sparse": 3e-3, "lt-sft": 3e-3, "spiel": 3e-3, "bitfit": 3e-3, "top-layers": 3e-4, "diff-pruning": 1e-4,
+    "sparse": 3e-3, "lt-sft": 3e-3, "spiel": 3e-3, "bitfit": 1e-2, "top-layers": 3e-4, "diff-pruning": 1e-4,
     "diff-pruning-structured": 1e-4, "non-adaptive": 1e-4, "full": 1e-4, "last-layer": 5e-4, "head-only": 1e-2,
     "adapters": 1e-3, "lora": 3e-3, "magnitude-pruning": 1e-4, "movement-pruning": 1e-4,
 }  # fmt: skip
@@ -214,20 +216,26 @@ def post_hoc(bench: Bench, plan: Plan) -> Row | None:
         head = [name for name in diff if diff[name].kind == "new"]
     tuned = bench.keep / "tuned"
     diffpack.apply(bench.model, full, tuned, force=True)
-    stored = {"layout": False, "metadata": metadata}
-    made = diffpack.extract(bench.model, tuned, density=plan.density, values="f16", **stored)
+    stored: dict[str, Any] = {"layout": False, "metadata": metadata}
+    chosen: dict[str, Any] = {"density": plan.density, "values": "f16"}
+    made = diffpack.extract(bench.model, tuned, **chosen, **stored)
     if plan.method == "posthoc-budget":
-        try:
-            made = diffpack.extract(bench.model, tuned, budget=made.nbytes, **stored)
-        except TypeError:
+        if "budget" not in inspect.signature(diffpack.extract).parameters:
             return None
+        chosen = {"budget": made.nbytes}
+        made = diffpack.extract(bench.model, tuned, **chosen, **stored)
     task = load_task(bench.model, made)
     examples = read_tsv(bench.files(plan.task)[1])
     numbers = [task.labels.index(label) for label in examples.labels]
     rows = encode(examples.texts, examples.pairs, numbers, task.tokenizer, LENGTH)
     found = scores(numbers, predict(task.model, rows, task.tokenizer))
     base = made.manifest.base.bytes
-    headless = made.nbytes - sum(4 * made[name].info.words for name in head)
+    weights = diffpack.load(bench.model, full)
+    whole, headless = (
+        diffpack.extract(bench.model, {name: weights[name] for name in weights if name not in without}, **chosen).nbytes
+        for without in ((), head)
+    )
+    headless += made.nbytes - whole  # side files and metadata cost the same
     return Row(
         *plan.key[:4], plan.seed, *(round(found[name], 4) for name in ("accuracy", "f1", "mcc")),
         round(time.perf_counter() - start, 1), "", 0, made.nbytes, headless,
