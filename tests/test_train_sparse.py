@@ -103,6 +103,8 @@ def test_close_gives_the_module_back():
     model.hidden.bias.requires_grad_(False)
     with SparseTuner(model, {"embed.weight": torch.tensor([3])}):
         assert not model.out.weight.requires_grad
+        assert model.embed.sparse
+    assert not model.embed.sparse
     assert model.out.weight.requires_grad
     assert not model.hidden.bias.requires_grad
     model(batches()[0]).backward()

@@ -11,7 +11,8 @@
     tuner.close()
 
 The module keeps its parameters, its state dict and its forward pass. Of a tensor's gradient, which lives only until
-the next tensor's, no more is kept than the chosen entries; the optimiser's state is as large as they are. The method
+the next tensor's, no more is kept than the chosen entries; embeddings give the rows in use only (their flag `sparse`,
+until `close`); the optimiser's state is as large as the chosen entries. The method
 is that of SIFT (Song et al. 2024, arXiv 2405.16700, section 3.3), for any positions.
 
 With `torch.distributed` running, the compact gradients are averaged over the processes before they are clipped or used.
@@ -55,6 +56,20 @@ class Slot:
         picked = flat.clone() if self.positions is None else flat[self.positions]
         return picked.to(self.values.dtype)
 
+    def _gather_rows(self, gradient: Tensor) -> Tensor:
+        """Do the same with an embedding's gradient, which holds the rows of the batch's tokens alone."""
+        assert self.positions is not None
+        gradient = gradient.coalesce()
+        rows, found = gradient.indices()[0], gradient.values()
+        picked = torch.zeros_like(self.values)
+        if rows.numel():
+            row = self.positions // found.shape[1]
+            at = torch.searchsorted(rows, row).clamp_(max=rows.numel() - 1)
+            there = (rows[at] == row).nonzero().view(-1)
+            column = self.positions[there] % found.shape[1]
+            picked[there] = found[at[there], column].to(picked.dtype)
+        return picked
+
     def scatter(self) -> None:
         """Write the values to their places, rounded to nearest even into the parameter's dtype."""
         flat = self.parameter.detach().view(-1)
@@ -69,7 +84,7 @@ class Slot:
         assert parameter.grad is not None
         if self.watch is not None:
             self.watch(parameter)
-        gradient = self.gather(parameter.grad)
+        gradient = self._gather_rows(parameter.grad) if parameter.grad.is_sparse else self.gather(parameter.grad)
         self.values.grad = gradient if self.values.grad is None else self.values.grad.add_(gradient)
         parameter.grad = None
 
@@ -105,6 +120,7 @@ class SparseTuner:
             slot.parameter.register_post_accumulate_grad_hook(slot.take_gradient) for slot in self.slots
         ]
         self._averaged = False
+        self._embeddings = self._row_wise()
         self._hide_from_ddp(named)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -157,6 +173,8 @@ class SparseTuner:
         self._handles.clear()
         for name, value in self._model.named_parameters():
             value.requires_grad_(self._frozen[name])
+        for module in self._embeddings:
+            module.sparse = False
         if hasattr(self._model, _DDP_IGNORES):
             delattr(self._model, _DDP_IGNORES)
 
@@ -173,6 +191,24 @@ class SparseTuner:
             slot.positions = state["positions"][slot.name]
             slot.values.detach().copy_(state["values"][slot.name])
             slot.scatter()
+
+    def _row_wise(self) -> list[nn.Embedding]:
+        """Let embeddings give gradients of the rows in use alone; a whole one is often the largest of the model.
+
+        Not those whose weights serve elsewhere too (tied output), or are trained whole, or rescale gradients.
+        """
+        owners: dict[int, list[nn.Module]] = {}
+        for module in self._model.modules():
+            for value in module.parameters(recurse=False):
+                owners.setdefault(id(value), []).append(module)
+        chosen = []
+        for slot in self.slots:
+            module, *others = owners.get(id(slot.parameter), [self._model])
+            plain = isinstance(module, nn.Embedding) and not (module.sparse or module.scale_grad_by_freq)
+            if isinstance(module, nn.Embedding) and plain and not others and slot.positions is not None:
+                module.sparse = True
+                chosen.append(module)
+        return chosen
 
     def _hide_from_ddp(self, named: Mapping[str, nn.Parameter]) -> None:
         if not _distributed():

@@ -38,7 +38,8 @@ class Regrowth:
         """Remember where the gradient is largest outside the positions (a hook that runs before the slot's own)."""
         if not self.wanted or parameter.grad is None:
             return
-        size = parameter.grad.abs().reshape(-1)
+        gradient = parameter.grad.to_dense() if parameter.grad.is_sparse else parameter.grad
+        size = gradient.abs().reshape(-1)
         assert self.slot.positions is not None
         size[self.slot.positions] = -1
         found = size.topk(min(self.wanted, size.numel() - self.slot.values.numel()))
