@@ -163,3 +163,13 @@ def _few(bench):
     yield bench.Plan("rte", "posthoc-top-k", "", 0.02)
     yield bench.Plan("rte", "posthoc-top-k", "", 0.1)
     yield bench.Plan("rte", "head-only")
+
+
+def test_a_missing_package_is_named(files, tmp_path):
+    code = "import sys; sys.modules['transformers'] = None; from diffpack_cli.main import main; main()"
+    arguments = ["train", "--model", files / "model", "--train", files / "train.tsv", "--dev", files / "dev.tsv"]
+    command = [sys.executable, "-c", code, *arguments, "-o", tmp_path / "task.dpk"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs transformers: pip install 'diffpack[train]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -164,6 +164,7 @@ def test_exact_values_and_pairs_of_texts(material, tmp_path):
     task = load_task(model, output)
     for (name, got), want in zip(loaded.named_parameters(), task.model.parameters(), strict=True):
         assert torch.equal(got, want), name
+    assert loaded.config.architectures == ["BertForSequenceClassification"]
     assert loaded.config.id2label == {0: "bad", 1: "good"}
     examples = read_tsv(dev)
     assert len(task.predict(examples.texts, examples.pairs)) == 24

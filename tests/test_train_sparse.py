@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,3 +246,14 @@ def test_two_processes_under_ddp():
         optimiser.step()
     for name, want in base.state_dict().items():
         torch.testing.assert_close(ranks[0][name], want)
+
+
+def test_the_page_s_example_runs():
+    page = (Path(__file__).parent.parent / "docs" / "train.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "SparseTuner(" in block]
+    found: dict[str, Any] = {}
+    exec(example, found)  # noqa: S102 - our own page
+    torch.manual_seed(0)
+    assert not found["tuner"]._handles
+    moved = found["tuner"].slots[0]
+    assert moved.positions.tolist() == [1, 5, 30]

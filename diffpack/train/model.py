@@ -86,6 +86,7 @@ def build_classifier(config: dict[str, Any]) -> nn.Module:
 def config_of(model: nn.Module) -> str:
     """Give the model's configuration as its config.json holds it."""
     config: Any = model.config
+    config.architectures = [type(model).__name__]  # as save_pretrained notes it
     text: str = config.to_json_string(use_diff=True)
     return text
 
