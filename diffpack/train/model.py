@@ -42,9 +42,12 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     require_transformers()
     try:
         with _quiet():
-            return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
+    if tokenizer.pad_token is None:
+        raise CheckpointError(f"{folder}: its tokenizer has no padding token, so texts cannot share a batch; name one")
+    return tokenizer
 
 
 def load_classifier(folder: str | os.PathLike[str], labels: Sequence[str], seed: int) -> tuple[nn.Module, list[str]]:

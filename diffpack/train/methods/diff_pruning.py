@@ -117,8 +117,8 @@ def _stages(task: Task, structured: bool) -> Sequence[Stage]:
 
 
 def non_adaptive(task: Task) -> Sequence[Stage]:
-    """Full fine-tuning, projection, fixed mask."""
+    """Full fine-tuning, projection, fixed mask (whose learning rate is the user's)."""
     options = task.options
-    epochs, lr = epochs_of(options), lr_of(options, FULL_LR)
-    find = MagnitudeStage(epochs, lr, lambda task: list(task.body), name="finding")
-    return [find, SparseStage(epochs, FIXED_OVER_FIRST * lr, name="fixed mask")]
+    epochs, lr = epochs_of(options), lr_of(options, FIXED_OVER_FIRST * FULL_LR)
+    find = MagnitudeStage(epochs, FULL_LR, lambda task: list(task.body), name="finding")
+    return [find, SparseStage(epochs, lr, name="fixed mask")]
