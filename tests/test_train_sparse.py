@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from diffpack.errors import UsageError
-from diffpack.train.sparse import SparseTuner, trainer_callback
+from diffpack.train.sparse import SparseTuner
+from diffpack.train.trainer_callback import trainer_callback
 
 LR = 0.01
 

@@ -15,7 +15,8 @@ from diffpack.train.diff_pruning import DiffPruner, PruningSettings
 from diffpack.train.evaluate import TaskModel, load_task
 from diffpack.train.options import METHODS, SELECTIONS, TrainOptions
 from diffpack.train.run import Trained, train
-from diffpack.train.sparse import SparseTuner, trainer_callback
+from diffpack.train.sparse import SparseTuner
+from diffpack.train.trainer_callback import trainer_callback
 
 __all__ = [
     "METHODS",

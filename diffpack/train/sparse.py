@@ -22,8 +22,7 @@ hooks; it goes on averaging those in `dense`. Where nothing is left for it, do w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import torch
@@ -31,62 +30,10 @@ from torch import Tensor, distributed, nn
 from torch.utils.hooks import RemovableHandle
 
 from diffpack.errors import UsageError
+from diffpack.train.slot import Slot, make_slot
 
 Positions = Mapping[str, Tensor | None]
 """Parameter name -> sorted flat positions (int64, C order) that are trained; None trains all of a tensor."""
-
-
-@dataclass
-class Slot:
-    """One tuned tensor: its name, its flat positions (None: all) and the compact vector that is trained.
-
-    `values` is float32 (float64 for float64): for bf16 and f16 weights it is the master copy.
-    """
-
-    name: str
-    parameter: nn.Parameter
-    positions: Tensor | None
-    values: nn.Parameter
-    watch: Callable[[Tensor], None] | None = None
-    """Shown the parameter while its whole gradient lives (regrowth looks there for better entries)."""
-
-    def gather(self, source: Tensor) -> Tensor:
-        """Give the entries of a tensor of the parameter's shape that this slot trains, in the master's dtype."""
-        flat = source.detach().reshape(-1)
-        picked = flat.clone() if self.positions is None else flat[self.positions]
-        return picked.to(self.values.dtype)
-
-    def _gather_rows(self, gradient: Tensor) -> Tensor:
-        """Do the same with an embedding's gradient, which holds the rows of the batch's tokens alone."""
-        assert self.positions is not None
-        gradient = gradient.coalesce()
-        rows, found = gradient.indices()[0], gradient.values()
-        picked = torch.zeros_like(self.values)
-        if rows.numel():
-            row = self.positions // found.shape[1]
-            at = torch.searchsorted(rows, row).clamp_(max=rows.numel() - 1)
-            there = (rows[at] == row).nonzero().view(-1)
-            column = self.positions[there] % found.shape[1]
-            picked[there] = found[at[there], column].to(picked.dtype)
-        return picked
-
-    def scatter(self) -> None:
-        """Write the values to their places, rounded to nearest even into the parameter's dtype."""
-        flat = self.parameter.detach().view(-1)
-        rounded = self.values.detach().to(flat.dtype)
-        if self.positions is None:
-            flat.copy_(rounded)
-        else:
-            flat[self.positions] = rounded
-
-    def take_gradient(self, parameter: Tensor) -> None:
-        """Add the gradient's chosen entries to the compact one and let go of the rest (a post-accumulate hook)."""
-        assert parameter.grad is not None
-        if self.watch is not None:
-            self.watch(parameter)
-        gradient = self._gather_rows(parameter.grad) if parameter.grad.is_sparse else self.gather(parameter.grad)
-        self.values.grad = gradient if self.values.grad is None else self.values.grad.add_(gradient)
-        parameter.grad = None
 
 
 class SparseTuner:
@@ -109,7 +56,7 @@ class SparseTuner:
         self._frozen = {name: value.requires_grad for name, value in model.named_parameters()}
         self.dense = {name: wanted[name] for name in dense if name not in half}
         slots = {**positions, **dict.fromkeys(half)}
-        self.slots = [_slot(name, wanted[name], where) for name, where in slots.items()]
+        self.slots = [make_slot(name, wanted[name], where) for name, where in slots.items()]
         _share_positions(self.slots)
         trained = {id(value) for value in wanted.values()}
         for value in model.parameters():
@@ -244,20 +191,6 @@ def _unique(named: Mapping[str, nn.Parameter], names: list[str]) -> dict[str, nn
     return found
 
 
-def _slot(name: str, parameter: nn.Parameter, positions: Tensor | None) -> Slot:
-    if positions is not None:
-        positions = positions.to(parameter.device, torch.int64)
-        size = parameter.numel()
-        rising = positions.numel() < 2 or bool((positions[1:] > positions[:-1]).all())
-        inside = positions.numel() == 0 or (int(positions[0]) >= 0 and int(positions[-1]) < size)
-        if positions.dim() != 1 or not rising or not inside:
-            raise UsageError(f"{name!r}: positions must be 1-D, sorted, unique and below {size}")
-    master = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-    slot = Slot(name, parameter, positions, nn.Parameter(torch.empty(0, dtype=master)))
-    slot.values = nn.Parameter(slot.gather(parameter))
-    return slot
-
-
 def _share_positions(slots: list[Slot]) -> None:
     """Give every process rank 0's positions and values: scores of different data would pick different ones."""
     if not _distributed():
@@ -278,27 +211,3 @@ def _gradient(slot: Slot) -> Tensor:
 
 def _distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def trainer_callback(tuner: SparseTuner, max_norm: float | None = None) -> Any:
-    """Give the callback that lets transformers' `Trainer` train a tuner's entries.
-
-    ::
-
-        optimiser = tuner.attach(torch.optim.AdamW(tuner.parameters(), lr=1e-3))
-        Trainer(model, args, optimizers=(optimiser, None), callbacks=[trainer_callback(tuner)], ...)
-
-    The Trainer clips the gradients of the *module*, which are gone by then; the callback clips the compact ones, to
-    `max_norm` or else to the Trainer's own `max_grad_norm`. Raises `MissingDependencyError` without transformers.
-    """
-    from diffpack.train.model import require_transformers
-
-    require_transformers()
-    from transformers import TrainerCallback
-
-    def on_pre_optimizer_step(_self: Any, args: Any, *_: Any, **__: Any) -> None:
-        limit = args.max_grad_norm if max_norm is None else max_norm
-        if limit:
-            tuner.clip(limit)
-
-    return type("SparseTunerCallback", (TrainerCallback,), {"on_pre_optimizer_step": on_pre_optimizer_step})()
