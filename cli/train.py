@@ -77,6 +77,10 @@ _POSITIVE = click.IntRange(min=1)
 )  # fmt: skip
 @click.option("--layers", type=_POSITIVE, default=2, show_default=True, metavar="N", help="How many, for top-layers.")
 @click.option("--size", type=_POSITIVE, metavar="N", help="Adapters' bottleneck, LoRA's rank.  [default: 64; 8]")
+@click.option(
+    "--head-epochs", type=click.IntRange(min=0), metavar="N",
+    help="Train the head alone first.  [default: 1 for sparse, else 0]",
+)  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same options left off.")
 @force_option
 @global_options
@@ -84,7 +88,7 @@ _POSITIVE = click.IntRange(min=1)
 def command(
     session: Session, model: str, train: str, dev: str, output: str, method: str, density: float, epochs: int | None,
     batch_size: int | None, lr: float | None, max_length: int, seed: int, values: str, selection: str, floor: float,
-    layers: int, size: int | None, resume: bool, force: bool,
+    layers: int, size: int | None, head_epochs: int | None, resume: bool, force: bool,
 ) -> None:  # fmt: skip
     """Tune the model in DIR on labelled texts and store the task as a diff.
 
@@ -99,6 +103,7 @@ def command(
         options = trainer.TrainOptions(
             method=method, density=density, epochs=epochs, batch_size=batch_size, lr=lr, max_length=max_length,
             seed=seed, values=values, selection=selection, floor=floor, layers=layers, size=size,
+            head_epochs=head_epochs,
         )  # fmt: skip
         session.output = output
         done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)

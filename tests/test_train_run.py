@@ -90,7 +90,7 @@ class StoppedError(Exception):
 @pytest.mark.parametrize(
     ("method", "stop_at"),
     [("sparse", 5), ("lt-sft", 4), ("lt-sft", 17), ("spiel", 20), ("diff-pruning", 7), ("movement-pruning", 9),
-     ("magnitude-pruning", 9), ("full", 8), ("adapters", 6)],
+     ("magnitude-pruning", 9), ("full", 8), ("adapters", 6), ("sparse", 9)],
 )  # fmt: skip
 def test_a_resumed_run_gives_the_same_bytes(method, stop_at, material, tmp_path, monkeypatch):
     model, texts, dev = material
@@ -211,7 +211,8 @@ def test_mistakes_are_named(material, tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [{"method": "magic"}, {"density": 0}, {"density": 1.5}, {"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")},
-     {"values": "f8"}, {"selection": "best"}, {"seed": -1}, {"max_length": 2}, {"batch_size": 0}, {"floor": 2}],
+     {"values": "f8"}, {"selection": "best"}, {"seed": -1}, {"max_length": 2}, {"batch_size": 0}, {"floor": 2},
+     {"head_epochs": -1}],
 )  # fmt: skip
 def test_options_are_checked(wrong):
     with pytest.raises(UsageError):

@@ -24,6 +24,7 @@ class TrainOptions:
 
     `density` is the fraction of the body's entries that may change (for pruning: that stay). `floor` is the part of
     it that every tensor is sure of. `layers` is for top-layers, `size` the adapters' bottleneck or LoRA's rank.
+    `head_epochs` trains the head alone first.
     """
 
     method: str = "sparse"
@@ -38,6 +39,7 @@ class TrainOptions:
     floor: float = 0.0
     layers: int = 2
     size: int | None = None
+    head_epochs: int | None = None
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -53,6 +55,8 @@ class TrainOptions:
             raise UsageError(f"the floor is a part of the density, between 0 and 1, not {self.floor}")
         if self.epochs is not None and self.epochs < 1:
             raise UsageError(f"at least one epoch is trained, not {self.epochs}")
+        if self.head_epochs is not None and self.head_epochs < 0:
+            raise UsageError(f"the head is trained alone for 0 epochs or more, not {self.head_epochs}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"a batch holds at least one text, not {self.batch_size}")
         if self.lr is not None and not 0 < self.lr < float("inf"):

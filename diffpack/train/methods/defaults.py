@@ -12,7 +12,7 @@ SPARSE_LR = 3e-3
 """Few entries must move further than many. Of 1e-3, 3e-3, 1e-2 the best for MiniLM; larger models want less."""
 BIAS_LR = 1e-2
 """BitFit searches 1e-4 to 1e-2."""
-HEAD_LR = 3e-3
+HEAD_LR = 1e-2
 """A linear layer on frozen features."""
 ADAPTER_LR = 1e-3
 """Houlsby et al. search 3e-5, 3e-4, 3e-3."""

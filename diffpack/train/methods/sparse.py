@@ -95,16 +95,31 @@ class NamedStage(SparseStage):
 
 
 class RewindStage(DenseStage):
-    """Full fine-tuning whose only result is where the model changed most; the model goes back to the base."""
+    """Full fine-tuning whose only result is where the model changed most; then everything goes back."""
+
+    def start(self, task: Task, carried: State) -> None:
+        """Remember the head, which no file holds."""
+        super().start(task, carried)
+        named = dict(task.model.named_parameters())
+        self._head = {name: named[name].detach().clone() for name in task.head}
 
     def finish(self, task: Task) -> State:
-        """Pick, then rewind every parameter, the head too."""
-        before = task.pretrained()
+        """Pick, then rewind: the body to the base, the head to where the stage began."""
+        before = {**task.pretrained(), **self._head}
         after: dict[str, Tensor] = dict(task.model.named_parameters())
         positions = by_change(before, after, task.body, task.budget, task.options.floor)
         for name, value in after.items():
             value.detach().copy_(before[name])
         return {"positions": positions}
+
+    def state(self) -> State:
+        """Give also the head to go back to."""
+        return {**super().state(), "head": self._head}
+
+    def load(self, state: State) -> None:
+        """Go on from it."""
+        super().load(state)
+        self._head = state["head"]
 
 
 class RegrowthStage(SparseStage):
