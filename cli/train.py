@@ -62,7 +62,7 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--batch-size", type=_POSITIVE, metavar="N", help="Texts a step.  [default: 32; diff pruning 8]")
 @click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the method's]")
 @click.option("--max-length", type=int, default=128, show_default=True, metavar="N", help="Cut texts to N tokens.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Same seed, same bits.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Same seed (and threads), same bits.")
 @click.option(
     "--values", type=click.Choice(("f16", "exact", "int8")), default="f16", show_default=True,
     help="How the body's changes are stored.",

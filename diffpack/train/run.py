@@ -60,7 +60,7 @@ def train(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Trained:
-    """Tune the model of a folder on `train` and store the task as a diff; the same seed gives the same bits.
+    """Tune the model of a folder on `train` and store the task as a diff.
 
     A checkpoint is kept beside `output` (its name with `.checkpoint`) until the end; with `resume` a run goes on from
     there. Raises `UsageError`, `CheckpointError`, `CorruptFileError` (a checkpoint), `MissingDependencyError`.
