@@ -71,7 +71,7 @@ def table(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]) ->
         {key for groups in found.values() for key in groups}, key=lambda key: (list(STYLE).index(key[0]), key)
     )
     lines = [
-        "| method | density | " + " | ".join(found) + " | bytes | seconds |",
+        "| method | density | " + " | ".join(found) + " | bytes | CPU seconds |",
         "|---|---|" + "---|" * (len(found) + 2),
     ]
     for key in keys:
@@ -85,7 +85,7 @@ def table(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]) ->
             spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
             cells.append(f"{statistics.fmean(scores):.1f}{spread}")
             shares.append(mean(rows, "share_without_head_pct"))
-            seconds.append(mean(rows, "seconds"))
+            seconds.append(mean(rows, "cpu_seconds"))
         method, variant, density = key
         name = f"{method} ({variant})" if variant else method
         amount = f"{100 * float(density):g} %" if float(density) else ""

@@ -44,8 +44,8 @@ class _Place:
 def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progress: Progress | None = None) -> int:
     """Train the task's model through all stages; give how many numbers the last of them trained.
 
-    The same seed gives the same bits (on one machine, with one number of threads), also when the run is resumed. Raises `UsageError` if there is a
-    checkpoint of another run, `CorruptFileError` if it cannot be read.
+    The same seed gives the same bits on one machine with one number of threads, also when the run is resumed. Raises
+    `UsageError` if there is a checkpoint of another run, `CorruptFileError` if it cannot be read.
     """
     place = _read(task, resume) if resume is not None and resume.resume and resume.path.exists() else _Place()
     total = sum(stage.epochs for stage in stages) * task.steps

@@ -33,7 +33,8 @@ from diffpack.train.task import Task, make_task
 class Trained:
     """What training made. `scores` are the stored file's on the dev texts.
 
-    `seconds` is the training alone; `peak_memory` its highest resident bytes above the loaded model's (None where the
+    `seconds` is the training alone, since it began or was resumed; `cpu_seconds` the processor's time of all threads in
+    it; `peak_memory` its highest resident bytes above the loaded model's (None where the
     system does not tell); `trained` the numbers trained in the last stage; `bytes_without_head` what the file would
     take without the head's tensors; `pool` the entries a density is a fraction of.
     """
@@ -41,6 +42,7 @@ class Trained:
     output: Path
     scores: dict[str, float]
     seconds: float
+    cpu_seconds: float
     peak_memory: int | None
     trained: int
     pool: int
@@ -74,9 +76,9 @@ def train(
     stages = stages_of(task)
     notes = describe(task, stages, parts)
     kept = Resume(path.with_name(path.name + ".checkpoint"), _identity(before, notes), resume)
-    start, resting = time.perf_counter(), reset_peak()
+    start, busy, resting = time.perf_counter(), time.process_time(), reset_peak()
     trained = fit(task, stages, kept, progress)
-    seconds, peak = time.perf_counter() - start, resident(peak=True)
+    seconds, cpu, peak = time.perf_counter() - start, time.process_time() - busy, resident(peak=True)
     with make_diff(task, notes) as first:
         found = evaluate(task, first)
     notes["metrics"] = _json({"dev": found})
@@ -86,7 +88,7 @@ def train(
         stored = diff_stats(diff)
     above = None if resting is None or peak is None else max(0, peak - resting)
     settings = json.loads(notes["train"])
-    return Trained(path, found, seconds, above, trained, pool, bytes_without_head(task, notes), stored, settings)
+    return Trained(path, found, seconds, cpu, above, trained, pool, bytes_without_head(task, notes), stored, settings)
 
 
 def evaluate(task: Task, diff: Diff) -> dict[str, float]:
