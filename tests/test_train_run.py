@@ -218,3 +218,27 @@ def test_mistakes_are_named(material, tmp_path):
 def test_options_are_checked(wrong):
     with pytest.raises(UsageError):
         TrainOptions(**wrong)
+
+
+def test_models_that_are_not_bert(material, tmp_path):
+    """What is built on BERT's layers says so elsewhere; the rest works on any classifier."""
+    import transformers
+
+    model, texts, dev = material
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    config = transformers.DistilBertConfig(
+        vocab_size=len(tokenizer), dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=32
+    )
+    folder = tmp_path / "distil"
+    transformers.DistilBertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for method in ("adapters", "lora"):
+        with pytest.raises(UsageError, match="fit"):
+            train(folder, texts, dev, tmp_path / "task.dpk", TrainOptions(method=method, **FAST))
+    for method in ("sparse", "last-layer"):
+        output = tmp_path / f"{method}.dpk"
+        train(folder, texts, dev, output, TrainOptions(method=method, **FAST))
+        diffpack.apply(folder, output, tmp_path / method)
+        applied = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / method)
+        task = load_task(folder, output)
+        assert all(torch.equal(a, b) for a, b in zip(applied.parameters(), task.model.parameters(), strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffpack.errors import MissingDependencyError
+from diffpack.errors import MissingDependencyError, UsageError
 from diffpack.train.methods.defaults import LORA_LR, epochs_of, lr_of
 from diffpack.train.stage import DenseStage, Stage
 from diffpack.train.task import Task
@@ -34,10 +34,17 @@ def lora(task: Task) -> Sequence[Stage]:
 
 
 def rebuild(model: nn.Module, builder: dict[str, Any]) -> None:
-    """Wrap the modules that a file's metadata describes. Raises `MissingDependencyError` without PEFT."""
+    """Wrap the modules that a file's metadata describes.
+
+    Raises `MissingDependencyError` without PEFT, `UsageError` if the model has no such modules.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
         raise MissingDependencyError("peft", "train", "the method lora") from None
     rank = int(builder["rank"])
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(builder["targets"])), model)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(builder["targets"]))
+    try:
+        inject_adapter_in_model(config, model)
+    except ValueError as error:  # PEFT's word for no module of these names
+        raise UsageError(f"{type(model).__name__}: lora does not fit: {error}") from None
