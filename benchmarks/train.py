@@ -35,7 +35,8 @@ RATES: dict[str, float] = {
     "diff-pruning-structured": 5e-4, "non-adaptive": 2.5e-3, "full": 1e-4, "last-layer": 5e-4, "head-only": 1e-2,
     "adapters": 3e-3, "lora": 3e-3, "magnitude-pruning": 1e-4, "movement-pruning": 1e-4,
 }  # fmt: skip
-"""The same for all tasks, densities and seeds, from a few runs on corporate_messaging (docs/train.md). For diff pruning it is the diff's, five times it in the last stage, as published."""
+"""The same for all tasks, densities and seeds, from a few runs on corporate_messaging (docs/train.md). For diff
+pruning it is the diff's; the last stage has five times as much, as published."""
 HEAD_FIRST = "head first"
 """The variant of full fine-tuning that, like `sparse`, trains the head alone for an epoch before."""
 
