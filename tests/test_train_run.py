@@ -46,6 +46,7 @@ def test_every_method_ends_in_a_file_whose_score_is_reported(method, material, t
     assert not list(tmp_path.glob("*.checkpoint"))
     with diffpack.open(output) as diff:
         kinds = {name: diff[name].kind for name in diff}
+        dtypes = {name: diff[name].dtype for name in diff}
         changed = sum(diff[name].count for name in diff if kinds[name] == "changed")
         notes = {key: json.loads(value) for key, value in diff.metadata.items()}
     assert kinds["classifier.weight"] == "new"
@@ -58,6 +59,7 @@ def test_every_method_ends_in_a_file_whose_score_is_reported(method, material, t
         assert changed == 0
     if method in ("adapters", "lora"):
         assert notes["builder"]["kind"] in ("houlsby", "lora")
+        assert {dtypes[name] for name in kinds if ".adapter." in name or ".lora_" in name} == {"F16"}
         assert {name for name in kinds if kinds[name] == "changed"} <= {name for name in kinds if "LayerNorm" in name}
     assert done.bytes_without_head < done.stored.nbytes
 

@@ -39,17 +39,17 @@ def bytes_without_head(task: Task, metadata: Mapping[str, str]) -> int:
 
 
 def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Checkpoint:
-    """Give the tuned checkpoint; the new tensors of added modules rounded, where values may be lossy.
+    """Give the tuned checkpoint; the new tensors of added modules as F16, where values may be lossy.
 
-    The format stores new tensors exactly. Those of an adapter are rounded to what f16 holds, so that its bits cost no
-    more than a diff's; the head stays whole.
+    The format stores new tensors exactly, so a float32 adapter would cost twice what a diff's values do. The head
+    stays whole.
     """
     tensors = {name: value for name, value in stored_tensors(task.model).items() if name not in without}
     if task.options.values != "exact" and task.builder:
         kept = {plain_name(head) for head in task.head} | set(open_checkpoint(task.folder).tensors)
         prefix = f"{getattr(task.model, 'base_model_prefix', '')}."
         added = [name for name in tensors if name not in kept and name.removeprefix(prefix) not in kept]
-        tensors |= {name: tensors[name].half().to(tensors[name].dtype) for name in added}
+        tensors |= {name: tensors[name].half() for name in added}
     tuned = open_checkpoint(tensors)
     tuned.folder = _folder(task, folder)
     return tuned
