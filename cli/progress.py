@@ -18,10 +18,13 @@ Callback = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager
-def watched(session: Session, doing: str) -> Iterator[Callback]:
-    """Give the callback the library reports to; `doing` stands beside the bar until it does."""
+def watched(session: Session, doing: str, unit: str = "bytes") -> Iterator[Callback]:
+    """Give the callback the library reports to; `doing` stands beside the bar until it does.
+
+    `unit` is what is counted: bytes, or anything else.
+    """
     phases = Phases()
-    bar = _bar(session)
+    bar = _bar(session, unit)
     if bar is None:
         yield phases
     else:
@@ -66,14 +69,15 @@ class Phases:
         warn(f"time: {perf_counter() - self._started:.2f} s in all")
 
 
-def _bar(session: Session) -> Progress | None:
+def _bar(session: Session, unit: str) -> Progress | None:
     """Give a bar if somebody can see it."""
     if session.quiet or session.no_progress or sys.stderr is None or not sys.stderr.isatty():
         return None
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     return Progress(
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     )

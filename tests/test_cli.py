@@ -199,7 +199,7 @@ def members(value: object, known: dict[str, str], path: str = "") -> set[str]:
     return {path} if path else set()
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "train"])  # that one: test_train_cli.py
 def test_json_has_the_documented_keys(work, verb):
     base = {name: np.array(array) for name, array in model().items()}
     tuned = {f"m.{name}": array for name, array in tune(base).items() if name != "mask"}

@@ -1,0 +1,111 @@
+"""Draw quality against bytes from the committed rows, and print their table in Markdown.
+
+    python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg [docs/train.md]
+
+With a page named, the table between its two marks is replaced. One task one panel; a point is the mean over the seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("svg")
+mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 9, "font.family": "DejaVu Sans"}
+from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
+
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+Point = tuple[float, float]  # % of the base without the head, accuracy in %
+
+STYLE = {  # label -> colour, marker
+    "full": ("#333333", "s"), "sparse": ("#c2611f", "o"), "lt-sft": ("#d98c3f", "v"), "spiel": ("#e3b04b", "<"),
+    "diff-pruning": ("#5b3f8c", "D"), "diff-pruning-structured": ("#8a6fc0", "d"), "non-adaptive": ("#b9a6e0", "P"),
+    "bitfit": ("#3f8c5b", "^"), "adapters": ("#2f6f9f", "X"), "lora": ("#7aa6c2", "x"), "last-layer": ("#9a9a9a", "p"),
+    "top-layers": ("#777777", "h"), "head-only": ("#bbbbbb", "*"), "posthoc-top-k": ("#a03030", "1"),
+    "posthoc-budget": ("#d06060", "2"), "magnitude-pruning": ("#5a5a2a", "+"), "movement-pruning": ("#8a8a4a", "|"),
+}  # fmt: skip
+
+
+def read(path: str) -> dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]:
+    """Group the rows: task -> (method, variant, density) -> one row a seed."""
+    found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            found[row["task"]][row["method"], row["variant"], row["density"]].append(row)
+    return found
+
+
+def mean(rows: list[dict[str, str]], column: str) -> float:
+    return statistics.fmean(float(row[column]) for row in rows)
+
+
+def draw(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]], target: str) -> None:
+    figure, axes = plt.subplots(
+        1, len(found), figsize=(3.1 * len(found) + 1.6, 3.6), layout="constrained", squeeze=False
+    )
+    used: dict[str, object] = {}
+    for panel, (task, groups) in zip(axes[0], found.items(), strict=True):
+        for (method, _, _), rows in groups.items():
+            colour, marker = STYLE[method]
+            share = max(mean(rows, "share_without_head_pct"), 1e-3)
+            used[method] = panel.scatter(share, 100 * mean(rows, "accuracy"), color=colour, marker=marker, s=34)
+        panel.set_xscale("log")
+        panel.set_title(task, fontsize=9)
+        panel.set_xlabel("% of the base's bytes, without the head")
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    axes[0][0].set_ylabel("dev accuracy, %")
+    order = [method for method in STYLE if method in used]
+    figure.legend([used[method] for method in order], order, loc="outside right center", frameon=False)
+    figure.savefig(target, metadata={"Date": None})
+
+
+def table(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]) -> str:
+    """Give a row for each method, a column for each task: accuracy in % (bytes without the head, % of the base)."""
+    keys = sorted(
+        {key for groups in found.values() for key in groups}, key=lambda key: (list(STYLE).index(key[0]), key)
+    )
+    lines = [
+        "| method | density | " + " | ".join(found) + " | bytes | CPU seconds |",
+        "|---|---|" + "---|" * (len(found) + 2),
+    ]
+    for key in keys:
+        cells, shares, seconds = [], [], []
+        for groups in found.values():
+            rows = groups.get(key)
+            if not rows:
+                cells.append("")
+                continue
+            scores = [100 * float(row["accuracy"]) for row in rows]
+            spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+            cells.append(f"{statistics.fmean(scores):.1f}{spread}")
+            shares.append(mean(rows, "share_without_head_pct"))
+            seconds.append(mean(rows, "cpu_seconds"))
+        method, variant, density = key
+        name = f"{method} ({variant})" if variant else method
+        amount = f"{100 * float(density):g} %" if float(density) else ""
+        cost = f"{statistics.fmean(shares):.2g} %" if shares else ""
+        lines.append(f"| {name} | {amount} | {' | '.join(cells)} | {cost} | {statistics.fmean(seconds):.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    source, target, *page = sys.argv[1:]
+    found = read(source)
+    draw(found, target)
+    text = table(found)
+    if page:
+        path = Path(page[0])
+        before, rest = path.read_text().split(BEGIN)
+        path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

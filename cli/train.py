@@ -1,0 +1,162 @@
+"""`diffpack train`: a model folder and labelled texts -> a task as a diff."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .extract import Share
+from .options import CheckpointPath, OutputPath, Session, force_option, global_options
+from .output import Report, emit, emit_json, fields, percent, safe, size
+from .progress import watched
+
+if TYPE_CHECKING:
+    from diffpack.train import Trained
+
+KEYS = {
+    "path": "where the diff was written",
+    "bytes": "its size",
+    "bytes_without_head": "its size without the head's tensors, which cost the same with every method",
+    "share_of_base": "bytes of the file / bytes of the base's tensors",
+    "changed": "entries stored as changed, the head's and added modules' included",
+    "scores.accuracy": "of the stored file applied to the base, on the dev texts",
+    "scores.f1": "the same, F1 averaged over the labels",
+    "scores.mcc": "the same, Matthews' correlation",
+    "seconds": "training alone, without loading, storing and scoring; since it began or was resumed",
+    "cpu_seconds": "the processor's time of all threads in it",
+    "peak_memory": "highest resident bytes while training above those of the loaded model, or null where not known",
+    "trained": "numbers trained (in the last stage)",
+    "pool": "entries of the body, of which a density is a fraction",
+    "settings": "object: every option as it was used, and the stages",
+    "base_bytes": "bytes of the base's tensors",
+}
+"""What `--json` prints; `a.b` is member b of the object a."""
+
+_METHODS = (
+    "sparse", "lt-sft", "spiel", "bitfit", "top-layers", "diff-pruning", "diff-pruning-structured", "non-adaptive",
+    "full", "last-layer", "head-only", "adapters", "lora", "magnitude-pruning", "movement-pruning",
+)  # fmt: skip
+_SELECTIONS = ("fisher", "gradient", "random", "smallest", "largest")
+_POSITIVE = click.IntRange(min=1)
+
+
+@click.command()
+@click.option(
+    "--model", required=True, type=CheckpointPath(), metavar="DIR", help="The base: a transformers model folder."
+)
+@click.option("--train", required=True, type=click.Path(), metavar="TSV", help="Texts to learn: text[, text2], label.")
+@click.option(
+    "--dev", required=True, type=click.Path(), metavar="TSV", help="Texts to score on, with the same columns."
+)
+@click.option("-o", "--output", required=True, type=OutputPath(), metavar="OUT", help="The diff to write.")
+@click.option(
+    "--method", type=click.Choice(_METHODS), default="sparse", show_default=True, help="What is trained, and how."
+)
+@click.option(
+    "--density", type=Share(), default="0.005", show_default=True, metavar="D",
+    help="Change this fraction of the body's entries (pruning: keep this fraction): 0.005 or 0.5%.",
+)  # fmt: skip
+@click.option(
+    "--epochs", type=_POSITIVE, metavar="N", help="Passes over the data, each stage.  [default: the method's]"
+)
+@click.option("--batch-size", type=_POSITIVE, metavar="N", help="Texts a step.  [default: 32; diff pruning 8]")
+@click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the method's]")
+@click.option("--max-length", type=int, default=128, show_default=True, metavar="N", help="Cut texts to N tokens.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Same seed (and threads), same bits.")
+@click.option(
+    "--values", type=click.Choice(("f16", "exact", "int8")), default="f16", show_default=True,
+    help="How the body's changes are stored.",
+)  # fmt: skip
+@click.option(
+    "--selection", type=click.Choice(_SELECTIONS), default="fisher", show_default=True,
+    help="How the method sparse picks its entries.",
+)  # fmt: skip
+@click.option(
+    "--floor", type=Share(), default="0", show_default=True, metavar="D",
+    help="Part of the density that each tensor is sure of.",
+)  # fmt: skip
+@click.option("--layers", type=_POSITIVE, default=2, show_default=True, metavar="N", help="How many, for top-layers.")
+@click.option("--size", type=_POSITIVE, metavar="N", help="Adapters' bottleneck, LoRA's rank.  [default: 64; 8]")
+@click.option(
+    "--head-epochs", type=click.IntRange(min=0), metavar="N",
+    help="Train the head alone first.  [default: 1 for sparse, else 0]",
+)  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same options left off.")
+@force_option
+@global_options
+@click.pass_obj
+def command(
+    session: Session, model: str, train: str, dev: str, output: str, method: str, density: float, epochs: int | None,
+    batch_size: int | None, lr: float | None, max_length: int, seed: int, values: str, selection: str, floor: float,
+    layers: int, size: int | None, head_epochs: int | None, resume: bool, force: bool,
+) -> None:  # fmt: skip
+    """Tune the model in DIR on labelled texts and store the task as a diff.
+
+    The head is stored whole, of the body what the method changed. The scores are those of the stored file, applied
+    to the base. Needs the extra `[train]`; nothing is loaded from a network. An interrupted run leaves
+    OUT.checkpoint behind, from which --resume goes on.
+    """
+    with watched(session, "loading", "steps") as progress:
+        import_trainer(session)
+        from diffpack import train as trainer
+
+        options = trainer.TrainOptions(
+            method=method, density=density, epochs=epochs, batch_size=batch_size, lr=lr, max_length=max_length,
+            seed=seed, values=values, selection=selection, floor=floor, layers=layers, size=size,
+            head_epochs=head_epochs,
+        )  # fmt: skip
+        session.output = output
+        done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)
+        session.output, session.written = None, output
+    found = describe(done)
+    if session.json:
+        emit_json(found)
+    elif not session.quiet:
+        emit(as_text(found))
+
+
+def import_trainer(session: Session) -> None:
+    """Load torch and use as many threads as asked. Raises `MissingDependencyError` without it."""
+    try:
+        import torch
+    except ImportError:
+        from diffpack.errors import MissingDependencyError
+
+        raise MissingDependencyError("torch", "train", "diffpack train") from None
+    if session.threads:
+        torch.set_num_threads(session.threads)
+
+
+def describe(done: Trained) -> Report:
+    """Give what was trained, as `--json` prints it."""
+    return {
+        "path": str(done.output),
+        "bytes": done.stored.nbytes,
+        "bytes_without_head": done.bytes_without_head,
+        "share_of_base": done.stored.share_of_base,
+        "changed": done.stored.changed,
+        "scores": done.scores,
+        "seconds": done.seconds,
+        "cpu_seconds": done.cpu_seconds,
+        "peak_memory": done.peak_memory,
+        "trained": done.trained,
+        "pool": done.pool,
+        "settings": done.settings,
+        "base_bytes": done.stored.base_bytes,
+    }
+
+
+def as_text(found: Report) -> str:
+    """Give the same for people."""
+    settings, scores = found["settings"], found["scores"]
+    stages = ", ".join(f"{item['name']} {item['epochs']} x {item['lr']:g}" for item in settings["stages"])
+    memory = "" if found["peak_memory"] is None else f", {size(found['peak_memory'])} above the model"
+    rows = [
+        ("scores", ", ".join(f"{name} {value:.4f}" for name, value in scores.items())),
+        ("trained", f"{found['trained']:,} numbers (the body has {found['pool']:,}), {found['seconds']:.0f} s{memory}"),
+        ("stages", f"{stages} (epochs x learning rate)"),
+        ("stored", f"{found['changed']:,} entries; {size(found['bytes_without_head'])} without the head"),
+    ]
+    title = f"{safe(found['path'])}: {size(found['bytes'])}, {percent(found['share_of_base'])} of the base"
+    return "\n".join([f"{title} ({settings['method']})", *fields(rows)])

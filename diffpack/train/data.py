@@ -1,0 +1,130 @@
+"""Labelled texts: read from tab-separated files, tokenised, cut into batches of like length."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from blake3 import blake3
+from torch import Tensor
+
+from diffpack.errors import UsageError
+
+Batch = dict[str, Tensor]
+"""What a model is called with: `input_ids`, `attention_mask`, ..., and `labels`, each int64 with one row a text."""
+
+_POOL_BATCHES = 50
+"""Batches whose texts are sorted by length together: enough for hardly any padding, few enough to stay mixed."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One file of labelled texts. `pairs` is empty or as long as `texts`; `digest` is BLAKE3 of the file's bytes."""
+
+    source: str
+    texts: tuple[str, ...]
+    pairs: tuple[str, ...]
+    labels: tuple[str, ...]
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def read_tsv(path: str | os.PathLike[str]) -> Examples:
+    """Read a tab-separated file whose first line names the columns `text`, perhaps `text2`, and `label`.
+
+    Raises `UsageError` if a column is missing, a line has another number of columns, or there is no text.
+    """
+    source = str(path)
+    try:
+        raw = Path(path).read_bytes()
+        lines = raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source}: not UTF-8 text (byte {error.start})") from None
+    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    head = next(rows, [])
+    if "text" not in head or "label" not in head:
+        raise UsageError(f"{source}: its first line must name the columns text, label (and text2 for pairs)")
+    text, label = head.index("text"), head.index("label")
+    second = head.index("text2") if "text2" in head else None
+    texts, pairs, labels = [], [], []
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(head):
+            raise UsageError(f"{source}, line {number}: {len(row)} columns where the first line has {len(head)}")
+        texts.append(row[text])
+        labels.append(row[label])
+        if second is not None:
+            pairs.append(row[second])
+    if not texts:
+        raise UsageError(f"{source}: no texts below its first line")
+    return Examples(source, tuple(texts), tuple(pairs), tuple(labels), blake3(raw).hexdigest())
+
+
+def label_names(train: Examples, dev: Examples) -> tuple[str, ...]:
+    """Give the labels in sorted order. Raises `UsageError` if dev has one that train lacks, or there is only one."""
+    names = tuple(sorted(set(train.labels)))
+    unknown = sorted(set(dev.labels) - set(names))
+    if unknown:
+        raise UsageError(f"{dev.source}: the label {unknown[0]!r} does not occur in {train.source}")
+    if len(names) < 2:
+        raise UsageError(f"{train.source}: all texts have the label {names[0]!r}; there is nothing to learn")
+    return names
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenised texts: for each its lists of integers (`input_ids`, ...) without padding, and its label's number."""
+
+    rows: tuple[Mapping[str, Sequence[int]], ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def length(self, at: int) -> int:
+        """Give the number of tokens of a text."""
+        return len(self.rows[at]["input_ids"])
+
+
+def encode(
+    texts: Sequence[str], pairs: Sequence[str], labels: Sequence[int], tokenizer: Any, max_length: int
+) -> Encoded:
+    """Tokenise texts (or pairs of texts), each cut to `max_length` tokens."""
+    second = list(pairs) if pairs else None
+    found = tokenizer(list(texts), second, truncation=True, max_length=max_length)
+    keys = [key for key in found if key in tokenizer.model_input_names]
+    rows = tuple({key: found[key][at] for key in keys} for at in range(len(texts)))
+    return Encoded(rows, tuple(labels))
+
+
+def collate(data: Encoded, chosen: Sequence[int], tokenizer: Any) -> Batch:
+    """Pad the chosen texts to the longest of them."""
+    padded = tokenizer.pad([dict(data.rows[at]) for at in chosen], return_tensors="pt")
+    return {**padded, "labels": torch.tensor([data.labels[at] for at in chosen])}
+
+
+def epoch_order(data: Encoded, batch_size: int, seed: int) -> list[list[int]]:
+    """Cut one epoch into batches: shuffled, sorted by length within pools, the batches shuffled again.
+
+    The same seed gives the same batches, wherever training stopped before.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(data), generator=generator).tolist()
+    pool = _POOL_BATCHES * batch_size
+    batches = []
+    for start in range(0, len(order), pool):
+        members = sorted(order[start : start + pool], key=data.length)
+        batches += [members[at : at + batch_size] for at in range(0, len(members), batch_size)]
+    return [batches[at] for at in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def sorted_batches(data: Encoded, batch_size: int) -> Iterator[list[int]]:
+    """Cut all texts into batches from short to long, for evaluation."""
+    order = sorted(range(len(data)), key=data.length)
+    yield from (order[at : at + batch_size] for at in range(0, len(order), batch_size))

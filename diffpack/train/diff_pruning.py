@@ -1,0 +1,206 @@
+"""DiffPruner: diff pruning as published (Guo, Rush, Kim, ACL 2021, arXiv 2012.07463), its first stage.
+
+The parameters are theta = pretrained + z * w: `w` is the diff, z its hard-concrete gates with parameters `alpha`;
+structured, z is the product of an entry's gate and its tensor's. Minimised is the task's loss plus `penalty` times
+the expected number of open gates. Projection to a density and the stage with a fixed mask follow in
+`diffpack.train.methods.diff_pruning`.
+
+Gradients are taken by the chain rule as each tensor's arrives, so the loop costs one ordinary backward pass; a
+test compares them with autograd's.
+
+::
+
+    pruner = DiffPruner(model, names)
+    for batch in batches:
+        pruner.sample()                    # theta = pretrained + z * w with fresh gates
+        model(**batch).loss.backward()
+        pruner.step()
+    pruner.settle()                        # one last sample
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from diffpack.train.hard_concrete import open_probability, sample
+
+
+@dataclass(frozen=True)
+class PruningSettings:
+    """The published defaults. [P]: the paper; [C]: the paper's own code, where the paper is silent or differs."""
+
+    penalty: float | None = None
+    """lambda. [P] 1.25e-7 for BERT-large, whose pool has 335 M entries: None takes 42 / entries of the pool."""
+    alpha_init: float = 5.0
+    """[P] appendix: nearly all gates start open."""
+    gate_lr: float = 0.1
+    """[C] the gates' learning rate, constant, AdamW."""
+    lr: float = 1e-5
+    """[P] the diff's learning rate, linear decay, no warm-up."""
+    eps: float = 1e-8
+    """[C] Adam's epsilon."""
+    clip: float = 1.0
+    """[C] on the gradients of w and of alpha separately."""
+    epochs: int = 3
+    """[P]"""
+    batch_size: int = 8
+    """[P]"""
+    fixed_lr: float = 5e-5
+    """[P] learning rate of the stage with a fixed mask."""
+    fixed_epochs: int = 3
+    """[P] (5 on MRPC, STS-B, RTE)."""
+    structured_sum: bool = False
+    """False: the penalty of the two gates is the product of their probabilities [P]; True: their sum [C]."""
+
+
+PENALTY_TIMES_POOL = 42.0
+"""1.25e-7 x 335 M: lambda times the number of entries, so that models of other sizes feel the same pull."""
+
+
+@dataclass
+class Gated:
+    """One tensor of the pool: its pretrained entries, diff, gates, and what the last sample left."""
+
+    parameter: nn.Parameter
+    pretrained: Tensor
+    diff: nn.Parameter
+    alpha: nn.Parameter
+    group: nn.Parameter | None
+    gate: Tensor = field(default_factory=lambda: torch.empty(0))
+    slope: Tensor = field(default_factory=lambda: torch.empty(0))
+    group_gate: Tensor | float = 1.0
+    group_slope: Tensor | float = 0.0
+
+
+class DiffPruner:
+    """Holds diff and gates of the named parameters (the pool) and trains them; other parameters are the caller's.
+
+    The model's parameters serve as theta: `sample` writes them, hooks take their gradients. The pool's dtype should
+    be float32. `lr` and its schedule belong to `optimisers[0]`, the diff's; the gates' is `optimisers[1]`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Iterable[str],
+        settings: PruningSettings | None = None,
+        *,
+        structured: bool = False,
+        dense: Iterable[nn.Parameter] = (),
+        pretrained: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.settings = settings or PruningSettings()
+        named = dict(model.named_parameters())
+        self.gated = {
+            name: self._gated(named[name], structured, None if pretrained is None else pretrained[name])
+            for name in names
+        }
+        entries = sum(item.diff.numel() for item in self.gated.values())
+        given = self.settings.penalty
+        self.penalty = PENALTY_TIMES_POOL / max(1, entries) if given is None else given
+        self.dense = list(dense)
+        diffs = [item.diff for item in self.gated.values()]
+        gates = [item.alpha for item in self.gated.values()]
+        gates += [item.group for item in self.gated.values() if item.group is not None]
+        settings = self.settings
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW([*diffs, *self.dense], lr=settings.lr, eps=settings.eps, weight_decay=0.0),
+            torch.optim.AdamW(gates, lr=settings.gate_lr, eps=settings.eps, weight_decay=0.0),
+        ]
+        self._handles: list[RemovableHandle] = [
+            item.parameter.register_post_accumulate_grad_hook(lambda _, item=item: self._take_gradient(item))
+            for item in self.gated.values()
+        ]
+
+    def _gated(self, parameter: nn.Parameter, structured: bool, pretrained: Tensor | None) -> Gated:
+        start = self.settings.alpha_init
+        kept = parameter.detach().clone() if pretrained is None else pretrained
+        group = nn.Parameter(torch.tensor([start])) if structured else None
+        return Gated(
+            parameter, kept, nn.Parameter(torch.zeros_like(kept)), nn.Parameter(torch.full_like(kept, start)), group
+        )
+
+    def sample(self) -> None:
+        """Draw all gates anew and write theta = pretrained + z * w."""
+        for item in self.gated.values():
+            item.gate, item.slope = sample(item.alpha.detach())
+            if item.group is not None:
+                item.group_gate, item.group_slope = sample(item.group.detach())
+            change = (item.diff.detach() * item.gate).mul_(item.group_gate)
+            torch.add(item.pretrained, change, out=item.parameter.detach())
+
+    def _take_gradient(self, item: Gated) -> None:
+        """Turn dL/dtheta into the gradients of diff and gates, and add the penalty's."""
+        gradient = item.parameter.grad
+        assert gradient is not None
+        item.parameter.grad = None
+        by_gate = gradient * item.diff.detach()
+        _add(item.diff, gradient.mul_(item.gate).mul_(item.group_gate))
+        if item.group is not None:
+            _add(item.group, (by_gate * item.gate).sum().reshape(1) * item.group_slope)
+        _add(item.alpha, by_gate.mul_(item.slope).mul_(item.group_gate))
+
+    def add_penalty(self) -> None:
+        """Add the gradient of penalty x expected L0 norm to the gates' (once a step)."""
+        for item in self.gated.values():
+            chance = open_probability(item.alpha.detach())
+            rise = chance * (1 - chance)
+            if item.group is not None:
+                group = open_probability(item.group.detach())
+                weight = chance.numel() if self.settings.structured_sum else chance.sum()
+                _add(item.group, self.penalty * weight * group * (1 - group))
+                rise *= 1.0 if self.settings.structured_sum else group
+            _add(item.alpha, rise.mul_(self.penalty))
+
+    def expected_open(self) -> float:
+        """Give the expected L0 norm of the diff (product form)."""
+        total = 0.0
+        for item in self.gated.values():
+            group = 1.0 if item.group is None else float(open_probability(item.group.detach()))
+            total += group * float(open_probability(item.alpha.detach()).sum())
+        return total
+
+    def step(self) -> None:
+        """Penalise, clip diff and gates separately, step both optimisers, drop the gradients."""
+        self.add_penalty()
+        for optimiser in self.optimisers:
+            values = [value for group in optimiser.param_groups for value in group["params"]]
+            torch.nn.utils.clip_grad_norm_(values, self.settings.clip)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def settle(self) -> None:
+        """Sample once more, write theta, and let go of the model."""
+        self.sample()
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give diffs and gates."""
+        return {
+            name: {"diff": item.diff.detach(), "alpha": item.alpha.detach(), "group": _detached(item.group)}
+            for name, item in self.gated.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take diffs and gates of a pruner of the same tensors."""
+        for name, item in self.gated.items():
+            item.diff.detach().copy_(state[name]["diff"])
+            item.alpha.detach().copy_(state[name]["alpha"])
+            if item.group is not None:
+                item.group.detach().copy_(state[name]["group"])
+
+
+def _detached(value: nn.Parameter | None) -> Tensor | None:
+    return None if value is None else value.detach()
+
+
+def _add(value: nn.Parameter, gradient: Tensor) -> None:
+    value.grad = gradient if value.grad is None else value.grad.add_(gradient)

@@ -1,0 +1,108 @@
+"""A stored task at work: the file applied to the base, its classes predicted, its scores counted."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from diffpack.apply import load
+from diffpack.checkpoints import open_checkpoint
+from diffpack.diff import DiffLike, open_diff
+from diffpack.errors import CorruptFileError, MissingDependencyError, UsageError
+from diffpack.result import Result
+from diffpack.sidefiles import side_contents
+from diffpack.train.data import Encoded, collate, encode, sorted_batches
+from diffpack.train.methods import adapters, lora
+from diffpack.train.model import build_classifier, load_tokenizer, plain_name
+from diffpack.train.save import CONFIG
+
+_BUILDERS = {"houlsby": adapters.rebuild, "lora": lora.rebuild}
+"""What a file's metadata may name under `builder.kind`: how modules that the base lacks are built."""
+EVALUATION_BATCH = 64
+"""Texts predicted at a time; fixed, so that the same texts give the same bits."""
+
+
+@dataclass
+class TaskModel:
+    """A task read from its file: the model, in evaluation mode, and what it takes to ask it."""
+
+    model: nn.Module
+    tokenizer: Any
+    labels: tuple[str, ...]
+    max_length: int
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] = ()) -> list[str]:
+        """Give each text's (or pair's) label."""
+        rows = encode(texts, pairs, [0] * len(texts), self.tokenizer, self.max_length)
+        return [self.labels[at] for at in predict(self.model, rows, self.tokenizer)]
+
+
+def load_task(base: str | os.PathLike[str], diff: DiffLike) -> TaskModel:
+    """Apply a trained task's file to the base's model folder, in memory.
+
+    Raises `WrongBaseError`, `CorruptFileError`, `UsageError` (a diff that the trainer did not make).
+    """
+    opened = open_diff(diff)
+    contents = side_contents(Result(opened, open_checkpoint(base)))
+    notes = opened.metadata
+    if CONFIG not in contents or "train" not in notes:
+        raise UsageError(f"{opened.name}: no diff of the trainer: its config.json or its metadata is missing")
+    try:
+        config, builder = json.loads(contents[CONFIG]), json.loads(notes.get("builder", "{}"))
+        max_length = int(json.loads(notes["train"])["max_length"])
+        model = build_classifier(config)
+        if builder:
+            _BUILDERS[builder["kind"]](model, builder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"{opened.name}: its config.json or metadata cannot be used ({error})") from None
+    weights = load(base, opened, framework="torch")
+    own = {plain_name(name): value for name, value in model.state_dict().items()}
+    missing = sorted(set(own) - set(weights) - _tied(own, weights))
+    if missing:
+        raise CorruptFileError(f"{opened.name}: the result lacks the tensor {missing[0]!r}")
+    with torch.no_grad():
+        model.to(weights[next(name for name in own if own[name].is_floating_point())].dtype)
+        for name, value in model.state_dict().items():
+            if plain_name(name) in weights:
+                value.copy_(weights[plain_name(name)])
+    labels = tuple(config["id2label"][str(at)] for at in range(len(config["id2label"])))
+    return TaskModel(model.eval(), load_tokenizer(base), labels, max_length)
+
+
+def _tied(own: dict[str, torch.Tensor], weights: dict[str, Any]) -> set[str]:
+    """Name tensors that share their memory with one that is there."""
+    there = {value.data_ptr() for name, value in own.items() if name in weights}
+    return {name for name, value in own.items() if value.data_ptr() in there}
+
+
+def predict(model: nn.Module, data: Encoded, tokenizer: Any) -> list[int]:
+    """Give the number of each text's likeliest label."""
+    found = np.empty(len(data), np.int64)
+    model.eval()
+    with torch.inference_mode():
+        for chosen in sorted_batches(data, EVALUATION_BATCH):
+            batch = collate(data, chosen, tokenizer)
+            batch.pop("labels")
+            found[chosen] = model(**batch).logits.argmax(-1).numpy()
+    numbers: list[int] = found.tolist()
+    return numbers
+
+
+def scores(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
+    """Give accuracy, macro-averaged F1 and Matthews' correlation. Raises `MissingDependencyError`."""
+    try:
+        from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+    except ImportError:
+        raise MissingDependencyError("scikit-learn", "train", "the trainer's scores") from None
+    return {
+        "accuracy": float(accuracy_score(truth, found)),
+        "f1": float(f1_score(truth, found, average="macro", zero_division=0)),
+        "mcc": float(matthews_corrcoef(truth, found)),
+    }

@@ -1,0 +1,104 @@
+"""The training loop: stages, batches, checkpoints. The whole of it stands in `fit`."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffpack.atomic import atomic_file
+from diffpack.errors import CorruptFileError, UsageError
+from diffpack.parallel import Progress
+from diffpack.train.stage import Stage, State
+from diffpack.train.task import Task
+
+SECONDS_BETWEEN = 60.0
+"""Between two checkpoints of a running stage: what an interruption costs at most."""
+_STAGE_SEEDS = 64  # stages a seed has room for
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where a run keeps its checkpoint, what the run is (`identity`), and whether to go on from there."""
+
+    path: Path
+    identity: str
+    resume: bool
+    seconds_between: float = SECONDS_BETWEEN
+
+
+@dataclass
+class _Place:
+    """Where a run stands: in front of batch `step` of stage `stage`; `running` is that stage's state, if begun."""
+
+    stage: int = 0
+    step: int = 0
+    carried: State | None = None
+    running: State | None = None
+
+
+def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progress: Progress | None = None) -> int:
+    """Train the task's model through all stages; give how many numbers the last of them trained.
+
+    The same seed gives the same bits on one machine with one number of threads, also when the run is resumed. Raises
+    `UsageError` if there is a checkpoint of another run, `CorruptFileError` if it cannot be read.
+    """
+    place = _read(task, resume) if resume is not None and resume.resume and resume.path.exists() else _Place()
+    total = sum(stage.epochs for stage in stages) * task.steps
+    done = sum(stage.epochs for stage in stages[: place.stage]) * task.steps + place.step
+    saved = time.monotonic()
+    for at in range(place.stage, len(stages)):
+        stage = stages[at]
+        torch.manual_seed(task.options.seed * _STAGE_SEEDS + at)
+        task.model.train()
+        carried = place.carried or {}
+        stage.start(task, carried)
+        if place.running is not None:
+            stage.load(place.running["stage"])
+            torch.set_rng_state(place.running["random"])
+        for step, batch in enumerate(task.batches(at, stage.epochs, place.step), place.step + 1):
+            stage.loss(task, batch).backward()
+            stage.step()
+            done += 1
+            if progress is not None:
+                progress(stage.name, done, total)
+            if resume is not None and time.monotonic() - saved >= resume.seconds_between:
+                running = {"stage": stage.state(), "random": torch.get_rng_state()}
+                _write(task, resume, _Place(at, step, carried, running))
+                saved = time.monotonic()
+        place = _Place(at + 1, 0, stage.finish(task))
+        if resume is not None and stage.epochs and at + 1 < len(stages):
+            _write(task, resume, place)
+    task.model.eval()
+    return stages[-1].trained()
+
+
+def _write(task: Task, resume: Resume, place: _Place) -> None:
+    state = {"identity": resume.identity, "model": task.model.state_dict(), **vars(place)}
+    with atomic_file(resume.path) as file:
+        torch.save(state, file)
+
+
+def _read(task: Task, resume: Resume) -> _Place:
+    """Go back to the checkpoint: the model's tensors now, the rest as a place."""
+    try:
+        state = torch.load(resume.path, weights_only=True, map_location="cpu")
+        identity = state.pop("identity")
+    except (RuntimeError, KeyError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+        raise CorruptFileError(f"{resume.path}: not a checkpoint of the trainer ({error}); delete it") from None
+    if identity != resume.identity:
+        raise UsageError(
+            f"{resume.path}: the checkpoint of another run (other model, data or options); "
+            "repeat the options it was begun with, or leave --resume out to begin anew"
+        )
+    task.model.load_state_dict(state.pop("model"))
+    return _Place(**state)
+
+
+def forget(resume: Resume) -> None:
+    """Remove the checkpoint of a run that has ended."""
+    resume.path.unlink(missing_ok=True)

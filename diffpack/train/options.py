@@ -1,0 +1,67 @@
+"""What the user of the trainer may choose, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffpack.errors import UsageError
+
+METHODS = (
+    "sparse", "lt-sft", "spiel", "bitfit", "top-layers", "diff-pruning", "diff-pruning-structured", "non-adaptive",
+    "full", "last-layer", "head-only", "adapters", "lora", "magnitude-pruning", "movement-pruning",
+)  # fmt: skip
+"""Every method by its name; `diffpack.train.methods` says what each does."""
+SELECTIONS = ("fisher", "gradient", "random", "smallest", "largest")
+"""How the method `sparse` picks its positions."""
+VALUES = ("f16", "exact", "int8")
+MOST_TOKENS = 1 << 20
+"""Beyond any model's window; a larger --max-length is a slip."""
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a task is trained. None stands for the method's own default.
+
+    `density` is the fraction of the body's entries that may change (for pruning: that stay). `floor` is the part of
+    it that every tensor is sure of. `layers` is for top-layers, `size` the adapters' bottleneck or LoRA's rank.
+    `head_epochs` trains the head alone first.
+    """
+
+    method: str = "sparse"
+    density: float = 0.005
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    max_length: int = 128
+    seed: int = 0
+    values: str = "f16"
+    selection: str = "fisher"
+    floor: float = 0.0
+    layers: int = 2
+    size: int | None = None
+    head_epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for value, known, what in (
+            (self.method, METHODS, "method"),
+            (self.values, VALUES, "value coding"),
+            (self.selection, SELECTIONS, "selection"),
+        ):
+            if value not in known:
+                raise UsageError(f"the {what} is one of {', '.join(known)}, not {value!r}")
+        if not 0 < self.density <= 1:
+            raise UsageError(f"a density is above 0 and at most 1, not {self.density}")
+        if not 0 <= self.floor <= 1:
+            raise UsageError(f"the floor is a part of the density, between 0 and 1, not {self.floor}")
+        if self.epochs is not None and self.epochs < 1:
+            raise UsageError(f"at least one epoch is trained, not {self.epochs}")
+        if self.head_epochs is not None and self.head_epochs < 0:
+            raise UsageError(f"the head is trained alone for 0 epochs or more, not {self.head_epochs}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"a batch holds at least one text, not {self.batch_size}")
+        if self.lr is not None and not 0 < self.lr < float("inf"):
+            raise UsageError(f"a learning rate is above 0, not {self.lr}")
+        if not 2 < self.max_length <= MOST_TOKENS:
+            raise UsageError(f"a text is cut to between 3 and {MOST_TOKENS} tokens, not {self.max_length}")
+        if not 0 <= self.seed < 1 << 31:
+            raise UsageError(f"a seed is between 0 and 2^31 - 1, not {self.seed}")

@@ -1,0 +1,126 @@
+"""train: a model folder and labelled texts -> a .dpk file, with the score that file reaches."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from diffpack.atomic import refuse_overwriting
+from diffpack.checkpoints import open_checkpoint
+from diffpack.diff import Diff, open_diff
+from diffpack.fingerprint import fingerprint
+from diffpack.parallel import Progress
+from diffpack.stats import DiffStats, diff_stats
+from diffpack.train.data import Examples, read_tsv
+from diffpack.train.evaluate import load_task, predict, scores
+from diffpack.train.loop import Resume, fit, forget
+from diffpack.train.memory import reset_peak, resident
+from diffpack.train.methods import BATCH_SIZES, stages_of
+from diffpack.train.options import TrainOptions
+from diffpack.train.save import bytes_without_head, make_diff
+from diffpack.train.stage import Stage
+from diffpack.train.task import Task, make_task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training made. `scores` are the stored file's on the dev texts.
+
+    `seconds` is the training alone, since it began or was resumed; `cpu_seconds` the processor's time of all threads in
+    it; `peak_memory` its highest resident bytes above the loaded model's (None where the
+    system does not tell); `trained` the numbers trained in the last stage; `bytes_without_head` what the file would
+    take without the head's tensors; `pool` the entries a density is a fraction of.
+    """
+
+    output: Path
+    scores: dict[str, float]
+    seconds: float
+    cpu_seconds: float
+    peak_memory: int | None
+    trained: int
+    pool: int
+    bytes_without_head: int
+    stored: DiffStats
+    settings: dict[str, Any]
+
+
+def train(
+    model: str | os.PathLike[str],
+    train: str | os.PathLike[str],
+    dev: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: TrainOptions | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Trained:
+    """Tune the model of a folder on `train` and store the task as a diff.
+
+    A checkpoint is kept beside `output` (its name with `.checkpoint`) until the end; with `resume` a run goes on from
+    there. Raises `UsageError`, `CheckpointError`, `CorruptFileError` (a checkpoint), `MissingDependencyError`.
+    """
+    chosen, path = options or TrainOptions(), Path(output)
+    refuse_overwriting(path, [Path(train), Path(dev)], force)
+    parts = read_tsv(train), read_tsv(dev)
+    task = make_task(model, *parts, chosen, chosen.batch_size or BATCH_SIZES.get(chosen.method))
+    before = fingerprint(open_checkpoint(model))
+    pool = sum(value.numel() for value in task.body.values())
+    stages = stages_of(task)
+    notes = describe(task, stages, parts)
+    kept = Resume(path.with_name(path.name + ".checkpoint"), _identity(before, notes), resume)
+    start, busy, resting = time.perf_counter(), time.process_time(), reset_peak()
+    trained = fit(task, stages, kept, progress)
+    seconds, cpu, peak = time.perf_counter() - start, time.process_time() - busy, resident(peak=True)
+    with make_diff(task, notes) as first:
+        found = evaluate(task, first)
+    notes["metrics"] = _json({"dev": found})
+    make_diff(task, notes, path, force=force).close()
+    forget(kept)
+    with open_diff(path) as diff:
+        stored = diff_stats(diff)
+    above = None if resting is None or peak is None else max(0, peak - resting)
+    settings = json.loads(notes["train"])
+    return Trained(path, found, seconds, cpu, above, trained, pool, bytes_without_head(task, notes), stored, settings)
+
+
+def evaluate(task: Task, diff: Diff) -> dict[str, float]:
+    """Score what a diff gives on the base, on the task's dev texts."""
+    read = load_task(task.folder, diff)
+    return scores(task.dev.labels, predict(read.model, task.dev, read.tokenizer))
+
+
+def describe(task: Task, stages: Sequence[Stage], parts: tuple[Examples, Examples]) -> dict[str, str]:
+    """Give the metadata of the file: what was trained, on what, and how."""
+    import torch
+    import transformers
+
+    used = {
+        **asdict(task.options),
+        "batch_size": task.batch_size,
+        "stages": [{"name": stage.name, "epochs": stage.epochs, "lr": stage.lr} for stage in stages],
+    }
+    for name in ("epochs", "lr", "head_epochs"):  # said stage by stage
+        del used[name]
+    data = {
+        name: {"rows": len(part), "blake3": part.digest} for name, part in zip(("train", "dev"), parts, strict=True)
+    }
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    notes = {"train": _json(used), "data": _json(data), "versions": _json(versions)}
+    return notes | ({"builder": _json(task.builder)} if task.builder else {})
+
+
+def _identity(base: str, notes: dict[str, str]) -> str:
+    """Tell runs apart: the base's content, the data and every option."""
+    return blake3(_json({"base": base, **notes}).encode()).hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

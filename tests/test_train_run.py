@@ -1,0 +1,246 @@
+"""From texts to a file and back: every method, interruptions, and what a fresh process predicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+pytest.importorskip("sklearn")
+
+from tiny_bert import make_model, make_texts
+
+import diffpack
+from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError
+from diffpack.train import METHODS, TrainOptions, load_task, train
+from diffpack.train import run as run_module
+from diffpack.train.data import read_tsv
+
+FAST = {"epochs": 2, "batch_size": 16, "max_length": 16}
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory) -> tuple[Path, Path, Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("material")
+    return make_model(folder / "model"), make_texts(folder / "t.tsv", 96, 0), make_texts(folder / "d.tsv", 48, 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_ends_in_a_file_whose_score_is_reported(method, material, tmp_path):
+    if method == "lora":
+        pytest.importorskip("peft")
+    model, texts, dev = material
+    density = 0.5 if "pruning" in method and "diff" not in method else 0.02
+    output = tmp_path / "task.dpk"
+    done = train(model, texts, dev, output, TrainOptions(method=method, density=density, **FAST))
+    examples = read_tsv(dev)
+    found = load_task(model, output).predict(examples.texts)
+    right = sum(a == b for a, b in zip(found, examples.labels, strict=True)) / len(found)
+    assert done.scores["accuracy"] == pytest.approx(right)
+    assert not list(tmp_path.glob("*.checkpoint"))
+    with diffpack.open(output) as diff:
+        kinds = {name: diff[name].kind for name in diff}
+        dtypes = {name: diff[name].dtype for name in diff}
+        changed = sum(diff[name].count for name in diff if kinds[name] == "changed")
+        notes = {key: json.loads(value) for key, value in diff.metadata.items()}
+    assert kinds["classifier.weight"] == "new"
+    assert notes["train"]["method"] == method
+    assert notes["data"]["dev"]["blake3"] == examples.digest
+    assert notes["metrics"]["dev"] == done.scores
+    if method in ("sparse", "lt-sft", "spiel", "diff-pruning", "diff-pruning-structured", "non-adaptive"):
+        assert 0 < changed <= round(density * done.pool)
+    if method == "head-only":
+        assert changed == 0
+    if method in ("adapters", "lora"):
+        assert notes["builder"]["kind"] in ("houlsby", "lora")
+        assert {dtypes[name] for name in kinds if ".adapter." in name or ".lora_" in name} == {"F16"}
+        assert {name for name in kinds if kinds[name] == "changed"} <= {name for name in kinds if "LayerNorm" in name}
+    assert done.bytes_without_head < done.stored.nbytes
+
+
+def test_it_learns(material, tmp_path):
+    model, _, dev = material
+    texts = make_texts(tmp_path / "t.tsv", 192, 0)
+    options = TrainOptions(method="sparse", density=0.2, lr=1e-2, epochs=12, batch_size=16, max_length=16)
+    assert train(model, texts, dev, tmp_path / "task.dpk", options).scores["accuracy"] > 0.9
+
+
+def test_a_fresh_process_predicts_the_same(material, tmp_path):
+    model, texts, dev = material
+    options = TrainOptions(method="adapters", lr=1e-2, **FAST)
+    train(model, texts, dev, tmp_path / "task.dpk", options)
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from diffpack.train import load_task\nfrom diffpack.train.data import read_tsv\n"
+        "print(*load_task(sys.argv[1], sys.argv[2]).predict(read_tsv(sys.argv[3]).texts))"
+    )
+    command = [sys.executable, "-c", code, model, tmp_path / "task.dpk", dev]
+    printed = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
+    assert printed.split() == load_task(model, tmp_path / "task.dpk").predict(read_tsv(dev).texts)
+    assert set(printed.split()) == {"good", "bad"}
+
+
+class StoppedError(Exception):
+    """Stands for a signal."""
+
+
+@pytest.mark.parametrize(
+    ("method", "stop_at"),
+    [("sparse", 5), ("lt-sft", 4), ("lt-sft", 17), ("spiel", 20), ("diff-pruning", 7), ("movement-pruning", 9),
+     ("magnitude-pruning", 9), ("full", 8), ("adapters", 6), ("sparse", 9)],
+)  # fmt: skip
+def test_a_resumed_run_gives_the_same_bytes(method, stop_at, material, tmp_path, monkeypatch):
+    model, texts, dev = material
+    options = TrainOptions(method=method, density=0.3, epochs=4 if method == "spiel" else 2, batch_size=16, lr=1e-3)
+    train(model, texts, dev, tmp_path / "whole.dpk", options)
+    monkeypatch.setattr(run_module, "Resume", lambda *args: loop_resume(*args))
+
+    def interrupt(_what: str, done: int, _total: int) -> None:
+        if done == stop_at:
+            raise StoppedError
+
+    output = tmp_path / "task.dpk"
+    with pytest.raises(StoppedError):
+        train(model, texts, dev, output, options, progress=interrupt)
+    assert not output.exists()
+    seen: list[int] = []
+    train(model, texts, dev, output, options, resume=True, progress=lambda _what, done, _total: seen.append(done))
+    assert seen[0] == stop_at
+    assert output.read_bytes() == (tmp_path / "whole.dpk").read_bytes()
+
+
+def loop_resume(path: Path, identity: str, resume: bool):
+    from diffpack.train.loop import Resume
+
+    return Resume(path, identity, resume, seconds_between=0.0)
+
+
+def test_another_run_is_not_resumed(material, tmp_path):
+    model, texts, dev = material
+    output = tmp_path / "task.dpk"
+    checkpoint = tmp_path / "task.dpk.checkpoint"
+
+    def interrupt(_what: str, done: int, _total: int) -> None:
+        if done == 8:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(model, texts, dev, output, TrainOptions(method="lt-sft", **FAST), progress=interrupt)
+    assert not checkpoint.exists()  # nothing is written before a minute, or a stage, has passed
+    checkpoint.write_bytes(b"no checkpoint")
+    with pytest.raises(CorruptFileError, match="delete it"):
+        train(model, texts, dev, output, TrainOptions(method="lt-sft", **FAST), resume=True)
+    torch.save({"identity": "another", "model": {}}, checkpoint)
+    with pytest.raises(UsageError, match="another run"):
+        train(model, texts, dev, output, TrainOptions(method="lt-sft", **FAST), resume=True)
+
+
+def test_the_same_seed_gives_the_same_bytes(material, tmp_path):
+    model, texts, dev = material
+    made = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        path = tmp_path / f"{name}.dpk"
+        train(model, texts, dev, path, TrainOptions(method="spiel", seed=seed, density=0.05, **FAST))
+        made.append(path.read_bytes())
+    assert made[0] == made[1]
+    assert made[0] != made[2]
+
+
+def test_exact_values_and_pairs_of_texts(material, tmp_path):
+    """Exact values give back what was in memory; the applied folder loads with transformers alone."""
+    import transformers
+
+    model, _, _ = material
+    texts, dev = make_texts(tmp_path / "t.tsv", 48, 2, pairs=True), make_texts(tmp_path / "d.tsv", 24, 3, pairs=True)
+    output = tmp_path / "task.dpk"
+    train(model, texts, dev, output, TrainOptions(values="exact", density=0.1, lr=1e-2, **FAST))
+    with diffpack.open(output) as diff:
+        assert diff.exact
+    diffpack.apply(model, output, tmp_path / "applied")
+    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "applied").eval()
+    task = load_task(model, output)
+    for (name, got), want in zip(loaded.named_parameters(), task.model.parameters(), strict=True):
+        assert torch.equal(got, want), name
+    assert loaded.config.architectures == ["BertForSequenceClassification"]
+    assert loaded.config.id2label == {0: "bad", 1: "good"}
+    examples = read_tsv(dev)
+    assert len(task.predict(examples.texts, examples.pairs)) == 24
+
+
+def test_bf16_models_are_tuned_in_bf16(material, tmp_path):
+    import transformers
+
+    model, texts, dev = material
+    folder = tmp_path / "bf16"
+    transformers.AutoModel.from_pretrained(model).to(torch.bfloat16).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(model).save_pretrained(folder)
+    output = tmp_path / "task.dpk"
+    done = train(folder, texts, dev, output, TrainOptions(values="exact", density=0.1, lr=1e-2, **FAST))
+    with diffpack.open(output) as diff:
+        assert {diff[name].dtype for name in diff} == {"BF16"}
+    assert 0.3 < done.scores["accuracy"] <= 1
+
+
+def test_mistakes_are_named(material, tmp_path):
+    model, texts, dev = material
+    output = tmp_path / "task.dpk"
+    (tmp_path / "columns.tsv").write_text("sentence\tlabel\nhello\tgood\n")
+    (tmp_path / "ragged.tsv").write_text("text\tlabel\nhello\tgood\nhello\n")
+    (tmp_path / "unknown.tsv").write_text("text\tlabel\nhello\tugly\n")
+    (tmp_path / "one.tsv").write_text("text\tlabel\nhello\tgood\n")
+    (tmp_path / "empty.tsv").write_text("text\tlabel\n")
+    for train_file, dev_file, message in (
+        ("columns.tsv", dev, "must name the columns"), ("ragged.tsv", dev, "line 3: 1 columns"),
+        (texts, "unknown.tsv", "'ugly' does not occur"), ("one.tsv", "one.tsv", "nothing to learn"),
+        ("empty.tsv", dev, "no texts"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=message):
+            train(model, tmp_path / train_file, tmp_path / dev_file, output)
+    with pytest.raises(CheckpointError, match="tokenizer"):
+        train(tmp_path, texts, dev, output)
+    with pytest.raises(UsageError, match="layers"):
+        train(model, texts, dev, output, TrainOptions(method="top-layers", layers=3))
+    with pytest.raises(DiffpackError, match="no diff of the trainer"):
+        load_task(model, diffpack.extract(model, model, tmp_path / "equal.dpk"))
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"method": "magic"}, {"density": 0}, {"density": 1.5}, {"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")},
+     {"values": "f8"}, {"selection": "best"}, {"seed": -1}, {"max_length": 2}, {"batch_size": 0}, {"floor": 2},
+     {"head_epochs": -1}],
+)  # fmt: skip
+def test_options_are_checked(wrong):
+    with pytest.raises(UsageError):
+        TrainOptions(**wrong)
+
+
+def test_models_that_are_not_bert(material, tmp_path):
+    """What is built on BERT's layers says so elsewhere; the rest works on any classifier."""
+    import transformers
+
+    model, texts, dev = material
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    config = transformers.DistilBertConfig(
+        vocab_size=len(tokenizer), dim=16, n_layers=2, n_heads=2, hidden_dim=32, max_position_embeddings=32
+    )
+    folder = tmp_path / "distil"
+    transformers.DistilBertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for method in ("adapters", "lora"):
+        with pytest.raises(UsageError, match="fit"):
+            train(folder, texts, dev, tmp_path / "task.dpk", TrainOptions(method=method, **FAST))
+    for method in ("sparse", "last-layer"):
+        output = tmp_path / f"{method}.dpk"
+        train(folder, texts, dev, output, TrainOptions(method=method, **FAST))
+        diffpack.apply(folder, output, tmp_path / method)
+        applied = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / method)
+        task = load_task(folder, output)
+        assert all(torch.equal(a, b) for a, b in zip(applied.parameters(), task.model.parameters(), strict=True))
