@@ -75,10 +75,11 @@ def cheapest(plans: list[Plan], geometry: Geometry, exponents: Exponents | None,
     return plans[int(np.argmin(costs))]
 
 
-def cost(plan: Plan, geometry: Geometry, exponents: Exponents | None, sizes: Sizes) -> float:
+def cost(plan: Plan, geometry: Geometry, exponents: Exponents | None, sizes: Sizes, share: float = 1.0) -> float:
     """Estimate the bits a span takes: the entropy of the lengths of its numbers, given their level.
 
-    `sizes` are the numbers' magnitudes (float32); the bits below the first one are the same for every plan.
+    `sizes` are the numbers' magnitudes (float32); the bits below the first one are the same for every plan. `share` is
+    the part of a longer span they are, which pays that part of what classes cost beside their numbers.
     """
     stride = max(1, sizes.size // _SAMPLE) | 1  # odd, so that it does not keep to some columns
     lengths = np.minimum(np.frexp(sizes[::stride])[1], _LENGTHS - 1).astype(np.int64)
@@ -92,7 +93,7 @@ def cost(plan: Plan, geometry: Geometry, exponents: Exponents | None, sizes: Siz
     cells = np.count_nonzero(counts) - np.count_nonzero(counts.sum(axis=1))
     bits += cells / (2 * np.log(2))  # a sample's entropy falls short by this (Miller 1955)
     classes = min(int(np.count_nonzero(counts[:, 1:].any(axis=1))), -(-sizes.size // CLASS_WORDS))
-    tables = _CLASS_COST * classes + _levels_cost(plan.rows) + _levels_cost(plan.columns)
+    tables = share * _CLASS_COST * classes + _levels_cost(plan.rows) + _levels_cost(plan.columns)
     return float(stride * bits) + tables
 
 

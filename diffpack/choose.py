@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -58,8 +59,8 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
     if options.values in int8.LIMITS:
         records = fit_scales([replace(record, values="int8", quantiser=options.values) for record in records])
     chosen = {record.scan.pair.name: record for record in records}
-    rest = [partial(exact_record, item, options) for item in scans if item.pair.name not in chosen]
-    chosen |= {record.scan.pair.name: record for record in run_in_order(rest, options.threads)}
+    rest = exact_records([item for item in scans if item.pair.name not in chosen], options)
+    chosen |= {record.scan.pair.name: record for record in rest}
     return [chosen[item.pair.name] for item in scans]
 
 
@@ -67,9 +68,22 @@ def _everything(item: Scan, values: str) -> Record:
     return Record(item, values, "all" if item.density >= DENSE else "gaps")
 
 
-def exact_record(item: Scan, options: Options) -> Record:
-    """Store a tensor exactly, in the position coding asked for or estimated to be the smallest."""
-    positions = best_positions(item, options.profile) if options.positions == "auto" else options.positions
+def exact_records(scans: Sequence[Scan], options: Options) -> list[Record]:
+    """Store tensors exactly, in the position coding asked for or, for each, measured to be the smallest."""
+    together: Counter[tuple[str, str]] = Counter()
+    for item in scans:
+        together[_dtypes(item)] += item.tuned.size
+    jobs = [partial(_exact_record, item, options, together[_dtypes(item)]) for item in scans]
+    return list(run_in_order(jobs, options.threads))
+
+
+def _dtypes(item: Scan) -> tuple[str, str]:
+    pair = item.pair
+    return pair.base.dtype.name if pair.base else "", pair.info.dtype.name
+
+
+def _exact_record(item: Scan, options: Options, together: int) -> Record:
+    positions = best_positions(item, options.profile, together) if options.positions == "auto" else options.positions
     may_use_base = options.profile == "smallest" and item.pair.base is not None and item.pair.info.dtype.arithmetic
     return Record(item, "exact", positions, conditioned=may_use_base)
 

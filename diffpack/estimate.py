@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.activity import cheapest
+from diffpack.activity import Sizes, cheapest, cost
 from diffpack.codecs.positions import classes, gaps, levels
 from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.positions.levels import Geometry, row_width
+from diffpack.codecs.positions.levels import Exponents, Geometry, Plan, row_width
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import exact
 from diffpack.container.table import encode_chunk
+from diffpack.dtypes import DTYPES
 from diffpack.encode_levels import exact_plans, magnitudes
 from diffpack.scan import Scan
 
@@ -23,17 +26,24 @@ _SMALL = 4096
 """Words of a tensor whose coding is not worth measuring: a class has as many."""
 _SAMPLE = 1 << 16  # words a measurement looks at
 _CONDITIONED_SAMPLE = 1 << 18  # where classes are made by the base, which want many words
+_SPARSE_SAMPLE = 1 << 20  # and where few of them change
 _GAIN = 0.004
 """What levels must save at least: they take longer to decode than gaps."""
 _SMALLEST_GAIN = 0.0
 """The same for who asked for the smallest file."""
+_SPARSE_GAIN = 0.02
+"""What the base must save at least by an estimate from entropies, which is no better."""
 _TABLE_BYTES = 130
 """What a stream costs beside its numbers: a table of up to 64 bins, and a row in the manifest."""
-_SPAN = 1 << 20  # words that share such tables; where few change, a sample has as many
+_SPAN = 1 << 20  # words that share such tables
+_SPARSE_SPAN = 1 << 22  # the same where few change
 
 
-def best_positions(item: Scan, profile: str) -> str:
-    """Give the position coding of a scanned tensor: `gaps`, `all` or `levels`."""
+def best_positions(item: Scan, profile: str, together: int) -> str:
+    """Give the position coding of a scanned tensor: `gaps`, `all` or `levels`.
+
+    `together` counts the words of all tensors of its dtypes, which share spans with it.
+    """
     conditioned = profile == "smallest"
     plain = "all" if item.density >= DENSE else "gaps"
     may_use_base = conditioned and item.pair.base is not None and item.pair.info.dtype.arithmetic
@@ -43,11 +53,53 @@ def best_positions(item: Scan, profile: str) -> str:
     if item.positions is not None:
         if _still_gain(item, item.positions) >= needed:
             return "levels"
-        if not may_use_base:
-            return "gaps"
-    measured = _measured(item, profile, may_use_base)
+        return "levels" if may_use_base and _sparse_gain(item, together) >= _SPARSE_GAIN else "gaps"
+    measured = _measured(item, profile, may_use_base, together)
     plain = min(("all", "gaps"), key=lambda coding: measured.get(coding, np.inf))
     return "levels" if measured["levels"] <= (1 - needed) * measured[plain] else plain
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Rows of a tensor, the steps of their words, and the levels worth weighing for them."""
+
+    steps: Numbers
+    geometry: Geometry
+    exponents: Exponents | None
+    plans: list[Plan]
+
+    @property
+    def lengths(self) -> Sizes:
+        """|step| of each word."""
+        return np.abs(self.steps.astype(np.float32))
+
+
+def _sample(item: Scan, words: int, may_use_base: bool) -> _Sample:
+    dtype = item.pair.info.dtype
+    positions, rows, width = sampled_rows(item, words)
+    reference, tuned = item.reference.at(positions), item.tuned[positions]
+    steps = exact.encode(reference, tuned, dtype)
+    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
+    exponents = classes.exponents(reference, dtype) if may_use_base else None
+    plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
+    return _Sample(steps, geometry, exponents, plans)
+
+
+def _sparse_gain(item: Scan, together: int) -> float:
+    """Estimate which part of the bytes the base would save, where few words change.
+
+    By entropies: a sample's classes hold too few changes to be measured.
+    """
+    sample = _sample(item, _SPARSE_SAMPLE, may_use_base=True)
+    share = min(1.0, sample.steps.size / min(together, _SPARSE_SPAN))
+    lengths = sample.lengths
+    bits = [cost(plan, sample.geometry, sample.exponents, lengths, share) for plan in sample.plans]
+    moved = np.flatnonzero(lengths)
+    if not moved.size:
+        return 0.0
+    alone = Geometry.of([(DTYPES["F32"], moved.shape, 0, moved.size)])
+    plain = min(bits[0], _gap_bits(moved) + cost(Plan(), alone, None, lengths[moved], share))
+    return (plain - min(bits)) / (plain + float(np.frexp(lengths)[1].sum()))
 
 
 def _still_gain(item: Scan, positions: Positions) -> float:
@@ -87,24 +139,16 @@ def _choice(chosen: int, of: int) -> float:
     return float(-of * (share * np.log2(share) + (1 - share) * np.log2(1 - share)))
 
 
-def _measured(item: Scan, profile: str, may_use_base: bool) -> dict[str, float]:
+def _measured(item: Scan, profile: str, may_use_base: bool, together: int) -> dict[str, float]:
     """Code a sample of a tensor each way; give the bytes that would take as a part of longer spans."""
-    dtype = item.pair.info.dtype
-    wanted = _SAMPLE if not may_use_base else _CONDITIONED_SAMPLE if item.positions is None else _SPAN
-    positions, rows, width = sampled_rows(item, wanted)
-    reference, tuned = item.reference.at(positions), item.tuned[positions]
-    steps = exact.encode(reference, tuned, dtype)
-    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
-    exponents = classes.exponents(reference, dtype) if may_use_base else None
-    plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
-    plan = cheapest(plans[1:], geometry, exponents, np.abs(steps.astype(np.float32)))
-    moved = np.flatnonzero(steps)
-    ways = {"levels": levels.encode(plan, plan.members(geometry, exponents), steps)}
-    if item.positions is None:
-        ways["all"] = [steps]
+    sample = _sample(item, _CONDITIONED_SAMPLE if may_use_base else _SAMPLE, may_use_base)
+    steps, geometry, exponents = sample.steps, sample.geometry, sample.exponents
+    plan = cheapest(sample.plans[1:], geometry, exponents, sample.lengths)
+    ways = {"levels": levels.encode(plan, plan.members(geometry, exponents), steps), "all": [steps]}
     if item.density < _ALL:
+        moved = np.flatnonzero(steps)
         ways["gaps"] = [gaps.encode(moved, 0), steps[moved]]
-    spared = 1 - min(1.0, positions.size / min(item.tuned.size, _SPAN))
+    spared = 1 - min(1.0, steps.size / min(together, _SPAN))
     return {coding: _bytes(streams, profile, spared) for coding, streams in ways.items()}
 
 

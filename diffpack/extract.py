@@ -20,7 +20,7 @@ import numpy as np
 from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.budget import Attempt, Forecast, Search, grade, weights
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.choose import choose, exact_record, float_entries, may_be_lossy, split_aliases
+from diffpack.choose import choose, exact_records, float_entries, may_be_lossy, split_aliases
 from diffpack.codecs.streams import FEATURES
 from diffpack.codecs.values import SCALED
 from diffpack.container.source import FileSource
@@ -154,7 +154,7 @@ def _write_to_target(
     graded = grade([item for item in found.stored if may_be_lossy(item, "grid")], options.importance)
     search = Search(target, Forecast(graded))
     own = {item.scan.pair.name for item in graded}
-    rest = [exact_record(item, options) for item in found.stored if item.pair.name not in own]
+    rest = exact_records([item for item in found.stored if item.pair.name not in own], options)
 
     def write(step: float) -> Attempt:
         records = rest + [item.record(step) for item in graded]
