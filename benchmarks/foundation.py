@@ -123,6 +123,25 @@ def smallest(what: str, base: Arrays, tuned: Arrays, unit: str, bound: float) ->
     return at_most(f"{what}, smallest: diff", value, unit, bound)
 
 
+def cost_of_smallest(base: Path, tuned: Path, folder: Path) -> Iterator[Row]:
+    """Time extract and apply of the real pair, `smallest` against the default, as whole processes."""
+    command = str(Path(sys.executable).parent / "diffpack")
+    sides = ["--base", str(base / WEIGHTS), "--tuned", str(tuned / WEIGHTS)]
+    best: dict[tuple[str, str], float] = {}
+    for _ in range(ROUNDS):
+        for profile in ("compact", "smallest"):
+            diff, restored = str(folder / f"{profile}.dpk"), str(folder / "restored.safetensors")
+            commands = {
+                "extract": [command, "extract", *sides, "-o", diff, "--profile", profile, "--force"],
+                "apply": [command, "apply", "--base", str(base / WEIGHTS), diff, "-o", restored, "--force"],
+            }
+            for verb, arguments in commands.items():
+                best[verb, profile] = min(best.get((verb, profile), float("inf")), timed(arguments)[0])
+    for verb in ("extract", "apply"):
+        ratio = best[verb, "smallest"] / best[verb, "compact"]
+        yield at_most(f"real pair, smallest: {verb} ({best[verb, 'smallest']:.2f} s)", ratio, "x compact", 4)
+
+
 def write_large_pair(folder: Path) -> tuple[Path, Path]:
     """Write a BERT-base-sized float32 pair, 0.5 % of whose entries differ."""
     rng = np.random.default_rng(0)
@@ -208,8 +227,14 @@ def main() -> None:
     tuned = options.pair / "rohan_pristine" / "model_files"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        parts = real_pair(base, tuned, folder), sparse_change(base, folder), against_the_base(base, tuned)
-        write_rows((row for part in (*parts, large_pair(folder)) for row in part), options.csv)
+        parts = (
+            real_pair(base, tuned, folder),
+            sparse_change(base, folder),
+            against_the_base(base, tuned),
+            cost_of_smallest(base, tuned, folder),
+            large_pair(folder),
+        )
+        write_rows((row for part in parts for row in part), options.csv)
 
 
 def write_rows(found: Iterable[Row], path: Path | None) -> NoReturn:
