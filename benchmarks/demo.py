@@ -36,14 +36,21 @@ def main() -> None:
     out = options.out
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    exact, f16, int8 = (str(out / f"{name}.dpk") for name in ("exact", "top-0.5-percent-f16", "top-0.5-percent-int8"))
+    how_made = {
+        "exact": [],
+        "smallest": ["--profile", "smallest"],
+        "top-0.5-percent-f16": [*TOP, "--values", "f16"],
+        "top-0.5-percent-int8": [*TOP, "--values", "int8"],
+        "budget-1MB": ["--budget", "1MB"],
+    }
+    diffs = {name: str(out / f"{name}.dpk") for name in how_made}
 
-    for name, how in ((exact, []), (f16, [*TOP, "--values", "f16"]), (int8, [*TOP, "--values", "int8"])):
-        run("diffpack", "extract", "--base", base, "--tuned", str(tuned), "-o", name, *how)
-    run("diffpack", "apply", "--base", base, exact, "-o", str(out / "restored"))
-    run("diffpack", "verify", exact, "--base", base)
-    run("diffpack", "verify", int8, "--base", base)
-    run("diffpack", "stats", exact, f16, int8)
+    for name, how in how_made.items():
+        run("diffpack", "extract", "--base", base, "--tuned", str(tuned), "-o", diffs[name], *how)
+    run("diffpack", "apply", "--base", base, diffs["exact"], "-o", str(out / "restored"))
+    for name in ("exact", "smallest", "budget-1MB"):
+        run("diffpack", "verify", diffs[name], "--base", base)
+    run("diffpack", "stats", *diffs.values())
 
     given, restored = sha256(tuned / "model.safetensors"), sha256(out / "restored" / "model.safetensors")
     print(f"\nSHA-256 of the fine-tune:  {given}\nSHA-256 of what came back: {restored}")

@@ -1,158 +1,86 @@
-"""A byte budget or a target error -> the step of one grid over the whole model.
+"""A byte budget or a target error -> the diff that lands on it.
 
 One step for all tensors is what least squares asks for: at the best point of rate and distortion a bit buys the same
-everywhere. What a step costs is foretold from histograms of a sample; then the diff is written, and the forecast
-put right by what came out, until it lands.
+everywhere. What a step gives is foretold (`forecast`); then the diff is written, applied and measured, and the step put
+right by what came out, until it lands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
-from diffpack.activity import row_levels
-from diffpack.blocks import blocks
-from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.codecs.positions.levels import Geometry
-from diffpack.codecs.values import floats, grid
-from diffpack.dtypes import to_float
-from diffpack.encode import Record
+from diffpack.choose import choose, exact_records, may_be_lossy
 from diffpack.errors import UsageError
-from diffpack.estimate import sampled_rows
-from diffpack.options import Target
-from diffpack.scan import Scan
-from diffpack.select import magnitudes
+from diffpack.forecast import Forecast, grade
+from diffpack.found import Found
+from diffpack.options import Options, Target
+from diffpack.parallel import Progress
+from diffpack.write import Written, write_records
 
 SLACK = 0.01
 """How far under a budget, or a target error, a diff may land."""
 AIM = 0.996
 """What is aimed at, as a part of the budget."""
 ATTEMPTS = 8
-_WEIGHT_RANGE = 64.0  # steps of weighted tensors differ from the common one by at most this factor
 _NEARLY_EXACT = 1e-3
 """A relative error below which the exact coding may be the smaller one."""
-
-
-@dataclass(frozen=True)
-class Graded:
-    """A tensor for the grid: its scan, its largest |difference|, and the factor of the common step it takes."""
-
-    scan: Scan
-    largest: float
-    factor: float
-
-    def record(self, step: float) -> Record:
-        """Give the record at a common step."""
-        own = max(step * self.factor, self.largest / grid.LIMIT)
-        return Record(self.scan, "grid", "levels", scale=np.float32(own / grid.UNITS))
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What a step gave: bytes of the file, bytes of its grid values, relative error."""
-
-    step: float
-    nbytes: int
-    grid_bytes: int
-    error: float
-
-
-def weights(importance: CheckpointLike | None, tensors: Mapping[str, TensorInfo]) -> dict[str, float] | None:
-    """Read the weight of each tensor: the mean of what an importance checkpoint holds under its name.
-
-    Raises `UsageError` if a weight is negative or not finite, or no name is one of `tensors`.
-    """
-    if importance is None:
-        return None
-    source = open_checkpoint(importance)
-    found = {}
-    for name in sorted(source.tensors.keys() & tensors.keys()):
-        dtype = source.info(name).dtype
-        if not dtype.arithmetic:
-            raise UsageError(f"{source.source}: {name!r}: weights are floats, not {dtype.name}")
-        found[name] = float(np.mean(to_float(source.words(name), dtype), dtype=np.float64))
-        if not 0 <= found[name] < np.inf:
-            raise UsageError(f"{source.source}: {name!r}: a weight is finite and not negative, not {found[name]}")
-    if not found:
-        raise UsageError(
-            f"{source.source}: holds a weight for none of the tuned checkpoint's tensors; are its names others?"
-        )
-    return found
-
-
-def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list[Graded]:
-    """Measure what the grid needs to know of each tensor.
-
-    With `importance` (a weight of the squared error for each tensor, as a Fisher estimate's mean) the step of a tensor
-    is the common one times (mean weight / its weight)^1/2; a tensor without one has the mean weight.
-    """
-    known = {name: weight for name, weight in (importance or {}).items() if weight > 0}
-    sizes = np.array([item.tuned.size for item in scans if item.pair.name in known], np.float64)
-    logs = np.array([np.log(known[item.pair.name]) for item in scans if item.pair.name in known])
-    mean = float(np.exp((sizes * logs).sum() / sizes.sum())) if sizes.sum() else 1.0
-    graded = []
-    for item in scans:
-        weight = (importance or {}).get(item.pair.name, mean)
-        factor = float(np.clip(np.sqrt(mean / weight), 1 / _WEIGHT_RANGE, _WEIGHT_RANGE)) if weight else _WEIGHT_RANGE
-        graded.append(Graded(item, _largest(item), factor))
-    return graded
-
-
-def _largest(item: Scan) -> float:
-    changed = zip(blocks(item.tuned.size), item.changed, strict=True)
-    return max((float(magnitudes(item, *bounds).max()) for bounds, count in changed if count), default=0.0)
-
-
-class Forecast:
-    """Bits and squared error of a step, from histograms of a sample, class by class."""
-
-    def __init__(self, graded: Sequence[Graded]) -> None:
-        self.largest = max((item.largest / item.factor for item in graded), default=0.0)
-        classes: dict[int, npt.NDArray[np.float64]] = {}
-        for item in graded:
-            if item.largest:
-                for level, histogram in _histograms(item):
-                    classes[level] = classes[level] + histogram if level in classes else histogram
-        self._classes = list(classes.values())
-        self.energy = float(sum(histogram[2].sum() for histogram in self._classes))
-
-    def at(self, step: float) -> tuple[float, float]:
-        """Give the bytes and the squared error of a common step."""
-        outcomes = [grid.forecast(histogram, step) for histogram in self._classes]
-        return sum(bits for bits, _ in outcomes) / 8, sum(error for _, error in outcomes)
-
-    def step_where(self, reached: Callable[[float, float], bool]) -> float:
-        """Find the smallest step at which `reached(bytes, squared error)` holds; it must hold for all larger ones."""
-        low, high = self.largest / grid.LIMIT, self.largest * 2.0
-        while high / low > _PRECISION:
-            middle = float(np.sqrt(low * high))
-            if reached(*self.at(middle)):
-                high = middle
-            else:
-                low = middle
-        return high
-
-
-_PRECISION = 1.002  # of a step; the forecast is not better
 _NEAR = 1.1  # how far around a step its slope is looked at
 _NO_ERROR = 1e-12  # stands for nothing, where logarithms are taken
 
 
-def _histograms(item: Graded) -> list[tuple[int, npt.NDArray[np.float64]]]:
-    """Give for each level of rows, of a sample, (counts, sums, sums of squares) of |difference| in fine bins."""
-    scan = item.scan
-    dtype = scan.pair.info.dtype
-    positions, rows, width = sampled_rows(scan)
-    moved = floats.difference(scan.reference.at(positions), scan.tuned[positions], dtype)
-    sizes = np.abs(moved / item.factor).astype(np.float32)
-    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
-    levels = np.repeat(row_levels(sizes, geometry), geometry.row_words)
-    # Errors of weighted tensors are weighted: in units of its own step an error counts the same everywhere.
-    share = scan.tuned.size / positions.size
-    return [(int(level), share * grid.histogram(sizes[levels == level])) for level in np.unique(levels)]
+@dataclass(frozen=True)
+class Attempt:
+    """A step, and the file it gave."""
+
+    step: float
+    file: Written
+
+
+def write_to_target(
+    file: BinaryIO,
+    found: Found,
+    options: Options,
+    target: Target,
+    metadata: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    """Write the diff at one step after the other until it lands; end with the best one written.
+
+    Raises `UsageError` for a budget that cannot be kept.
+    """
+    graded = grade([item for item in found.stored if may_be_lossy(item, "grid")], options.importance)
+    search = Search(target, Forecast(graded))
+    own = {item.scan.pair.name for item in graded}
+    rest = exact_records([item for item in found.stored if item.pair.name not in own], options)
+
+    def write(step: float) -> Attempt:
+        records = rest + [item.record(step) for item in graded]
+        return Attempt(step, write_records(_emptied(file), found, records, options, metadata, progress))
+
+    last = None
+    while (step := search.next()) is not None:
+        if last is None and search.nearly_exact(step):
+            plain = replace(options, target=None)
+            whole = write_records(_emptied(file), found, choose(found.stored, plain, 0), plain, metadata, progress)
+            if search.keeps(whole):
+                return
+        last = write(step)
+        search.tell(last)
+    best = search.best
+    if best is None:
+        raise UsageError(search.explain())
+    if best is not last:
+        write(best.step)
+
+
+def _emptied(file: BinaryIO) -> BinaryIO:
+    file.seek(0)
+    file.truncate()
+    return file
 
 
 class Search:
@@ -166,24 +94,24 @@ class Search:
     @property
     def best(self) -> Attempt | None:
         """The best attempt that keeps to the target."""
-        kept = [item for item in self._attempts if self.keeps(item)]
+        kept = [item for item in self._attempts if self.keeps(item.file)]
         if self._target.budget is not None:
-            return max(kept, key=lambda item: item.nbytes, default=None)
-        return min(kept, key=lambda item: item.nbytes, default=None)
+            return max(kept, key=lambda item: item.file.nbytes, default=None)
+        return min(kept, key=lambda item: item.file.nbytes, default=None)
 
-    def keeps(self, item: Attempt) -> bool:
-        """Tell whether an attempt keeps to the target."""
+    def keeps(self, file: Written) -> bool:
+        """Tell whether a file keeps to the target."""
         if self._target.budget is not None:
-            return item.nbytes <= self._target.budget
-        return item.error <= (self._target.error or 0.0)
+            return file.nbytes <= self._target.budget
+        return file.error <= (self._target.error or 0.0)
 
     def _landed(self) -> bool:
         best = self.best
         if best is None:
             return False
         if self._target.budget is not None:
-            return best.nbytes >= (1 - SLACK) * self._target.budget
-        return best.error >= (1 - SLACK) * (self._target.error or 0.0)
+            return best.file.nbytes >= (1 - SLACK) * self._target.budget
+        return best.file.error >= (1 - SLACK) * (self._target.error or 0.0)
 
     def next(self) -> float | None:
         """Give the next step to try, None when there is nothing to gain. Raises `UsageError` for a hopeless budget."""
@@ -198,7 +126,7 @@ class Search:
 
     def explain(self) -> str:
         """Say why nothing kept to the target."""
-        tried = ", ".join(f"{item.nbytes:,} bytes with error {item.error:.4f}" for item in self._attempts)
+        tried = ", ".join(f"{item.file.nbytes:,} bytes with error {item.file.error:.4f}" for item in self._attempts)
         return f"found no diff that keeps to the target; tried: {tried or 'nothing'}"
 
     def _first(self) -> float:
@@ -211,7 +139,7 @@ class Search:
 
     def _corrected(self, attempts: Sequence[Attempt]) -> float:
         """Give the step at which a line through what came out, in logarithms, meets what is aimed at."""
-        fixed = attempts[-1].nbytes - attempts[-1].grid_bytes
+        fixed = attempts[-1].file.nbytes - attempts[-1].file.grid_bytes
         if self._target.budget is not None:
             aim = AIM * self._target.budget - fixed
             if aim <= 0:
@@ -219,10 +147,10 @@ class Search:
                     f"a budget of {self._target.budget:,} bytes is not enough: what is stored exactly, the manifest "
                     f"and the files around the tensors take {fixed:,}; raise it, or leave files out"
                 )
-            points = [(np.log(item.step), np.log(max(item.grid_bytes, 1))) for item in attempts]
+            points = [(np.log(item.step), np.log(max(item.file.grid_bytes, 1))) for item in attempts]
         else:
             aim = AIM * (self._target.error or 0.0)
-            points = [(np.log(item.step), np.log(max(item.error, _NO_ERROR))) for item in attempts]
+            points = [(np.log(item.step), np.log(max(item.file.error, _NO_ERROR))) for item in attempts]
         points.sort(key=lambda point: abs(point[1] - np.log(aim)))
         beyond = [point for point in points if (point[1] > np.log(aim)) != (points[0][1] > np.log(aim))]
         others = beyond[:1] or points[1:2]

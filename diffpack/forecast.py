@@ -1,0 +1,102 @@
+"""What a step of the grid will cost and miss, foretold from histograms of a sample of each tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.activity import row_levels
+from diffpack.blocks import blocks
+from diffpack.codecs.positions.levels import Geometry
+from diffpack.codecs.values import floats, grid
+from diffpack.encode import Record
+from diffpack.estimate import sampled_rows
+from diffpack.scan import Scan
+from diffpack.select import magnitudes
+
+_PRECISION = 1.002  # of a step; the forecast is not better
+_WEIGHT_RANGE = 64.0  # steps of weighted tensors differ from the common one by at most this factor
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A tensor for the grid: its scan, its largest |difference|, and the factor of the common step it takes."""
+
+    scan: Scan
+    largest: float
+    factor: float
+
+    def record(self, step: float) -> Record:
+        """Give the record at a common step."""
+        own = max(step * self.factor, self.largest / grid.LIMIT)
+        return Record(self.scan, "grid", "levels", scale=np.float32(own / grid.UNITS))
+
+
+def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list[Graded]:
+    """Measure what the grid needs to know of each tensor.
+
+    With `importance` (a weight of the squared error for each tensor, as a Fisher estimate's mean) the step of a tensor
+    is the common one times (mean weight / its weight)^1/2; a tensor without one has the mean weight.
+    """
+    known = {name: weight for name, weight in (importance or {}).items() if weight > 0}
+    sizes = np.array([item.tuned.size for item in scans if item.pair.name in known], np.float64)
+    logs = np.array([np.log(known[item.pair.name]) for item in scans if item.pair.name in known])
+    mean = float(np.exp((sizes * logs).sum() / sizes.sum())) if sizes.sum() else 1.0
+    graded = []
+    for item in scans:
+        weight = (importance or {}).get(item.pair.name, mean)
+        factor = float(np.clip(np.sqrt(mean / weight), 1 / _WEIGHT_RANGE, _WEIGHT_RANGE)) if weight else _WEIGHT_RANGE
+        graded.append(Graded(item, _largest(item), factor))
+    return graded
+
+
+def _largest(item: Scan) -> float:
+    changed = zip(blocks(item.tuned.size), item.changed, strict=True)
+    return max((float(magnitudes(item, *bounds).max()) for bounds, count in changed if count), default=0.0)
+
+
+class Forecast:
+    """Bits and squared error of a step, from histograms of a sample, class by class."""
+
+    def __init__(self, graded: Sequence[Graded]) -> None:
+        self.largest = max((item.largest / item.factor for item in graded), default=0.0)
+        classes: dict[int, npt.NDArray[np.float64]] = {}
+        for item in graded:
+            if item.largest:
+                for level, histogram in _histograms(item):
+                    classes[level] = classes[level] + histogram if level in classes else histogram
+        self._classes = list(classes.values())
+        self.energy = float(sum(histogram[2].sum() for histogram in self._classes))
+
+    def at(self, step: float) -> tuple[float, float]:
+        """Give the bytes and the squared error of a common step."""
+        outcomes = [grid.forecast(histogram, step) for histogram in self._classes]
+        return sum(bits for bits, _ in outcomes) / 8, sum(error for _, error in outcomes)
+
+    def step_where(self, reached: Callable[[float, float], bool]) -> float:
+        """Find the smallest step at which `reached(bytes, squared error)` holds; it must hold for all larger ones."""
+        low, high = self.largest / grid.LIMIT, self.largest * 2.0
+        while high / low > _PRECISION:
+            middle = float(np.sqrt(low * high))
+            if reached(*self.at(middle)):
+                high = middle
+            else:
+                low = middle
+        return high
+
+
+def _histograms(item: Graded) -> list[tuple[int, npt.NDArray[np.float64]]]:
+    """Give for each level of rows, of a sample, (counts, sums, sums of squares) of |difference| in fine bins."""
+    scan = item.scan
+    dtype = scan.pair.info.dtype
+    positions, rows, width = sampled_rows(scan)
+    moved = floats.difference(scan.reference.at(positions), scan.tuned[positions], dtype)
+    sizes = np.abs(moved / item.factor).astype(np.float32)
+    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
+    levels = np.repeat(row_levels(sizes, geometry), geometry.row_words)
+    # Errors of weighted tensors are weighted: in units of its own step an error counts the same everywhere.
+    share = scan.tuned.size / positions.size
+    return [(int(level), share * grid.histogram(sizes[levels == level])) for level in np.unique(levels)]

@@ -1,0 +1,74 @@
+"""What is found out about two checkpoints before anything of their diff is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from diffpack.checkpoints import Checkpoint
+from diffpack.choose import split_aliases
+from diffpack.fingerprint import combine, digests_of
+from diffpack.manifest import CheckpointSummary
+from diffpack.options import Options
+from diffpack.pairs import Pairing, pair_up
+from diffpack.parallel import Progress, run_in_order
+from diffpack.scan import Scan, scan
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pairs of tensors, their scans, those to store, tied ones, and what the manifest says of both checkpoints."""
+
+    base: Checkpoint
+    tuned: Checkpoint
+    pairing: Pairing
+    scans: list[Scan]
+    stored: list[Scan]
+    aliases: dict[str, str]
+    summaries: tuple[CheckpointSummary, CheckpointSummary]
+
+
+def find(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Found:
+    """Pair the tensors of two checkpoints and scan each pair. Raises `UsageError` for rules that do not fit."""
+    pairing = pair_up(base.tensors, tuned.tensors, options.rename)
+    scans = _scan_all(pairing, base, tuned, options.threads, progress)
+    stored, aliases = split_aliases(scans)
+    fingerprints = _fingerprints(scans, base, tuned, options.threads)
+    summaries = (
+        _summary(base, fingerprints[0], options.base_name, options.base_revision),
+        _summary(tuned, fingerprints[1]),
+    )
+    return Found(base, tuned, pairing, scans, stored, aliases, summaries)
+
+
+def _scan_all(
+    pairing: Pairing, base: Checkpoint, tuned: Checkpoint, threads: int | None, progress: Progress | None
+) -> list[Scan]:
+    """Scan every pair, largest first so that threads end together; give the scans in order of name."""
+    order = sorted(range(len(pairing.pairs)), key=lambda at: -pairing.pairs[at].info.nbytes)
+    total = sum(pair.info.nbytes for pair in pairing.pairs)
+    scans: dict[int, Scan] = {}
+    jobs = [lambda at=at: scan(pairing.pairs[at], base, tuned) for at in order]
+    done = 0
+    for at, found in zip(order, run_in_order(jobs, threads), strict=True):
+        scans[at] = found
+        done += found.pair.info.nbytes
+        if progress is not None:
+            progress("scanning", done, total)
+    return [scans[at] for at in range(len(scans))]
+
+
+def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint, threads: int | None) -> tuple[str, str]:
+    """Give the fingerprints of both sides; base tensors that were in no pair are hashed here."""
+    own = {item.pair.base_name: item.base_digest for item in scans if item.pair.base_name and item.base_digest}
+    digests = own | digests_of(base, (name for name in base.tensors if name not in own), threads)
+    tuned_digests = {item.pair.name: item.digest for item in scans}
+    return combine(base.tensors, digests), combine(tuned.tensors, tuned_digests)
+
+
+def _summary(
+    checkpoint: Checkpoint, fingerprint: str, name: str | None = None, revision: str | None = None
+) -> CheckpointSummary:
+    entries = sum(prod(info.shape) for info in checkpoint.tensors.values())
+    return CheckpointSummary(fingerprint, len(checkpoint.tensors), entries, checkpoint.nbytes, name, revision)

@@ -1,0 +1,136 @@
+"""From chosen records to a file: their groups chunk by chunk, layout and side files, the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import BinaryIO
+
+import numpy as np
+
+from diffpack.codecs.streams import FEATURES
+from diffpack.codecs.values import SCALED
+from diffpack.container.table import encode_chunk
+from diffpack.container.writer import ContainerWriter
+from diffpack.distortion import MILLIONTHS, Distortion
+from diffpack.encode import Record, span_jobs
+from diffpack.fingerprint import DIGEST_BYTES
+from diffpack.found import Found
+from diffpack.layout import keep_layout
+from diffpack.manifest import Group, Manifest, to_json
+from diffpack.options import Options
+from diffpack.parallel import Progress, run_in_order
+from diffpack.seal import sealed
+from diffpack.sidefiles import keep_side_files
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a file came to: its bytes, those of its grid values, the relative L2 error (0 if exact)."""
+
+    nbytes: int
+    grid_bytes: int
+    error: float
+
+
+def write_records(
+    file: BinaryIO,
+    found: Found,
+    records: Sequence[Record],
+    options: Options,
+    metadata: dict[str, str],
+    progress: Progress | None,
+) -> Written:
+    """Write a whole diff into an empty file, in one pass. Raises `WrongBaseError` if the base changes meanwhile."""
+    writer = ContainerWriter(file)
+    groups = _write_groups(writer, records, options, progress)
+    grid_bytes = _bytes_of(writer, groups, "grid")
+    kept_layout = keep_layout(writer, found.base, found.tuned, options)
+    kept_files = keep_side_files(writer, found.base, found.tuned, options)
+    codings = {group.positions for group in groups} | {group.values for group in groups}
+    manifest = Manifest(
+        base=found.summaries[0],
+        result=found.summaries[1],
+        exact=options.exact,
+        groups=tuple(groups),
+        aliases=found.aliases,
+        removed=found.pairing.removed,
+        rename=found.pairing.rename,
+        layout=kept_layout,
+        files=tuple(kept_files),
+        metadata=metadata,
+        recipe=_recipe(options),
+        requires=tuple(sorted(codings & FEATURES.keys())),
+    )
+    if not options.exact:
+        distortion = Distortion([record.scan for record in records])
+        manifest = sealed(file, writer, manifest, found.base, options.threads, distortion)
+    writer.finish(to_json(manifest))
+    return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
+
+
+def _write_groups(
+    writer: ContainerWriter, records: Sequence[Record], options: Options, progress: Progress | None
+) -> list[Group]:
+    """Code the records group by group; give the groups as the manifest holds them."""
+    groups = []
+    total = sum(record.scan.pair.info.nbytes for record in records)
+    before = 0
+    ordered = sorted(records, key=lambda record: (record.key, record.scan.pair.name))
+    for key, members in groupby(ordered, lambda record: record.key):
+        group = list(members)
+        nbytes = sum(record.scan.pair.info.nbytes for record in group)
+        length = sum(record.scan.tuned.size for record in group)
+        if group[0].values in SCALED:
+            scales = np.array([record.scale for record in group], "<f4")
+            writer.add(encode_chunk([scales.view("<u4")], options.profile))
+        spans = list(span_jobs(group, options.profile))
+        chunks = run_in_order((job for _, job in spans), options.threads)
+        for (end, _), chunk in zip(spans, chunks, strict=True):
+            writer.add(chunk)
+            if progress is not None:
+                progress("coding", before + nbytes * end // length, total)
+        before += nbytes
+        groups.append(_group(key, group, [end for end, _ in spans], options.exact))
+    return groups
+
+
+def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list[int], exact: bool) -> Group:
+    base, dtype, positions, values = key
+    scans = [record.scan for record in records]
+    return Group(
+        dtype=dtype,
+        base=base or None,
+        positions=positions,
+        values=values,
+        names=tuple(item.pair.name for item in scans),
+        shapes=tuple(item.pair.info.shape for item in scans),
+        ends=tuple(ends),
+        resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
+        base_digests=_hex(item.base_digest for item in scans) if base else None,
+        result_digests=_hex(item.digest for item in scans) if exact else None,
+        counts=tuple(item.count for item in scans) if positions == "levels" and values == "exact" else None,
+    )
+
+
+def _hex(digests: Iterable[bytes | None]) -> str:
+    return b"".join((digest or b"")[:DIGEST_BYTES] for digest in digests).hex()
+
+
+def _bytes_of(writer: ContainerWriter, groups: Sequence[Group], values: str) -> int:
+    """Count the bytes of the chunks of groups with a value coding; they are the first ones written."""
+    total = first = 0
+    for group in groups:
+        stop = first + len(group.ends) + (group.values in SCALED)
+        if group.values == values:
+            total += sum(chunk.nbytes for chunk in writer.chunks[first:stop])
+        first = stop
+    return total
+
+
+def _recipe(options: Options) -> dict[str, str]:
+    if options.target is not None:
+        weighted = {} if options.importance is None else {"weights": "by tensor"}
+        return {"select": options.target.describe(), "values": "grid", **weighted}
+    return {"select": options.selection.describe(), "values": options.values}
