@@ -116,6 +116,7 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
         manifest = msgspec.convert(value, Manifest, strict=True)
     except msgspec.ValidationError as error:
         raise CorruptFileError(f"{where}: manifest: {error}", "M2") from None
+    _check_absent(value, where)
     _check_hex(manifest.base.fingerprint, 64, where)
     _check_seal(manifest, where)
     if list(manifest.removed) != sorted(set(manifest.removed)):
@@ -130,6 +131,17 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
     _check_aliases(manifest, where)
     _check_files(manifest, where)
     return manifest
+
+
+def _check_absent(value: dict[str, Any], where: str) -> None:
+    """Check that members which may be absent are not null instead; the types above do not tell these apart."""
+    for holder in (value, value["base"], value["layout"] or {}, *value["groups"]):
+        for name in _OPTIONAL & holder.keys():
+            if holder[name] is None:
+                raise CorruptFileError(f"{where}: manifest: {name!r} is null", "M2")
+
+
+_OPTIONAL = frozenset({"error", "errors", "counts", "base_digests", "result_digests", "sha256", "name", "revision"})
 
 
 def _check_seal(manifest: Manifest, where: str) -> None:
