@@ -29,8 +29,8 @@ def members(keys: npt.NDArray[Any]) -> list[Positions]:
     """
     if not keys.size:
         return []
-    lowest = keys.min()
-    counts = np.bincount((keys - lowest).astype(np.intp, copy=False))
+    raised = (keys - keys.min()).astype(np.intp)
+    counts = np.bincount(raised)
     classes = np.empty(counts.size, np.int64)
     current = held = 0
     for key, count in enumerate(counts.tolist()):
@@ -42,7 +42,7 @@ def members(keys: npt.NDArray[Any]) -> list[Positions]:
     classes = np.minimum(classes, last)  # what is left over joins the last class
     if not last:
         return [np.arange(keys.size)]
-    own = classes.astype(np.uint8 if last < 256 else np.uint16)[keys - lowest]
+    own = classes.astype(np.uint8 if last < 256 else np.uint16).take(raised)
     order = np.argsort(own, kind="stable")  # a radix sort for numbers this small
     return np.split(order, np.cumsum(np.bincount(own, minlength=last + 1))[:-1])
 
