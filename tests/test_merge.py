@@ -389,3 +389,15 @@ def test_every_method_names_its_source():
     for name, each in METHODS.items():
         assert each.name == name
         assert len(each.source) > 10
+
+
+def test_diffs_of_a_byte_budget_are_merged_and_compared():
+    rng = np.random.default_rng(0)
+    base = {"w": rng.standard_normal((200, 100)).astype(np.float32)}
+    tuned = [{"w": base["w"] + rng.normal(0, 0.01, (200, 100)).astype(np.float32)} for _ in range(2)]
+    first, second = (diffpack.extract(base, side, budget=6000) for side in tuned)
+    merged = diffpack.merge([first, second], method="linear", weights=(0.5, 0.25))
+    expected = 0.5 * first["w"].to_dense().astype(np.float64) + 0.25 * second["w"].to_dense()
+    assert np.allclose(merged["w"].to_dense(), expected, rtol=1e-6, atol=0)
+    assert diffpack.compare(first, second).total.jaccard < 1
+    assert diffpack.compare(first, first).total.cosine == pytest.approx(1)
