@@ -29,6 +29,7 @@ VERBS = {
     "merge": "Merge diffs of one base into one.",
     "diff": "Show how two diffs of one base differ.",
     "rebase": "Carry the change of a diff over to another base.",
+    "convert": "Write a diff in another tool's format, or read one.",
     "completion": "Print the script that lets a shell complete diffpack.",
 }
 """Every verb (its module has that name and holds it as `command`) and its one line in the help."""
