@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import click
 
-from .extract import KEYS as EXTRACT_KEYS
 from .extract import as_text, describe
 from .options import Assignment, CheckpointPath, DiffPath, OutputPath, Session, force_option, global_options
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
@@ -21,7 +20,6 @@ KEYS = {
     "exact": "of an import: whether the diff is exact; of an export: whether it gives the diff's result bit for bit",
     "notes": "what was not carried over, and remarks about the inputs",
     "diff": "of an import: object with the members `extract` prints; else null",
-    **{f"diff.{key}": meaning for key, meaning in EXTRACT_KEYS.items() if key in ("changed", "entries", "density")},
 }
 """What `--json` prints."""
 

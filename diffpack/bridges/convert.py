@@ -87,7 +87,8 @@ def convert(
     job = Import(
         name, path, checkpoint, dict(options or {}), tuple(rename), profile, dict(metadata or {}), threads, progress
     )
-    inputs = [path, *(checkpoint.files if checkpoint else [])]
+    read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
+    inputs = [*read, *(checkpoint.files if checkpoint else [])]
     diff = write_diff(output, inputs, force, partial(bridge.read, job))
     notes = (*(checkpoint.notes if checkpoint else ()), *job.notes)
     target = None if output is None else Path(output)

@@ -114,8 +114,10 @@ def _blob_name(at: int | None) -> str:
 
 
 def two_dimensional(info: TensorInfo) -> tuple[int, int]:
-    """Give the shape of a tensor's matrix, in words."""
+    """Give the shape of a tensor's matrix, in words; one row where those are no whole rows (dtypes below a byte)."""
     rows = info.shape[0] if len(info.shape) > 1 else 1
+    if rows and info.words % rows:
+        return 1, info.words
     return rows, info.words // rows if rows else 0
 
 

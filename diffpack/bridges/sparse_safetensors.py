@@ -48,8 +48,9 @@ _BASE, _RESULT = "diffpack_base", "diffpack_result"  # our own members: fingerpr
 def _detect(path: Path) -> bool:
     if not path.is_file() or path.suffix.lower() != ".safetensors":
         return False
-    names = SafetensorsCheckpoint(path).tensors
-    return any(
+    source = SafetensorsCheckpoint(path)
+    names = source.tensors
+    return source.header.metadata.get("format") == _PATCH["format"] or any(
         name.removesuffix(index) + value in names
         for index, value in _SPELLINGS
         for name in names
