@@ -159,6 +159,16 @@ def test_compressed_members_and_other_files_are_refused(tmp_path):
         diffpack.convert(path, base=BASE)
 
 
+def test_a_changed_gap_is_noticed(tmp_path):
+    """The zip file's checksum covers the program, which says the gaps."""
+    path = saved(tmp_path, {"diffs": {"w": difference([1, 4], [1.0, 2.0])}}) / "pytorch_diff.bin"
+    data = path.read_bytes()
+    at = data.index(b"K\x01K\x04")
+    path.write_bytes(data[: at + 1] + b"\x02" + data[at + 2 :])
+    with pytest.raises(CheckpointError):
+        diffpack.convert(path, base=BASE)
+
+
 def test_every_cut_and_many_changed_bytes_raise_our_errors_only(tmp_path):
     folder = saved(tmp_path, {"diffs": {"w": difference([np.int64(1), 4], [1.0, 2.0])}, "abs": {"b": torch.zeros(4)}})
     path = folder / "pytorch_diff.bin"

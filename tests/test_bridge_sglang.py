@@ -175,6 +175,20 @@ def test_indexes_of_other_kinds_are_refused(tmp_path, metadata, kind):
         diffpack.convert(published(tmp_path / "d", base, tuned, "xor", **metadata), base=base)
 
 
+def test_an_index_without_a_weight_map_is_refused(tmp_path):
+    base, tuned = pair()
+    folder = published(tmp_path / "d", base, tuned, "xor")
+    index = json.loads((folder / INDEX).read_text())
+    for weight_map in (None, [], {"half": 3}):
+        (folder / INDEX).write_text(json.dumps({**index, "weight_map": weight_map}))
+        with pytest.raises(CorruptFileError, match="index of a delta"):
+            diffpack.convert(folder, base=base)
+    del index["weight_map"]
+    (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(CorruptFileError, match="index of a delta"):
+        diffpack.convert(folder, base=base)
+
+
 def test_shard_names_are_no_paths(tmp_path):
     base, tuned = pair()
     folder = published(tmp_path / "d", base, tuned, "xor")

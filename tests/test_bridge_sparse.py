@@ -133,8 +133,9 @@ def test_what_it_cannot_say_is_refused(tmp_path):
         "renamed": {f"m.{name}": array for name, array in base.items()},
     }
     for message, tuned in cases.items():
+        diff = diffpack.extract(base, tuned)
         with pytest.raises(UsageError, match=message):
-            diffpack.convert(diffpack.extract(base, tuned), out, base=base)
+            diffpack.convert(diff, out, base=base)
     diff = diffpack.extract(base, tune(base))
     with pytest.raises(BaseNeededError):
         diffpack.convert(diff, out)
@@ -142,7 +143,22 @@ def test_what_it_cannot_say_is_refused(tmp_path):
         diffpack.convert(diff, out, base=tune(base))
     with pytest.raises(UsageError, match="names is"):
         diffpack.convert(diff, out, base=base, options={"names": "x"})
+    with pytest.raises(UsageError, match="partial is"):
+        diffpack.convert(diff, out, base=base, options={"partial": "perhaps"})
     assert not out.exists()
+
+
+def test_what_it_cannot_say_is_left_out_if_asked_and_the_output_is_lossy(tmp_path):
+    base = model()
+    tuned = tune(base) | {"new": np.ones(3, np.float32), "scale": np.array(0.5, np.float16)}
+    del tuned["embed"]
+    out = tmp_path / "p.safetensors"
+    done = diffpack.convert(diffpack.extract(base, tuned), out, base=base, options={"partial": "yes"})
+    assert not done.exact
+    assert "embed (removed), new (new), scale (retyped)" in done.notes[0]
+    found = diffpack.load(base, diffpack.convert(out, base=base).diff)
+    expected = {name: base[name] if name in ("embed", "scale") else tuned[name] for name in base}
+    assert bits(found) == bits(expected)
 
 
 def test_a_tied_tensor_is_written_under_each_name(tmp_path):

@@ -12,7 +12,6 @@ from diffpack.bridges.bridge import Export
 from diffpack.checkpoints import TensorInfo
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.compose import check_base
-from diffpack.diff import Diff
 from diffpack.dtypes import Words
 from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.fingerprint import combine, digests_of, tensor_digest
@@ -38,15 +37,15 @@ class ChangedTensor:
 def changed_tensors(job: Export) -> Iterator[ChangedTensor]:
     """Give every tensor whose bits the job's diff changes, in order of name, one at a time.
 
-    Checks the base before the first and the result after the last. Raises `WrongBaseError`, `UsageError` for what
-    only a diff can say (tensors new, removed, renamed, resized or retyped), `ResultMismatchError`.
+    Checks the base before the first and, if nothing is left out, the result after the last. Raises `WrongBaseError`,
+    `UsageError` for what only a diff can say, unless that is to be left out, `ResultMismatchError`.
     """
     base, diff = job.needed_base, job.diff
     check_base(diff, base, job.threads)
-    refuse_structure(job, diff)
+    left_out = beyond_entries(job)
     result = Result(diff, base)
     digests = digests_of(base, base.tensors, job.threads)
-    for name in sorted([*diff, *diff.manifest.aliases]):
+    for name in sorted({*diff, *diff.manifest.aliases} - left_out.keys()):
         info = result.tensors[name]
         after = np.empty(info.words, info.dtype.word)
         for start, words in result.blocks(name):
@@ -56,24 +55,54 @@ def changed_tensors(job: Export) -> Iterator[ChangedTensor]:
         if tensor.positions.size:
             yield tensor
     found, expected = combine(base.tensors, digests), diff.manifest.result.fingerprint
-    if expected not in (None, found):
+    if not left_out and expected not in (None, found):
         raise ResultMismatchError(f"{diff.name}: gave the result {found}, but records {expected}")
 
 
-def refuse_structure(job: Export, diff: Diff) -> None:
-    """Raise `UsageError` if the diff does more than change entries of the base's tensors."""
+def beyond_entries(job: Export) -> dict[str, str]:
+    """Give the tensors the diff does more to than change entries, and what: these are left out.
+
+    Raises `UsageError` if there are any and the option `partial` does not say so, or if tensors are renamed.
+    """
+    diff, base, partial = job.diff, job.needed_base.tensors, is_partial(job)
     manifest = diff.manifest
-    base = job.needed_base.tensors
-    reasons = [f"{printable(name)} is removed" for name in manifest.removed]
-    reasons += [f"{printable(name)} is {record.kind}" for name, record in diff.items() if record.kind != "changed"]
+    found = dict.fromkeys(manifest.removed, "removed")
+    found |= {name: record.kind for name, record in diff.items() if record.kind != "changed"}
     for name, target in manifest.aliases.items():
         info = diff[target].info if target in diff else base.get(target)
         if base.get(name) != info:
-            reasons.append(f"{printable(name)} is tied to {printable(target)}, which is of another shape, or new")
+            found[name] = f"tied to {printable(target)}, which is of another shape or dtype, or new"
+    what = listed([f"{printable(name)} is {kind}" for name, kind in sorted(found.items())])
     if manifest.rename:
-        reasons.insert(0, "tensors are renamed")
-    if reasons:
-        raise UsageError(f"{diff.name}: {job.format} can only say which entries change, but {listed(reasons)}")
+        raise UsageError(f"{diff.name}: {job.format} can only say which entries change, but tensors are renamed")
+    if found and not partial:
+        raise UsageError(
+            f"{diff.name}: {job.format} can only say which entries change, but {what} (the option partial=yes leaves "
+            "such tensors out, and the output is lossy)"
+        )
+    return found
+
+
+def is_partial(job: Export) -> bool:
+    """Tell whether what the format cannot say is to be left out. Raises `UsageError` for other words."""
+    answer = job.options.get("partial", "no")
+    if answer not in ("yes", "no"):
+        raise UsageError(f"partial is yes or no, not {answer!r}")
+    return answer == "yes"
+
+
+PARTIAL = {"partial": "yes: leave out tensors that are new, removed, resized or retyped; the output is then lossy"}
+"""The option of formats that know changed entries only."""
+
+
+def finished(job: Export) -> bool:
+    """Note what was left behind; tell whether the output gives the diff's result bit for bit."""
+    left_out = beyond_entries(job)
+    if left_out:
+        what = listed([f"{printable(name)} ({kind})" for name, kind in sorted(left_out.items())])
+        job.notes.append(f"left out, so the output is lossy: {what}")
+    note_left_out(job)
+    return not left_out
 
 
 def note_left_out(job: Export) -> None:

@@ -164,7 +164,9 @@ def _numbers(group: Any, record: Record, where: str) -> Stored:
     if values.dtype != expected:
         raise CorruptFileError(f"{where}: values of {values.dtype}, where {expected} are expected")
     numbers = values if kind == "i" else floats.encode(values.astype(np.float32), record.values)
-    if "positions" not in group:
+    with explained(where):
+        sparse = "positions" in group
+    if not sparse:
         return None, numbers
     places = _dataset(group, "positions", where, info.words, "iu")
     if places.size != numbers.size:

@@ -133,7 +133,8 @@ class _Patch:
     def _added(self, name: str, info: TensorInfo, change: Added, where: str) -> Entry:
         if not info.dtype.arithmetic:
             raise UsageError(f"{where}: differences are not added to {info.dtype.name} tensors")
-        values = change.values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = change.values.astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise CorruptFileError(f"{where}: a difference that is not finite")
         numbers = np.where(values == 0, np.int32(0), floats.encode(values, "f32"))

@@ -8,6 +8,7 @@ larger than the file.
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 import zipfile
@@ -100,8 +101,8 @@ def _load(archive: zipfile.ZipFile, path: Path) -> Any:
     order = root + "byteorder"
     if order in members and archive.read(order) != b"little":
         raise CheckpointError(f"{path}: big-endian tensors are not supported")
-    with archive.open(programs[0]) as file:
-        return _Machine(file, archive, root, path).load()
+    program = io.BytesIO(archive.read(programs[0]))  # whole, so that its checksum is compared
+    return _Machine(program, archive, root, path).load()
 
 
 class _Machine(pickle._Unpickler):  # the C one takes memory for any memo index a file names

@@ -122,7 +122,8 @@ def _factor(adapter: Adapter, name: str) -> Matrix:
     info = adapter.weights.info(adapter.keys[name])
     if not info.dtype.arithmetic or len(info.shape) < 1:
         raise CorruptFileError(f"{adapter.path}: {printable(name)}: {info} is no factor")
-    values = to_float(adapter.weights.words(adapter.keys[name]), info.dtype).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs; what is not finite is refused later
+        values = to_float(adapter.weights.words(adapter.keys[name]), info.dtype).astype(np.float64)
     return values.reshape(info.shape[0], -1)
 
 
@@ -165,7 +166,8 @@ def _product(left: Matrix, right: Matrix, scale: float) -> npt.NDArray[np.float3
 def _biased(adapter: Adapter, layer: _Layer, base: BaseTensor | None) -> Whole:
     where = f"{adapter.path}: {printable(layer.module)}.bias"
     info, before = needed(base, where)
-    change = (_factor(adapter, layer.module + _BIAS).reshape(-1) * layer.scale).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = (_factor(adapter, layer.module + _BIAS).reshape(-1) * layer.scale).astype(np.float32)
     if change.size != info.words or not info.dtype.arithmetic or not np.isfinite(change).all():
         raise WrongBaseError(f"{where}: {change.size} finite numbers to add to the base's {info}", (layer.module,))
     return Whole(info, floats.add(before, change, info.dtype))

@@ -240,10 +240,11 @@ def _file_names(diff: Diff) -> dict[str, str]:
 
 def _save(path: Path, shape: tuple[int, int], positions: Positions, values: npt.NDArray[Any]) -> None:
     """Write a COO matrix with the members that `scipy.sparse.save_npz` writes."""
-    rows, columns = np.divmod(positions, max(shape[1], 1))
     index = np.dtype("<i4" if max(shape) <= np.iinfo(np.int32).max else "<i8")
+    width = max(shape[1], 1)
+    rows, columns = (positions // width).astype(index), (positions % width).astype(index)
     arrays: dict[str, Any] = {
-        "row": rows.astype(index), "col": columns.astype(index), "format": np.array(b"coo"),
+        "row": rows, "col": columns, "format": np.array(b"coo"),
         "shape": np.array(shape, np.int64), "data": values,
     }  # fmt: skip
     np.savez_compressed(path, **arrays)

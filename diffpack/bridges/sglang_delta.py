@@ -28,7 +28,7 @@ from blake3 import blake3
 
 from diffpack.atomic import atomic_folder
 from diffpack.bridges.bridge import Bridge, Export, Import
-from diffpack.bridges.exporting import ChangedTensor, changed_tensors, note_left_out
+from diffpack.bridges.exporting import PARTIAL, ChangedTensor, changed_tensors, finished
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, sorted_positions, write_patch
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, ShardedSafetensorsCheckpoint, make_header
@@ -53,6 +53,7 @@ class _Index(msgspec.Struct, frozen=True):
     delta_encoding: str
     compression_format: str
     checksum_format: str
+    weight_map: dict[str, str]
 
 
 class _Hasher(Protocol):
@@ -108,7 +109,8 @@ def _detect(path: Path) -> bool:
 def _parse_index(path: Path) -> _Index:
     try:
         raw = path.read_bytes()
-        index = msgspec.convert(msgspec.json.decode(raw)["metadata"], _Index)
+        decoded = msgspec.json.decode(raw)
+        index = msgspec.convert({**decoded["metadata"], "weight_map": decoded["weight_map"]}, _Index)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError, RecursionError) as error:
@@ -131,11 +133,10 @@ def _read(job: Import, file: BinaryIO) -> None:
     if expected is not None and _number(expected) != _number(index.base_version):
         raise WrongBaseError(f"{path}: builds on version {printable(index.base_version)}, not on {expected}")
     changes: dict[str, Make] = {}
-    shards = json.loads(path.read_bytes())["weight_map"]
-    if shards:
+    if index.weight_map:
         delta = ShardedSafetensorsCheckpoint(path)
         for name in delta.tensors:
-            if name not in shards:
+            if name not in index.weight_map:
                 raise CorruptFileError(f"{path}: {printable(name)} is in a shard but not in the index")
             changes[name] = partial(_apply, delta, name, index)
     refuse_missing(job, changes)
@@ -226,8 +227,7 @@ def _write(job: Export) -> bool:
         "checksum_format": kind,
     }
     _write_folder(job.output, metadata, frames, sums)
-    note_left_out(job)
-    return True
+    return finished(job)
 
 
 def _compress(tensor: ChangedTensor, encoding: str, job: Export) -> bytes:
@@ -269,5 +269,6 @@ BRIDGE = Bridge(
         "checksum": "blake3, xxh3-128 or adler32",
         "version": "the version this is, from 1 on",
         "base_version": "the version it builds on (one less)",
+        **PARTIAL,
     },
 )

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Bridge, Export, Import
-from diffpack.bridges.exporting import changed_tensors, entries_of, note_left_out
+from diffpack.bridges.exporting import PARTIAL, beyond_entries, changed_tensors, entries_of, finished
 from diffpack.bridges.importing import (
     BaseTensor,
     Make,
@@ -171,8 +171,7 @@ def _write(job: Export) -> bool:
     with SafetensorsWriter([(job.output, header)]) as writer:
         for name, (_, words) in plan.items():
             writer.write(name, 0, words)
-    note_left_out(job)
-    return True
+    return finished(job)
 
 
 def _metadata(job: Export, plan: Mapping[str, Any], total: int, value: str) -> dict[str, str]:
@@ -190,7 +189,7 @@ def _metadata(job: Export, plan: Mapping[str, Any], total: int, value: str) -> d
         "changed_params": json.dumps(names),
         _BASE: diff.manifest.base.fingerprint,
     }
-    if diff.manifest.result.fingerprint:
+    if diff.manifest.result.fingerprint and not beyond_entries(job):
         found[_RESULT] = diff.manifest.result.fingerprint
     return found
 
@@ -199,5 +198,5 @@ BRIDGE = Bridge(
     _detect,
     _read,
     _write,
-    write_options={"names": "indices (<name>.indices, <name>.values) or idx (<name>.idx, <name>.val)"},
+    write_options={"names": "indices (<name>.indices, <name>.values) or idx (<name>.idx, <name>.val)", **PARTIAL},
 )

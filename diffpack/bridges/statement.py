@@ -115,6 +115,8 @@ def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
     """
     coding = kept_coding(record.coding[1], plain_floats)
     words = record.info.words
+    if record.coding[0] != "gaps" and coding == record.coding[1]:
+        return _from_dense(record, coding)
     places: list[Positions] = [np.empty(0, np.int64)]
     numbers: list[Numbers] = [np.empty(0, stream_dtype(coding, record.info.dtype))]
     for part in record.changes():
@@ -130,6 +132,18 @@ def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
     dense = np.zeros(words, values.dtype)
     dense[positions] = values
     return None, dense
+
+
+def _from_dense(record: TensorDiff, coding: str) -> Stored:
+    """Give the numbers of a record that is coded word by word, without positions on the way."""
+    dense = np.zeros(record.info.words, stream_dtype(coding, record.info.dtype))
+    for part in record.changes():
+        index, numbers = part.within(part.start, part.stop)
+        dense[part.start : part.stop][index] = numbers
+    if np.count_nonzero(dense) >= DENSE * dense.size and dense.size:
+        return None, dense
+    positions = np.flatnonzero(dense)
+    return positions, dense[positions]
 
 
 def to_bytes(statement: Statement) -> bytes:
