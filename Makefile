@@ -36,7 +36,7 @@ oracle: $(ORACLE)/.installed
 
 # What PEFT, ModelExpress, scipy and torch write and read, frozen for the tests of the bridges.
 oracle-bridges: $(BRIDGES)/.installed
-	$(BRIDGES)/bin/python tests/oracles/make_bridge_oracles.py
+	PYTHONHASHSEED=0 $(BRIDGES)/bin/python tests/oracles/make_bridge_oracles.py
 
 # Rows that are measured stay; AGAIN=diffpack measures those of diffpack again.
 bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
