@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PAIR   := .cache/pair
 ORACLE := .cache/oracle
+BRIDGES := .cache/oracle-bridges
 SIZE   := .cache/size
 PEERS  := .cache/peers
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -15,7 +16,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle fuzz clean
+.PHONY: demo demo-train test pair bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -39,6 +40,10 @@ bench-algebra: $(VENV)/.bench $(PAIR)/.installed
 # What mergekit and PEFT make of small models, frozen for the tests; they get an environment of their own.
 oracle: $(ORACLE)/.installed
 	$(ORACLE)/bin/python tests/oracles/make_oracles.py
+
+# What PEFT, ModelExpress, scipy and torch write and read, frozen for the tests of the bridges.
+oracle-bridges: $(BRIDGES)/.installed
+	PYTHONHASHSEED=0 $(BRIDGES)/bin/python tests/oracles/make_bridge_oracles.py
 
 # Rows that are measured stay; AGAIN=diffpack measures those of diffpack again.
 bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
@@ -96,6 +101,13 @@ $(ORACLE)/.installed: benchmarks/requirements-oracle.txt constraints.txt
 	$(PYTHON) -m venv $(ORACLE)
 	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-oracle.txt
 	$(ORACLE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps mergekit==0.1.5 peft==0.21.2
+	touch $@
+
+$(BRIDGES)/.installed: benchmarks/requirements-oracle-bridges.txt constraints.txt
+	$(PYTHON) -m venv $(BRIDGES)
+	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-oracle-bridges.txt
+	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps peft==0.21.2 modelexpress==0.7.0
+	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
 $(SIZE)/.installed: benchmarks/requirements-size.txt | $(VENV)/bin/python

@@ -30,6 +30,7 @@ VERBS = {
     "diff": "Show how two diffs of one base differ.",
     "rebase": "Carry the change of a diff over to another base.",
     "train": "Tune a model on labelled texts and store the task as a diff.",
+    "convert": "Write a diff in another tool's format, or read one.",
     "completion": "Print the script that lets a shell complete diffpack.",
 }
 """Every verb (its module has that name and holds it as `command`) and its one line in the help."""

@@ -13,6 +13,7 @@ Everything that is raised on purpose derives from `diffpack.errors.DiffpackError
 """
 
 from diffpack.apply import Applied, apply, load
+from diffpack.bridges import Converted, convert
 from diffpack.checkpoints import Checkpoint, open_checkpoint
 from diffpack.compare import Comparison, compare
 from diffpack.compose import compose
@@ -32,6 +33,7 @@ __all__ = [
     "Applied",
     "Checkpoint",
     "Comparison",
+    "Converted",
     "Diff",
     "DiffpackError",
     "Rebased",
@@ -42,6 +44,7 @@ __all__ = [
     "apply",
     "compare",
     "compose",
+    "convert",
     "extract",
     "fingerprint",
     "invert",

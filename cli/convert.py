@@ -1,0 +1,122 @@
+"""`diffpack convert`: a diff in another tool's format, or the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from .extract import as_text, describe
+from .options import Assignment, CheckpointPath, DiffPath, OutputPath, Session, force_option, global_options
+from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
+from .progress import watched
+from .written import notes_of
+
+KEYS = {
+    "path": "where the output was written",
+    "direction": "`import` (to a diff) or `export` (from diffs)",
+    "format": "the other tool's format",
+    "bytes": "the size of the output, of all files of a folder together",
+    "exact": "of an import: whether the diff is exact; of an export: whether it gives the diff's result bit for bit",
+    "notes": "what was not carried over, and remarks about the inputs",
+    "diff": "of an import: object with the members `extract` prints; else null",
+}
+"""What `--json` prints."""
+
+_FORMATS = ("sparse-safetensors", "sglang-delta", "composable-sft", "peft-shira", "peft-lora", "hdf5", "scipy")
+_PROFILES = ("compact", "portable")
+
+
+@click.command()
+@click.argument("sources", nargs=-1, required=True, type=DiffPath(), metavar="IN...")
+@click.option("-o", "--output", required=True, type=OutputPath(), metavar="OUT", help="The file or folder to write.")
+@click.option(
+    "--to", type=click.Choice(_FORMATS), metavar="FORMAT",
+    help="The format to write a diff in.  [default: by OUT's ending, where it tells]",
+)  # fmt: skip
+@click.option(
+    "--from", "from_", type=click.Choice(_FORMATS), metavar="FORMAT",
+    help="The format of IN, to read as a diff.  [default: found by itself, where it tells]",
+)  # fmt: skip
+@click.option(
+    "--base", type=CheckpointPath(), metavar="BASE",
+    help="The base, where one side has values and the other differences; the diff read is one of it.",
+)  # fmt: skip
+@click.option(
+    "--set", "settings", multiple=True, type=Assignment(), metavar="KEY=VALUE",
+    help="An option of the format (docs/bridges.md). Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--rename", multiple=True, type=Assignment(empty_key=True), metavar="OLD=NEW",
+    help="Base names starting with OLD start with NEW in IN. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
+    help="Of a diff written: portable is zstd alone, for readers without pco.",
+)  # fmt: skip
+@click.option(
+    "--meta", multiple=True, type=Assignment(), metavar="KEY=VALUE", help="Keep a note in a diff. Repeatable."
+)
+@force_option
+@global_options
+@click.pass_obj
+def command(
+    session: Session, sources: tuple[str, ...], output: str, to: str | None, from_: str | None, base: str | None,
+    settings: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], profile: str,
+    meta: tuple[tuple[str, str], ...], force: bool,
+) -> None:  # fmt: skip
+    """Write a diff in another tool's format, or read such a format as a diff.
+
+    Formats: sparse-safetensors (TRL, vLLM, prime-rl), sglang-delta (slime, SGLang, ModelExpress), composable-sft,
+    peft-shira, peft-lora, hdf5 (several diffs in one file), scipy. What a format cannot hold is refused, or told as a
+    note.
+    """
+    if "-" in (*sources, output):
+        raise click.UsageError("standard input and output carry diffs, not other formats: name files")
+    metadata = notes_of(meta)
+    import diffpack
+
+    session.output = output
+    with watched(session, "converting") as progress:
+        done = diffpack.convert(
+            list(sources), output, to=to, from_=from_, base=base, options=_options(settings), rename=rename,
+            profile=profile, metadata=metadata, threads=session.threads, force=force, progress=progress,
+        )  # fmt: skip
+        session.output, session.written = None, output
+        diff = None if done.diff is None else describe(done.diff, output, [], progress)
+    found: Report = {
+        "path": output,
+        "direction": done.direction,
+        "format": done.format,
+        "bytes": done.nbytes,
+        "exact": done.exact,
+        "notes": list(done.notes),
+        "diff": diff,
+    }
+    if session.json:
+        emit_json(found)
+    elif not session.quiet:
+        emit("\n".join([_title(found), *fields([("note", safe(note)) for note in _told(done.notes)])]))
+        if diff is not None:
+            emit(as_text(diff).partition("\n")[2])
+    notes(session, [] if session.json else done.notes[_MOST_TOLD:])
+
+
+_MOST_TOLD = 5
+
+
+def _told(found: Sequence[str]) -> Sequence[str]:
+    return found[:_MOST_TOLD]
+
+
+def _title(found: Report) -> str:
+    name, what, how = safe(found["path"]), found["format"], mode(found["exact"])
+    side = "from" if found["direction"] == "import" else "as"
+    return f"{name}: {size(found['bytes'])}, {side} {what}, {how}"
+
+
+def _options(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    found = dict(settings)
+    if len(found) < len(settings):
+        raise click.UsageError(f"--set: a key stands there twice among {plural(len(settings), 'option')}")
+    return found

@@ -1,0 +1,152 @@
+"""convert: a diff -> another tool's format, or the other way round."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from diffpack.assemble import check_profile, write_diff
+from diffpack.atomic import refuse_overwriting
+from diffpack.bridges.bridge import Export, Import
+from diffpack.bridges.registry import detect, find_bridge, format_of_output
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.container.frame import MAGIC
+from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.errors import UsageError
+from diffpack.parallel import Progress
+
+_DIFF = "diffpack"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What convert did.
+
+    `direction` is "import" or "export", `format` the other tool's. `exact` says for an import whether the diff is
+    exact, for an export whether the output gives the diff's result bit for bit. `notes` say what was not carried over.
+    `diff` is the diff of an import.
+    """
+
+    output: Path | None
+    direction: str
+    format: str
+    exact: bool
+    nbytes: int
+    notes: tuple[str, ...]
+    diff: Diff | None = None
+
+
+def convert(
+    source: DiffLike | Sequence[DiffLike],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    base: CheckpointLike | None = None,
+    options: Mapping[str, str] | None = None,
+    rename: Iterable[tuple[str, str]] = (),
+    profile: str = "compact",
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Converted:
+    """Write a diff in another tool's format, or read such a format as a diff.
+
+    Formats are named in `FORMATS` (docs/bridges.md says what each holds). `from_` names that of `source`, `to` that
+    of the output; each is found by itself where that is safe. Several sources (for "hdf5") are diffs. `base` is needed
+    wherever one side stores values and the other differences; an import records it as the diff's base. `rename` gives
+    (old prefix, new prefix) rules that lead from the base's names to those the other tool uses. `options` are the
+    format's own.
+
+    Outputs appear whole or not at all. Without `output` an imported diff lives in a temporary file.
+
+    Raises `UsageError` (what the format cannot hold), `BaseNeededError`, `WrongBaseError` (the base is not the one the
+    source speaks of), `CorruptFileError` (a damaged source), `CheckpointError`, `MissingDependencyError`.
+    """
+    sources = list(cast(Sequence[DiffLike], source)) if isinstance(source, list | tuple) else [cast(DiffLike, source)]
+    if not sources:
+        raise UsageError("nothing to convert")
+    checkpoint = None if base is None else open_checkpoint(base)
+    exporting = all(_is_diff(item) for item in sources) and from_ in (None, _DIFF)
+    if exporting:
+        return _export(sources, output, to, checkpoint, dict(options or {}), threads, force)
+    if to not in (None, _DIFF) or len(sources) > 1:
+        raise UsageError("one side of a conversion is a diff: convert to a diff first, one source at a time")
+    check_profile(profile)
+    path = _path_of(sources[0])
+    name = from_ or detect(path)
+    bridge = find_bridge(name)
+    if bridge.read is None:
+        raise UsageError(f"{name} is only written, not read")
+    _check_options(name, options, bridge.read_options)
+    job = Import(
+        name, path, checkpoint, dict(options or {}), tuple(rename), profile, dict(metadata or {}), threads, progress
+    )
+    read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
+    inputs = [*read, *(checkpoint.files if checkpoint else [])]
+    diff = write_diff(output, inputs, force, partial(bridge.read, job))
+    notes = (*(checkpoint.notes if checkpoint else ()), *job.notes)
+    target = None if output is None else Path(output)
+    return Converted(target, "import", name, diff.exact, diff.nbytes, notes, diff)
+
+
+def _export(
+    sources: Sequence[DiffLike],
+    output: str | os.PathLike[str] | None,
+    to: str | None,
+    base: Checkpoint | None,
+    options: Mapping[str, str],
+    threads: int | None,
+    force: bool,
+) -> Converted:
+    if output is None:
+        raise UsageError("an export needs an output")
+    path = Path(output)
+    name = to or format_of_output(path)
+    bridge = find_bridge(name)
+    if bridge.write is None:
+        raise UsageError(f"{name} is only read, not written")
+    _check_options(name, options, bridge.write_options)
+    inputs = [Path(item) for item in sources if isinstance(item, str | os.PathLike)]
+    refuse_overwriting(path, [*inputs, *(base.files if base else [])], force)
+    diffs = [open_diff(item) for item in sources]
+    job = Export(name, diffs, [_name_of(diff) for diff in diffs], path, base, options, threads)
+    exact = bridge.write(job)
+    return Converted(path, "export", name, exact, _bytes_of(path), (*(base.notes if base else ()), *job.notes))
+
+
+def _is_diff(source: DiffLike) -> bool:
+    if isinstance(source, Diff | bytes):
+        return True
+    path = Path(source)
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _path_of(source: DiffLike) -> Path:
+    if isinstance(source, Diff | bytes):
+        raise UsageError("a diff is converted to another format, not from one")
+    return Path(source)
+
+
+def _name_of(diff: Diff) -> str:
+    """Give what a diff is called in a file of many: its note `task`, else its file name without the ending."""
+    return diff.metadata.get("task") or Path(diff.name).stem
+
+
+def _check_options(name: str, options: Mapping[str, str] | None, known: Mapping[str, str]) -> None:
+    for key in options or {}:
+        if key not in known:
+            raise UsageError(f"{name} has no option {key!r}; it has {', '.join(known) or 'none'}")
+
+
+def _bytes_of(path: Path) -> int:
+    files = [item for item in path.rglob("*") if item.is_file()] if path.is_dir() else [path]
+    return sum(item.stat().st_size for item in files)

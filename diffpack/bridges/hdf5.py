@@ -1,0 +1,253 @@
+"""HDF5: one file with the diffs of many tasks, which any HDF5 tool can browse, and which gives each back whole.
+
+    /                         attributes: format "diffpack diffs", version 1
+    /tasks/<task>             attributes: exact, base, result (fingerprints), changed (tensors)
+    /tasks/<task>/statement   all that the diff says but its numbers, as JSON (u8)
+    /tasks/<task>/layout      the layout of the tuned files, where the diff stores it (u8)
+    /tasks/<task>/files/<n>   side files the diff stores, in the order of the statement (u8)
+    /tasks/<task>/tensors/<tensor>
+        positions             sorted flat positions, i64; not there where every word has a number
+        values                steps (signed integers, as wide as a word), or floats to add; int8 counts in `scale`
+
+Tensor and task names are percent-encoded where HDF5 could not hold them. Datasets are chunked, shuffled and deflated.
+`grid` values become the float32 numbers they stand for, and changes coded against the base plain ones (with the base).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack import limits
+from diffpack.atomic import atomic_file
+from diffpack.bridges.bridge import Bridge, Export, Import
+from diffpack.bridges.importing import sorted_positions
+from diffpack.bridges.place_names import encoded
+from diffpack.bridges.statement import (
+    MOST_BYTES,
+    Record,
+    Stored,
+    blobs,
+    describe,
+    from_bytes,
+    stored,
+    to_bytes,
+    write_statement,
+)
+from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
+from diffpack.codecs.values import floats, stream_dtype
+from diffpack.codecs.values.floats import FLOATS
+from diffpack.diff import Diff, TensorDiff
+from diffpack.errors import CorruptFileError, UsageError
+from diffpack.names import listed, printable
+from diffpack.result import Result
+
+_FORMAT, _VERSION = "diffpack diffs", 1
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_LEVEL = 4  # deflate: higher levels take much longer for little
+_MOST_RATIO = 1040  # deflate makes data at most 1032 times smaller; a dataset that claims more is a bomb
+_SLACK = 1 << 16  # bytes; what small datasets may claim over that
+_STEPS = "steps"
+
+
+def _detect(path: Path) -> bool:
+    if not path.is_file() or path.suffix.lower() not in (".h5", ".hdf5"):
+        return False
+    with path.open("rb") as file:
+        if file.read(len(_SIGNATURE)) != _SIGNATURE:
+            return False
+    h5py = import_h5py("reading HDF5 files")
+    with LIBRARY, explained(str(path)), h5py.File(path, "r") as file:
+        return _is_ours(file)
+
+
+def _is_ours(file: Any) -> bool:
+    mark = file.attrs.get("format")
+    return (mark.decode() if isinstance(mark, bytes) else mark) == _FORMAT
+
+
+def _read(job: Import, file: BinaryIO) -> None:
+    where = str(job.source)
+    with LIBRARY, _opened(job.source) as opened:
+        task = _choose(_group(opened, "tasks", where), job.options.get("task"), where)
+        statement = from_bytes(_bytes(task, "statement", where, MOST_BYTES), where)
+        tensors = _group(task, "tensors", where)
+
+        def numbers(record: Record) -> Stored:
+            return _numbers(_group(tensors, record.place, where), record, f"{where}: {printable(record.name)}")
+
+        def blob(at: int | None) -> bytes:
+            if at is None:
+                return _bytes(task, "layout", where, limits.STREAM_DECODED_BYTES)
+            return _bytes(_group(task, "files", where), str(at), where, limits.STREAM_DECODED_BYTES)
+
+        write_statement(job, file, statement, numbers, blob)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    where = str(path)
+    h5py = import_h5py("reading HDF5 files")
+    with explained(where):
+        file = h5py.File(path, "r")
+    with file:
+        with explained(where):
+            ours, version = _is_ours(file), file.attrs.get("version")
+        if not ours:
+            raise CorruptFileError(f"{where}: not a file of diffs (a checkpoint is read by the other verbs)")
+        if version != _VERSION:
+            raise CorruptFileError(f"{where}: version {version}; this diffpack reads {_VERSION}")
+        yield file
+
+
+def _choose(tasks: Any, wanted: str | None, where: str) -> Any:
+    with explained(where):
+        names = list(tasks)
+    if wanted is None and len(names) == 1:
+        return _group(tasks, names[0], where)
+    known = listed([printable(name) for name in names])
+    if wanted is None:
+        raise UsageError(f"{where}: holds {len(names)} tasks ({known}): choose one with the option task")
+    if encoded(wanted) not in names:
+        raise UsageError(f"{where}: has no task {wanted!r}; it has {known}")
+    return _group(tasks, encoded(wanted), where)
+
+
+def _group(parent: Any, name: str, where: str) -> Any:
+    """Give a member group that lies in this file. Raises `CorruptFileError`."""
+    h5py = import_h5py()
+    with explained(where):
+        if name not in parent or not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+            raise CorruptFileError(f"{where}: no group {printable(name)}")
+        found = parent[name]
+        if not isinstance(found, h5py.Group):
+            raise CorruptFileError(f"{where}: {printable(name)} is no group")
+    return found
+
+
+def _dataset(group: Any, name: str, where: str, most: int, kinds: str) -> npt.NDArray[Any]:
+    """Read a dataset of at most `most` numbers, that takes no more memory than its bytes in the file can say."""
+    h5py = import_h5py()
+    with explained(where):
+        if name not in group or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise CorruptFileError(f"{where}: no dataset {name}")
+        found = group[name]
+        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external or found.shape is None:
+            raise CorruptFileError(f"{where}: {name} is no dataset of this file")
+        size, width = int(found.size), found.dtype.itemsize
+        claimed = found.id.get_storage_size() * _MOST_RATIO + _SLACK
+        if found.dtype.kind not in kinds or size > most or size * width > claimed:
+            raise CorruptFileError(
+                f"{where}: {name}: {size} numbers of {found.dtype}, where {most} of '{kinds}' may be"
+            )
+        array: npt.NDArray[Any] = np.asarray(found[()])
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1)
+
+
+def _bytes(group: Any, name: str, where: str, most: int) -> bytes:
+    array = _dataset(group, name, where, most, "u")
+    if array.dtype.itemsize != 1:
+        raise CorruptFileError(f"{where}: {name} is not of bytes")
+    return array.tobytes()
+
+
+def _numbers(group: Any, record: Record, where: str) -> Stored:
+    info = record.info
+    kind = "i" if record.values in ("exact", "int8") else "f"
+    values = _dataset(group, "values", where, info.words, kind)
+    expected = stream_dtype(record.values, info.dtype) if kind == "i" else _float_type(record.values)
+    if values.dtype != expected:
+        raise CorruptFileError(f"{where}: values of {values.dtype}, where {expected} are expected")
+    numbers = values if kind == "i" else floats.encode(values.astype(np.float32), record.values)
+    with explained(where):
+        sparse = "positions" in group
+    if not sparse:
+        return None, numbers
+    places = _dataset(group, "positions", where, info.words, "iu")
+    if places.size != numbers.size:
+        raise CorruptFileError(f"{where}: {places.size} positions and {numbers.size} values")
+    positions, order = sorted_positions(places, info.words, where)
+    return positions, numbers if order is None else numbers[order]
+
+
+def _float_type(coding: str) -> np.dtype[Any]:
+    """Give the HDF5 float a coding is kept in: bfloat16 as float32, which holds it exactly."""
+    return np.dtype("<f2" if coding == "f16" else "<f4")
+
+
+def _write(job: Export) -> bool:
+    names = [encoded(name) for name in job.names]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{job.output}: two diffs of one name: {listed(sorted(names))} (the note `task` names one)")
+    h5py = import_h5py("writing HDF5 files")
+    what = "cannot be written as HDF5"
+    with (
+        LIBRARY, explained(str(job.output), what), atomic_file(job.output) as part,
+        h5py.File(part, "w", track_order=True) as file,
+    ):  # fmt: skip
+        file.attrs["format"], file.attrs["version"] = np.bytes_(_FORMAT.encode()), _VERSION
+        tasks = file.create_group("tasks", track_order=True)
+        for name, diff in zip(names, job.diffs, strict=True):
+            _write_task(tasks.create_group(name, track_order=True), diff, job)
+    return True
+
+
+def _write_task(task: Any, diff: Diff, job: Export) -> None:
+    manifest = diff.manifest
+    places = {name: encoded(name, at) for at, name in enumerate(diff)}
+    task.attrs["exact"] = diff.exact
+    task.attrs["base"] = np.bytes_(manifest.base.fingerprint.encode())
+    task.attrs["result"] = np.bytes_((manifest.result.fingerprint or "unknown").encode())
+    task.attrs["changed"] = len(diff)
+    statement = describe(diff, places)
+    _create(task, "statement", np.frombuffer(to_bytes(statement), np.uint8))
+    kept = blobs(diff)
+    if "" in kept:
+        _create(task, "layout", np.frombuffer(kept.pop(""), np.uint8))
+    files = task.create_group("files", track_order=True)
+    for at, content in enumerate(kept.values()):  # in the order of the statement
+        _create(files, str(at), np.frombuffer(content, np.uint8))
+    records = diff if job.base is None else Result(diff, job.base).records
+    tensors = task.create_group("tensors", track_order=True)
+    for said in statement.records:
+        _write_tensor(tensors.create_group(said.place), records[said.name], said)
+    if any(record.coding[1] == "grid" for record in diff.values()):
+        job.notes.append(f"{diff.name}: grid values are kept as the float32 numbers they stand for")
+
+
+def _write_tensor(group: Any, record: TensorDiff, kept: Record) -> None:
+    positions, numbers = stored(record)
+    group.attrs["kind"] = np.bytes_(record.kind.encode())
+    group.attrs["dtype"] = np.bytes_(record.dtype.encode())
+    group.attrs["shape"] = np.array(record.shape, np.int64)
+    group.attrs["values"] = np.bytes_((_STEPS if record.exact else kept.values).encode())
+    if kept.values == "int8":
+        group.attrs["scale"] = record.scale
+    if kept.values in FLOATS:
+        numbers = floats.decode(numbers, kept.values).astype(_float_type(kept.values))
+    if positions is None:
+        whole = record.info.dtype.bits == record.info.dtype.word_bits
+        _create(group, "values", numbers.reshape(record.shape) if whole else numbers)
+    else:
+        _create(group, "positions", positions)
+        _create(group, "values", numbers)
+
+
+def _create(group: Any, name: str, array: npt.NDArray[Any]) -> None:
+    packed: dict[str, Any] = (
+        {"chunks": True, "shuffle": True, "compression": _LEVEL} if array.size and array.ndim else {}
+    )
+    group.create_dataset(name, data=array, track_times=False, **packed)
+
+
+BRIDGE = Bridge(
+    _detect,
+    _read,
+    _write,
+    read_options={"task": "the task to read, where the file holds several"},
+)

@@ -1,0 +1,51 @@
+"""Which formats there are, and how they are told apart. A bridge is loaded when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+from diffpack.bridges.bridge import Bridge
+from diffpack.errors import DiffpackError, UsageError
+
+_MODULES = {
+    "sparse-safetensors": "sparse_safetensors",
+    "sglang-delta": "sglang_delta",
+    "composable-sft": "composable_sft",
+    "peft-shira": "peft_shira",
+    "peft-lora": "peft_lora",
+    "hdf5": "hdf5",
+    "scipy": "scipy_npz",
+}
+FORMATS = tuple(_MODULES)
+"""The formats `convert` knows besides diffpack's own."""
+
+_SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".safetensors": "sparse-safetensors", ".npz": "scipy"}
+"""Endings of outputs that only one format has."""
+
+
+def find_bridge(name: str) -> Bridge:
+    """Give a format's bridge. Raises `UsageError` for an unknown one."""
+    if name not in _MODULES:
+        raise UsageError(f"the format is one of {', '.join(FORMATS)}, not {name!r}")
+    bridge: Bridge = import_module(f"diffpack.bridges.{_MODULES[name]}").BRIDGE
+    return bridge
+
+
+def detect(path: Path) -> str:
+    """Give the format of a file or folder. Raises `UsageError` if it is none or several could be meant."""
+    if not path.exists():
+        raise DiffpackError(f"{path}: no such file or folder")
+    found = [name for name in FORMATS if find_bridge(name).detect(path)]
+    if len(found) == 1:
+        return found[0]
+    what = f"could be {' or '.join(found)}" if found else "is no diff, and of no format known here"
+    raise UsageError(f"{path}: {what}; say which format it is ({', '.join(FORMATS)})")
+
+
+def format_of_output(path: Path) -> str:
+    """Give the format an output's ending asks for. Raises `UsageError` if it asks for none."""
+    found = _SUFFIXES.get(path.suffix.lower())
+    if found is None:
+        raise UsageError(f"{path}: its ending does not tell the format; say which it is ({', '.join(FORMATS)})")
+    return found

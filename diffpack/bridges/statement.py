@@ -1,0 +1,251 @@
+"""All that a diff says but its numbers, as JSON: beside the numbers it is what a diff is made of again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, BinaryIO
+
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+
+from diffpack import limits
+from diffpack.assemble import Entry, copy_blob, write_records
+from diffpack.bridges.bridge import Import
+from diffpack.checkpoints import TensorInfo
+from diffpack.codecs.positions.gaps import Positions
+from diffpack.codecs.streams import Numbers
+from diffpack.codecs.values import CODINGS, SCALED, floats, stream_dtype
+from diffpack.container import canonical
+from diffpack.container.source import FileSource
+from diffpack.container.writer import ContainerWriter
+from diffpack.decode import Changes, float_values
+from diffpack.diff import Diff, TensorDiff
+from diffpack.dtypes import DTYPES
+from diffpack.errors import CorruptFileError
+from diffpack.fingerprint import DIGEST_BYTES
+from diffpack.layout import stored_blob
+from diffpack.manifest import Manifest, parse, to_json
+from diffpack.names import printable
+from diffpack.sidefiles import side_content
+from diffpack.verify import check_chunks
+
+VERSION = 1
+MOST_BYTES = limits.MANIFEST_BYTES
+DENSE = 1 / 2
+"""From this density on every word's number is stored, and no positions."""
+_HEX = set("0123456789abcdef")
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What is said of one tensor beside its numbers; `place` is where those are, in the format's own terms."""
+
+    name: str
+    place: str
+    dtype: str
+    shape: tuple[int, ...]
+    base_dtype: str | None
+    base_shape: tuple[int, ...] | None
+    values: str
+    scale: int = 0  # bits of the float32
+    base_digest: str | None = None
+    result_digest: str | None = None
+    error: int | None = None
+
+    @property
+    def info(self) -> TensorInfo:
+        """Dtype and shape of the result tensor."""
+        return TensorInfo(DTYPES[self.dtype], self.shape)
+
+    @property
+    def base(self) -> TensorInfo | None:
+        """Dtype and shape of the base tensor; None for a new one."""
+        if self.base_dtype is None or self.base_shape is None:
+            return None
+        return TensorInfo(DTYPES[self.base_dtype], self.base_shape)
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """The whole of it; `manifest` is as in a diff file, without groups and chunks."""
+
+    version: int
+    manifest: dict[str, Any]
+    records: tuple[Record, ...]
+
+
+Stored = tuple[Positions | None, Numbers]
+"""Sorted positions (None: every word) and their numbers, in the coding of the record's values."""
+
+
+def describe(diff: Diff, places: Mapping[str, str], *, plain_floats: bool = False) -> Statement:
+    """Give what a diff says. `plain_floats` turns all lossy codings into f32; `grid` always becomes that."""
+    manifest = to_json(replace(diff.manifest, groups=(), requires=(), optional=()))
+    errors = {
+        name: error
+        for group in diff.manifest.groups
+        if group.errors is not None
+        for name, error in zip(group.names, group.errors, strict=True)
+    }
+    records = tuple(
+        _record(diff, record, places[name], errors.get(name), plain_floats) for name, record in diff.items()
+    )
+    return Statement(VERSION, manifest, records)
+
+
+def _record(diff: Diff, record: TensorDiff, place: str, error: int | None, plain_floats: bool) -> Record:
+    base, result = (digest and digest.hex() for digest in diff.digests(record.name))
+    values = kept_coding(record.coding[1], plain_floats)
+    return Record(
+        record.name, place, record.dtype, record.shape,
+        None if record.base is None else record.base.dtype.name,
+        None if record.base is None else record.base.shape, values,
+        int(np.float32(record.scale).view(np.uint32)) if values in SCALED else 0, base or None, result or None, error,
+    )  # fmt: skip
+
+
+def kept_coding(coding: str, plain_floats: bool) -> str:
+    """Give the value coding a record is stored in."""
+    return "f32" if coding == "grid" or (plain_floats and coding != "exact") else coding
+
+
+def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
+    """Give a record's positions and numbers, without numbers that change nothing unless every word is stored.
+
+    Takes the memory of one record. Raises `BaseNeededError` if it is coded against the base and that is not bound.
+    """
+    coding = kept_coding(record.coding[1], plain_floats)
+    words = record.info.words
+    if record.coding[0] != "gaps" and coding == record.coding[1]:
+        return _from_dense(record, coding)
+    places: list[Positions] = [np.empty(0, np.int64)]
+    numbers: list[Numbers] = [np.empty(0, stream_dtype(coding, record.info.dtype))]
+    for part in record.changes():
+        kept = np.flatnonzero(part.numbers)
+        found = part.numbers[kept]
+        if coding != record.coding[1]:
+            found = floats.encode(float_values(found, record.coding[1], record.scale), coding)
+        places.append(kept + part.start if part.positions is None else part.positions[kept])
+        numbers.append(found)
+    positions, values = np.concatenate(places), np.concatenate(numbers)
+    if values.size < DENSE * words or not words:
+        return positions, values
+    dense = np.zeros(words, values.dtype)
+    dense[positions] = values
+    return None, dense
+
+
+def _from_dense(record: TensorDiff, coding: str) -> Stored:
+    """Give the numbers of a record that is coded word by word, without positions on the way."""
+    dense = np.zeros(record.info.words, stream_dtype(coding, record.info.dtype))
+    for part in record.changes():
+        index, numbers = part.within(part.start, part.stop)
+        dense[part.start : part.stop][index] = numbers
+    if np.count_nonzero(dense) >= DENSE * dense.size and dense.size:
+        return None, dense
+    positions = np.flatnonzero(dense)
+    return positions, dense[positions]
+
+
+def to_bytes(statement: Statement) -> bytes:
+    """Write a statement as canonical JSON."""
+    value: dict[str, Any] = msgspec.to_builtins(statement)
+    return canonical.encode(value)
+
+
+def from_bytes(raw: bytes, where: str) -> Statement:
+    """Read and check a statement. Raises `CorruptFileError`."""
+    try:
+        statement = msgspec.json.decode(raw, type=Statement)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise CorruptFileError(f"{where}: not what diffpack writes: {error}") from None
+    if statement.version != VERSION:
+        raise CorruptFileError(f"{where}: version {statement.version}; this diffpack reads {VERSION}")
+    before = ""
+    for record in statement.records:
+        _check_record(record, f"{where}: {printable(record.name)}")
+        if record.name <= before and before + record.name:
+            raise CorruptFileError(f"{where}: its records are not sorted at {printable(record.name)}")
+        before = record.name
+    return statement
+
+
+def _check_record(record: Record, where: str) -> None:
+    dtypes = (record.dtype, record.base_dtype or record.dtype)
+    if not set(dtypes) <= DTYPES.keys() or record.values not in CODINGS or record.values == "grid":
+        raise CorruptFileError(f"{where}: unknown dtype or coding of values")
+    for shape in (record.shape, record.base_shape or ()):
+        if len(shape) > limits.DIMENSIONS or min(shape, default=0) < 0 or record.info.words > limits.WORDS:
+            raise CorruptFileError(f"{where}: an impossible shape")
+    for digest in (record.base_digest, record.result_digest):
+        if digest is not None and (len(digest) != 2 * DIGEST_BYTES or not set(digest) <= _HEX):
+            raise CorruptFileError(f"{where}: a digest that is none")
+    if not 0 <= record.scale < 1 << 32 or (record.base is None) != (record.base_digest is None):
+        raise CorruptFileError(f"{where}: a scale or a digest that does not fit")
+
+
+def write_statement(
+    job: Import,
+    file: BinaryIO,
+    statement: Statement,
+    numbers: Callable[[Record], Stored],
+    blob: Callable[[int | None], bytes],
+) -> None:
+    """Write the diff of a statement; `numbers` gives those of a record, `blob` the layout (None) and stored side files.
+
+    Everything written is checked as a diff from anywhere is. Raises `CorruptFileError`.
+    """
+    where = str(job.source)
+    manifest: Manifest = parse(
+        {**statement.manifest, "groups": [], "requires": _requires(statement.manifest), "optional": []}, where
+    )
+    writer = ContainerWriter(file)
+    total = sum(record.info.nbytes for record in statement.records)
+    groups = write_records(
+        writer, _entries(statement.records, numbers, where), job.profile,
+        threads=job.threads, progress=job.progress, total=total,
+    )  # fmt: skip
+    errors = {record.name: record.error for record in statement.records if record.error is not None}
+    groups = [
+        replace(group, errors=tuple(errors[name] for name in group.names))
+        if errors.keys() >= set(group.names)
+        else group
+        for group in groups
+    ]
+    if manifest.layout is not None and manifest.layout.stored:
+        copy_blob(writer, blob(None), job.profile)
+    for at, _ in enumerate(item for item in manifest.files if item.stored):
+        copy_blob(writer, blob(at), job.profile)
+    notes = {**manifest.metadata, **job.metadata}
+    writer.finish(to_json(replace(manifest, groups=tuple(groups), metadata=notes)))
+    with Diff(FileSource.share(file, where)) as diff:
+        check_chunks(diff, job.threads)
+
+
+def _requires(manifest: Mapping[str, Any]) -> list[str]:
+    result = manifest.get("result")
+    unsealed = isinstance(result, dict) and result.get("fingerprint") is None
+    return ["unsealed"] if unsealed else []
+
+
+def _entries(records: Iterable[Record], numbers: Callable[[Record], Stored], where: str) -> Iterator[Entry]:
+    for record in records:
+        positions, values = numbers(record)
+        words = record.info.words
+        if positions is None and values.size != words:
+            raise CorruptFileError(f"{where}: {printable(record.name)}: {values.size} numbers for {words} words")
+        parts = (Changes(0, words, positions, values),) if words else ()
+        digests = (digest and bytes.fromhex(digest) for digest in (record.base_digest, record.result_digest))
+        base_digest, digest = digests
+        scale = np.uint32(record.scale).view(np.float32)
+        yield Entry(
+            record.name, record.info, record.base, base_digest or None, digest or None, parts, record.values, scale
+        )
+
+
+def blobs(diff: Diff) -> dict[str, bytes]:
+    """Give what a diff stores beside tensors: the layout under "", side files under their names."""
+    found = {item.name: side_content(diff, item) for item in diff.manifest.files if item.stored}
+    layout = diff.manifest.layout
+    if layout is not None and layout.stored:
+        found[""] = stored_blob(diff, layout)
+    return found
