@@ -129,7 +129,8 @@ class TensorDiff:
 
     def to_scipy(self) -> scipy.sparse.coo_array:
         """Give the values as a sparse array of the tensor's 2-D shape: (1, n) for up to one dimension, else
-        (first dimension, product of the others); in words for complex and sub-byte dtypes.
+        (first dimension, product of the others); in words for complex and sub-byte dtypes, and (1, n) where packed
+        rows are no whole words.
 
         Raises `MissingDependencyError` without scipy.
         """  # noqa: D205 - one sentence
@@ -138,6 +139,8 @@ class TensorDiff:
         except ImportError:
             raise MissingDependencyError("scipy", "scipy", "TensorDiff.to_scipy") from None
         rows = self.shape[0] if len(self.shape) > 1 else 1
+        if rows and self.info.words % rows:  # packed entries whose rows do not end with a word
+            rows = 1
         columns = self.info.words // rows if rows else 0
         positions = self.positions
         places = np.divmod(positions, columns) if columns else (positions, positions)

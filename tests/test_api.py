@@ -67,6 +67,9 @@ def test_a_diff_is_a_lazy_mapping():
     assert np.array_equal(sparse.toarray(), dense)
     assert np.array_equal(np.flatnonzero(dense), record.positions)
     assert diff["encoder.0.bias"].to_scipy().shape == (1, 48)
+    packed = diffpack.open(ROOT / "fixtures" / "v1.1" / "levels-dtypes.dpk")["packed"]  # 3 x 5 entries of 4 bits
+    assert packed.to_scipy().shape == (1, 8)
+    assert packed.to_scipy().nnz == packed.count == 8
     with pytest.raises(KeyError):
         diff["nothing"]
 
