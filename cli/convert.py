@@ -110,9 +110,11 @@ def _told(found: Sequence[str]) -> Sequence[str]:
 
 
 def _title(found: Report) -> str:
-    name, what, how = safe(found["path"]), found["format"], mode(found["exact"])
-    side = "from" if found["direction"] == "import" else "as"
-    return f"{name}: {size(found['bytes'])}, {side} {what}, {how}"
+    name, what = safe(found["path"]), found["format"]
+    if found["direction"] == "import":
+        return f"{name}: {size(found['bytes'])}, from {what}, {mode(found['exact'])}"
+    how = "the result stays the same bit for bit" if found["exact"] else "lossy"
+    return f"{name}: {size(found['bytes'])}, as {what}, {how}"
 
 
 def _options(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
