@@ -33,11 +33,6 @@ class Chosen:
         self._references = references
         self._records = Recent(self._derive, lambda positions: positions.nbytes)
 
-    @property
-    def known(self) -> bool:
-        """Whether all that tells the positions is at hand."""
-        return self._references is not None or not self._rule.by_weight
-
     def within(self, record: int, start: int, stop: int) -> Positions:
         """Give the chosen words of [start, stop) of a record. Raises `BaseNeededError`, `CorruptFileError`."""
         found = self._records.get(record)

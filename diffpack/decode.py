@@ -158,7 +158,7 @@ class GroupDecoder:
             start, stop = self._bounds(span)
             if self._levels(self._chunk(self._first + span), start, stop, where).plan.slope == 0:
                 self.span(span)
-        elif self._chosen is not None and not self._chosen.known:
+        elif self._chosen is not None and self._references is None:
             least, most = self._chosen.bounds(self._parts(*self._bounds(span)))
             numbers = self._chosen_numbers(self._chunk(self._first + span), where)
             if not least <= numbers.size <= most:

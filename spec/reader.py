@@ -94,7 +94,7 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | N
         streams, words = next(chunks), None if line is None else line[start:stop]
         if coding in ("gaps", "all", "rule"):
             if coding == "rule":
-                positions, values = read_chosen(streams, told, start, stop)
+                positions, values = read_chosen(streams, told, start, stop, g, stops)
             else:
                 positions, values = read_plain(streams, start, stop, coding == "gaps")
             check(values.dtype == f"<i{width}", "V1", f"{kind} values of dtype {values.dtype}")

@@ -38,11 +38,20 @@ def chosen_of(g: dict[str, Any], stops: list[int], line: Array) -> Array:
     return np.concatenate(result)
 
 
-def read_chosen(streams: list[Array], chosen: Array | None, start: int, stop: int) -> tuple[Array, Array]:
+def read_chosen(
+    streams: list[Array], chosen: Array | None, start: int, stop: int, g: dict[str, Any], stops: list[int]
+) -> tuple[Array, Array]:
     """Return positions and values of a span [start, stop); without the base, the first words stand in."""
-    check(len(streams) == 1 and len(streams[0]) <= stop - start, "W3", "a span is not one stream of values")
+    check(len(streams) == 1, "W3", "a span is not one stream of values")
+    many = len(streams[0])
+    least = most = 0  # values that the span can have, wherever the chosen words are
+    for count, first, last in zip(g["counts"], stops[:-1], stops[1:], strict=True):
+        inside = max(min(stop, last) - max(start, first), 0)
+        most += min(count, inside)
+        least += max(0, count - (last - first - inside))
+    check(least <= many <= most, "W3", f"{many} values, not {least} to {most}")
     if chosen is None:
-        return np.arange(start, start + len(streams[0])), streams[0]
+        return np.arange(start, start + many), streams[0]
     positions = chosen[(chosen >= start) & (chosen < stop)]
-    check(len(positions) == len(streams[0]), "W3", f"{len(streams[0])} values for {len(positions)} chosen words")
+    check(len(positions) == many, "W3", f"{many} values for {len(positions)} chosen words")
     return positions, streams[0]
