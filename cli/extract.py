@@ -78,6 +78,10 @@ class Share(click.types.FloatParamType):
 @click.option("--density", type=Share(), metavar="D", help="Keep this fraction of all float entries: 0.005 or 0.5%.")
 @click.option("--top-k", type=int, metavar="K", help="Keep the K largest differences.")
 @click.option("--threshold", type=float, metavar="X", help="Keep differences of at least X.")
+@click.option(
+    "--rule", type=Text(), metavar="RULE",
+    help="With --density: of each tensor the entries that cost no positions: smallest, largest, or random N (a seed).",
+)  # fmt: skip
 @click.option("--values", type=click.Choice(_VALUES), default="exact", show_default=True, help="How values are stored.")
 @click.option(
     "--budget", type=Text(), metavar="SIZE",
@@ -113,8 +117,8 @@ class Share(click.types.FloatParamType):
 @click.pass_obj
 def command(
     session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
-    threshold: float | None, values: str, budget: str | None, target_error: float | None, importance: str | None,
-    positions: str, profile: str, base_name: str | None, base_revision: str | None,
+    threshold: float | None, rule: str | None, values: str, budget: str | None, target_error: float | None,
+    importance: str | None, positions: str, profile: str, base_name: str | None, base_revision: str | None,
     meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, no_files: bool,
     sha256: bool, force: bool,
 ) -> None:  # fmt: skip
@@ -136,8 +140,8 @@ def command(
     with watched(session, "scanning") as progress:
         diff = diffpack.extract(
             before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
-            values=values, budget=budget, target_error=target_error, importance=importance, positions=positions,
-            profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
+            rule=rule, values=values, budget=budget, target_error=target_error, importance=importance,
+            positions=positions, profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
             sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
             threads=session.threads, force=force, progress=progress,
         )  # fmt: skip

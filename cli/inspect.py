@@ -28,6 +28,7 @@ KEYS = {
     "groups[].dtype": "dtype of the records of a group",
     "groups[].base_dtype": "their dtype in the base; null for new tensors",
     "groups[].positions": "coding of the positions",
+    "groups[].rule": "which words change, where a rule tells it; else null",
     "groups[].values": "coding of the values",
     "groups[].records": "how many records",
     "groups[].spans": "in how many separately stored pieces",
@@ -112,6 +113,7 @@ def _group(group: Group) -> Report:
         "dtype": group.dtype,
         "base_dtype": group.base,
         "positions": group.positions,
+        "rule": group.rule,
         "values": group.values,
         "records": len(group.names),
         "spans": len(group.ends),
@@ -157,7 +159,7 @@ def _sizes(stored: int, nbytes: int) -> Report:
 def as_text(found: Report) -> str:
     """Give the same for people."""
     groups = [
-        f"{plural(group['records'], 'record')} {_dtypes(group)} {group['positions']}/{group['values']}"
+        f"{plural(group['records'], 'record')} {_dtypes(group)} {_positions(group)}/{group['values']}"
         f" in {plural(group['spans'], 'span')}"
         for group in found["groups"]
     ]
@@ -173,7 +175,7 @@ def as_text(found: Report) -> str:
         ("", found["result"]["fingerprint"] or "its fingerprint is not recorded: made without the base"),
         ("records", plural(found["records"], "tensor")),
         *(("", group) for group in groups),
-        *([("", "in classes or levels: steps may need the base to be decoded")] if conditioned else []),
+        *([("", "in classes, levels or a rule: changes may need the base to be decoded")] if conditioned else []),
         ("chunks", f"{found['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
         *change_rows(found),
         ("layout", _layout_text(found["layout"])),
@@ -199,7 +201,13 @@ def as_text(found: Report) -> str:
     return "\n".join(lines)
 
 
+def _positions(group: Report) -> str:
+    return group["positions"] if group["rule"] is None else f"{group['positions']}({safe(group['rule'])})"
+
+
 def _may_need_base(group: Report) -> bool:
+    if group["positions"] == "rule":
+        return not str(group["rule"]).startswith("random")
     return group["positions"] in ("classes", "levels") and group["values"] == "exact"
 
 

@@ -17,7 +17,7 @@ from diffpack.estimate import DENSE, best_positions
 from diffpack.options import Options
 from diffpack.parallel import run_in_order
 from diffpack.scan import Scan
-from diffpack.select import select
+from diffpack.select import select, told
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
 
@@ -52,6 +52,8 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
     lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, options.values)]
     if options.selection.everything:
         records = [_everything(item, options.values) for item in lossy]
+    elif options.selection.rule is not None:
+        records = _by_rule(lossy, options, options.selection.rule)
     else:
         picked = select(lossy, options.selection, entries, options.threads)
         pairs = zip(lossy, picked, strict=True)
@@ -62,6 +64,21 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
     rest = exact_records([item for item in scans if item.pair.name not in chosen], options)
     chosen |= {record.scan.pair.name: record for record in rest}
     return [chosen[item.pair.name] for item in scans]
+
+
+def _by_rule(scans: Sequence[Scan], options: Options, rule: str) -> list[Record]:
+    """Keep the words a rule tells; a tensor of which no count is given is kept whole."""
+    selection, values = options.selection, options.values
+    counts = [selection.count(item.pair.name, item.tuned.size) for item in scans]
+    jobs = [partial(told, item, rule, count) for item, count in zip(scans, counts, strict=True) if count is not None]
+    found = run_in_order(jobs, options.threads)
+    records = []
+    for item, count in zip(scans, counts, strict=True):
+        if count is not None:
+            records.append(Record(item, values, "rule", next(found), rule=rule))
+        elif values != "exact":  # or it is among those that stay exact
+            records.append(_everything(item, values))
+    return records
 
 
 def _everything(item: Scan, values: str) -> Record:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +11,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.chosen import Chosen
 from diffpack.codecs.positions import classes, gaps, levels
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
@@ -20,9 +19,8 @@ from diffpack.codecs.values import SCALED, exact, floats, grid, int8, stream_dty
 from diffpack.dtypes import DType, Words
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.manifest import Group
+from diffpack.recent import Recent
 from diffpack.reference import Reference
-
-_CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -74,10 +72,8 @@ class GroupDecoder:
         self._first = first_chunk + self._scaled
         self.starts = list(accumulate((self.dtype.words(shape) for shape in group.shapes), initial=0))
         self.chunks = range(first_chunk, self._first + len(group.ends))
-        self._cache: OrderedDict[int, tuple[Positions | None, Numbers]] = OrderedDict()
-        self._cached_bytes = 0
-        self._decoding: dict[int, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._spans = Recent(self._decode, _nbytes)
+        self._chosen = Chosen(group, where, references) if group.positions == "rule" else None
 
     def __len__(self) -> int:
         """How many records the group has."""
@@ -120,23 +116,7 @@ class GroupDecoder:
 
     def span(self, span: int) -> tuple[Positions | None, Numbers]:
         """Decode one span: positions on the line (None for all of them) and numbers, most recent ones cached."""
-        with self._lock:
-            if span in self._cache:
-                self._cache.move_to_end(span)
-                return self._cache[span]
-            decoding = self._decoding.setdefault(span, threading.Lock())
-        with decoding:  # one thread decodes a span, others that want it wait
-            with self._lock:
-                if span in self._cache:
-                    return self._cache[span]
-            decoded = self._decode(span)
-            with self._lock:
-                self._cache[span] = decoded
-                self._cached_bytes += _nbytes(decoded)
-                while self._cached_bytes > _CACHE_BYTES and len(self._cache) > 1:
-                    self._cached_bytes -= _nbytes(self._cache.popitem(last=False)[1])
-                self._decoding.pop(span, None)
-        return decoded
+        return self._spans.get(span)
 
     def _bounds(self, span: int) -> tuple[int, int]:
         ends = self.group.ends
@@ -151,6 +131,8 @@ class GroupDecoder:
             return None, classes.decode(streams, self._span_reference(start, stop), self.dtype, where)
         if self.group.positions == "levels":
             return self._decode_levels(streams, start, stop, where)
+        if self._chosen is not None:
+            return self._decode_chosen(self._chosen, self._chosen_numbers(streams, where), start, stop, where)
         if len(streams) != (1 if self.group.positions == "all" else 2):
             raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
         numbers = streams[-1]
@@ -176,8 +158,32 @@ class GroupDecoder:
             start, stop = self._bounds(span)
             if self._levels(self._chunk(self._first + span), start, stop, where).plan.slope == 0:
                 self.span(span)
+        elif self._chosen is not None and self._references is None:
+            least, most = self._chosen.bounds(self._parts(*self._bounds(span)))
+            numbers = self._chosen_numbers(self._chunk(self._first + span), where)
+            if not least <= numbers.size <= most:
+                raise CorruptFileError(f"{where}: {numbers.size} values, where {least} to {most} are chosen", "W3")
         else:
             self.span(span)
+
+    def _chosen_numbers(self, streams: list[Numbers], where: str) -> Numbers:
+        if len(streams) != 1:
+            raise CorruptFileError(f"{where}: {len(streams)} streams, not one of values", "W3")
+        self._check_numbers(streams[0], where)
+        return streams[0]
+
+    def _decode_chosen(
+        self, chosen: Chosen, numbers: Numbers, start: int, stop: int, where: str
+    ) -> tuple[Positions | None, Numbers]:
+        """Give the words that the rule chooses in a span, and their numbers."""
+        places = [np.empty(0, np.int64)]
+        for record, first, last in self._parts(start, stop):
+            places.append(chosen.within(record, first, last) + self.starts[record])
+        positions = np.concatenate(places)
+        if positions.size != numbers.size:
+            raise CorruptFileError(f"{where}: {numbers.size} values for {positions.size} chosen words", "W3")
+        self._check_products((positions, numbers), start, stop, where)
+        return positions, numbers
 
     def _levels(self, streams: list[Numbers], start: int, stop: int, where: str) -> levels.Stored:
         """Tell the streams of a span of levels apart, and check them as far as that needs no base."""
@@ -211,26 +217,27 @@ class GroupDecoder:
 
     def _geometry(self, start: int, stop: int) -> levels.Geometry:
         """Say where rows and columns lie in a part of the line."""
-        group, parts = self.group, []
+        shapes = self.group.shapes
+        return levels.Geometry.of(
+            [(self.dtype, shapes[record], first, last) for record, first, last in self._parts(start, stop)]
+        )
+
+    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """Give the records with words in a part of the line, and which of their words these are."""
         record = bisect_right(self.starts, start) - 1
         while start < stop:
             first, end = self.starts[record], min(stop, self.starts[record + 1])
             if end > start:
-                parts.append((self.dtype, group.shapes[record], start - first, end - first))
+                yield record, start - first, end - first
             start, record = end, record + 1
-        return levels.Geometry.of(parts)
 
     def _span_reference(self, start: int, stop: int) -> Words:
         """Give the reference words of a part of the line."""
         if self._references is None:
             raise BaseNeededError(f"{self._where}: {self.group.names[0]!r} and others are coded against the base")
         parts = [np.empty(0, self.dtype.word)]
-        record = bisect_right(self.starts, start) - 1
-        while start < stop:
-            first, end = self.starts[record], min(stop, self.starts[record + 1])
-            if end > start:
-                parts.append(self._references(self.group.names[record]).slice(start - first, end - first))
-            start, record = end, record + 1
+        for record, first, last in self._parts(start, stop):
+            parts.append(self._references(self.group.names[record]).slice(first, last))
         return np.concatenate(parts)
 
     def _check_numbers(self, numbers: Numbers, where: str) -> None:

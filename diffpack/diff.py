@@ -29,7 +29,7 @@ from diffpack.reference import Reference
 if TYPE_CHECKING:
     import scipy.sparse
 
-BASE_CODED = frozenset({"classes", "levels"})
+BASE_CODED = frozenset({"classes", "levels", "rule"})
 """Position codings that may need the base's bits to be decoded."""
 _CONTEXTS = ("rows", "columns", "exponent")
 _LEVEL_STREAMS = 3  # the streams of a chunk of levels that say what its classes are made of

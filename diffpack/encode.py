@@ -37,8 +37,8 @@ _NO_SCALE = np.float32(0)
 class Record:
     """A tensor to store: its scan, both codings, and the chosen positions (None: all that differ).
 
-    `conditioned` says whether the base may be needed to decode it, `quantiser` how int8 values are made. The scale of
-    grid values is a 256th of their step.
+    `conditioned` says whether the base may be needed to decode it, `rule` which one told the chosen positions,
+    `quantiser` how int8 values are made. The scale of grid values is a 256th of their step.
     """
 
     scan: Scan
@@ -47,6 +47,7 @@ class Record:
     chosen: Positions | None = None
     scale: np.float32 = _NO_SCALE
     conditioned: bool = False
+    rule: str | None = None
     quantiser: str = "int8"
 
     @property
@@ -103,7 +104,7 @@ def _pieces(records: Sequence[Record]) -> Iterator[_Piece]:
         if record.positions == "all":
             for start, stop in blocks(scan.tuned.size):
                 yield _Piece(record, line, start, stop, stop - start, None)
-        elif known is not None and record.positions == "gaps":
+        elif known is not None and record.positions in ("gaps", "rule"):
             yield from _known_pieces(record, line, known)
         else:
             for (start, stop), count in zip(blocks(scan.tuned.size), scan.changed, strict=True):
@@ -122,7 +123,7 @@ def _known_pieces(record: Record, line: int, known: Positions) -> Iterator[_Piec
 
 
 def _arrays(pieces: list[_Piece], start: int) -> list[Numbers]:
-    """Give the streams of one chunk: gaps (unless all words change) and numbers."""
+    """Give the streams of one chunk: gaps (unless all words change, or a rule tells which) and numbers."""
     if pieces[0].record.positions == "levels":
         record, parts = pieces[0].record, [_part(group) for group in _by_record(pieces)]
         dtype = record.scan.pair.info.dtype
@@ -131,6 +132,8 @@ def _arrays(pieces: list[_Piece], start: int) -> list[Numbers]:
         )
     if pieces[0].record.positions == "all":
         return [np.concatenate([_numbers(piece, None) for piece in pieces])]
+    if pieces[0].record.positions == "rule":
+        return [np.concatenate([_numbers(piece, _positions(piece)) for piece in pieces])]
     places, numbers = [], []
     for piece in pieces:
         positions = _positions(piece)

@@ -34,6 +34,8 @@ def extract(
     density: float | None = None,
     top_k: int | None = None,
     threshold: float | None = None,
+    rule: str | None = None,
+    counts: Mapping[str, int] | None = None,
     values: str = "exact",
     budget: int | str | None = None,
     target_error: float | None = None,
@@ -58,6 +60,10 @@ def extract(
     |difference|) or a value coding other than "exact" makes it lossy; integer tensors, new tensors and tensors
     with differences that are not finite stay exact. The largest differences over the whole model are chosen.
 
+    With `rule` the entries are chosen not by their change but by what every reader knows, and their positions take no
+    bytes: "smallest" or "largest" (the base's magnitudes), or "random N" (N a seed); of each tensor the fraction
+    `density`, or `counts` (name -> how many; tensors not named are kept whole).
+
     `budget` (bytes of the file: 500000, "1MB"; or "0.3%" of the base's bytes) and `target_error` (relative L2 error
     of the result) are met at the best point of rate and distortion found: the diff lands at most 1 % under them.
     `importance` weighs the squared error of tensors: a checkpoint whose tensors, by the tuned's names, hold a weight
@@ -73,7 +79,8 @@ def extract(
     """
     base, tuned = open_checkpoint(base), open_checkpoint(tuned)
     options = Options(
-        Selection(density, top_k, threshold), values, profile, positions, Target.of(budget, target_error, base.nbytes),
+        Selection(density, top_k, threshold, rule, counts), values, profile, positions,
+        Target.of(budget, target_error, base.nbytes),
         weights(importance, tuned.tensors), None if rename is None else tuple(rename),
         layout, files, sha256, base_name, base_revision, threads,
     )  # fmt: skip

@@ -9,6 +9,7 @@ import msgspec
 
 from diffpack import limits
 from diffpack.codecs.positions import CODINGS as POSITION_CODINGS
+from diffpack.codecs.positions.rule import Rule
 from diffpack.codecs.values import CODINGS as VALUE_CODINGS
 from diffpack.dtypes import DTYPES, DType
 from diffpack.errors import CorruptFileError
@@ -51,6 +52,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     base_digests: str | None = None
     result_digests: str | None = None
     counts: tuple[int, ...] | None = None
+    rule: str | None = None
     errors: tuple[int, ...] | None = None
 
     @property
@@ -141,7 +143,9 @@ def _check_absent(value: dict[str, Any], where: str) -> None:
                 raise CorruptFileError(f"{where}: manifest: {name!r} is null", "M2")
 
 
-_OPTIONAL = frozenset({"error", "errors", "counts", "base_digests", "result_digests", "sha256", "name", "revision"})
+_OPTIONAL = frozenset(
+    {"error", "errors", "counts", "base_digests", "result_digests", "rule", "sha256", "name", "revision"}
+)
 
 
 def _check_seal(manifest: Manifest, where: str) -> None:
@@ -197,15 +201,17 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
 def _check_required(manifest: Manifest, where: str) -> None:
     """Check that the codings of groups that older readers do not know are required."""
     codings = {group.positions for group in manifest.groups} | {group.values for group in manifest.groups}
-    for coding, rule in (("classes", "K1"), ("levels", "R1"), ("grid", "R1")):
+    for coding, rule in (("classes", "K1"), ("levels", "R1"), ("grid", "R1"), ("rule", "W1")):
         if coding in codings and coding not in manifest.requires:
             raise CorruptFileError(f"{where}: groups in {coding}, which it does not require", rule)
 
 
 def _check_spans(group: Group, where: str) -> None:
-    """Check what groups in classes and in levels need."""
+    """Check what groups in classes, in levels and of a rule need."""
     if (group.values == "grid") > (group.positions == "levels"):
         raise CorruptFileError(f"{where}: grid values that are not in levels", "R1")
+    if group.positions == "rule":
+        _check_rule(group, where)
     if group.positions not in ("classes", "levels"):
         return
     rule = "K1" if group.positions == "classes" else "R1"
@@ -219,6 +225,22 @@ def _check_spans(group: Group, where: str) -> None:
         raise CorruptFileError(f"{where}: not one count for each record", rule)
     if any(b - a > limits.CLASSES_SPAN_WORDS for a, b in pairwise((0, *group.ends))):
         raise CorruptFileError(f"{where}: a span of {group.positions} over the limit", "F8")
+
+
+def _check_rule(group: Group, where: str) -> None:
+    """Check that a group says by which rule words are chosen, and how many of each record."""
+    rule = Rule.parse(group.rule or "")
+    if rule is None:
+        raise CorruptFileError(f"{where}: {group.rule!r} is no rule for positions", "W1")
+    if group.counts is None or len(group.counts) != len(group.names):
+        raise CorruptFileError(f"{where}: not one count for each record", "W1")
+    words = [group.tensor_dtype.words(shape) for shape in group.shapes]
+    if any(not 0 <= count <= size for count, size in zip(group.counts, words, strict=True)):
+        raise CorruptFileError(f"{where}: more words chosen than a record has", "W1")
+    if rule.by_weight and (group.base is None or group.dtype not in CONVERTIBLE):
+        raise CorruptFileError(f"{where}: the {rule} words need a base of floats", "W2")
+    if max(words) > limits.RULE_WORDS:
+        raise CorruptFileError(f"{where}: a record too large for a rule", "F8")
 
 
 def _check_resized(group: Group, where: str) -> None:

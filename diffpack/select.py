@@ -1,8 +1,8 @@
-"""Which entries change: all that differ, those above a threshold, or the k largest over the whole model."""
+"""Which entries change: all that differ, those above a threshold, the k largest, or those that a rule tells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.blocks import blocks
+from diffpack.codecs.positions import rule as rules
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.values.floats import difference
 from diffpack.errors import UsageError
@@ -21,11 +22,17 @@ _SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the user asked for: at most one of the three; none keeps every entry that differs."""
+    """What the user asked for: at most one of density, top-k and threshold; none keeps every entry that differs.
+
+    With `rule` the base or a seed tells the words, not the changes: of each tensor the fraction `density`, or
+    `counts[name]` words; a tensor that is not in `counts` is kept whole.
+    """
 
     density: float | None = None
     top_k: int | None = None
     threshold: float | None = None
+    rule: str | None = None
+    counts: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         given = [value for value in (self.density, self.top_k, self.threshold) if value is not None]
@@ -37,17 +44,40 @@ class Selection:
             raise UsageError(f"top-k is a count, not {self.top_k}")
         if self.threshold is not None and not self.threshold >= 0:
             raise UsageError(f"a threshold is 0 or more, not {self.threshold}")
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        if self.rule is None:
+            if self.counts is not None:
+                raise UsageError("counts of words go with a rule")
+            return
+        if rules.Rule.parse(self.rule) is None:
+            raise UsageError(f"a rule is smallest, largest, or random and a seed (random 0), not {self.rule!r}")
+        if self.top_k is not None or self.threshold is not None or (self.density is None) == (self.counts is None):
+            raise UsageError("a rule goes with a density, which is that of each tensor")
+
+    def count(self, name: str, words: int) -> int | None:
+        """Give how many words of a tensor the rule chooses; None keeps it whole. Raises `UsageError`."""
+        if self.counts is None:
+            return round(float(self.density or 0.0) * words)
+        count = self.counts.get(name)
+        if count is not None and not 0 <= count <= words:
+            raise UsageError(f"{name!r} has {words} words; {count} of them cannot be chosen")
+        return count
 
     @property
     def everything(self) -> bool:
         """Whether nothing is left out."""
-        return self.density is None and self.top_k is None and self.threshold is None
+        return self.density is None and self.top_k is None and self.threshold is None and self.rule is None
 
     def describe(self) -> str:
         """Give the words for the file's recipe."""
+        if self.rule is not None and self.counts is not None:
+            return f"{self.rule}, {sum(self.counts.values())} words"
+        chosen = "" if self.rule is None else f"{self.rule}, "
         for name, value in (("density", self.density), ("top-k", self.top_k), ("threshold", self.threshold)):
             if value is not None:
-                return f"{name} {value}"
+                return f"{chosen}{name} {value}"
         return "all"
 
 
@@ -68,6 +98,16 @@ def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: i
     if k is None:
         k = round(float(selection.density or 0.0) * entries)
     return _largest(scans, k, threads)
+
+
+def told(item: Scan, rule: str, count: int) -> Positions:
+    """Give the positions of a scanned tensor that a rule tells."""
+    read = rules.Rule.parse(rule)
+    assert read is not None
+    size = item.tuned.size
+    if read.by_weight:
+        return rules.by_weight(read, item.reference.slice(0, size), count)
+    return rules.at_random(read, item.pair.name, size, count)
 
 
 def magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:

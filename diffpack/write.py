@@ -110,8 +110,18 @@ def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list
         resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
         base_digests=_hex(item.base_digest for item in scans) if base else None,
         result_digests=_hex(item.digest for item in scans) if exact else None,
-        counts=tuple(item.count for item in scans) if positions == "levels" and values == "exact" else None,
+        counts=_counts(records),
+        rule=records[0].rule,
     )
+
+
+def _counts(records: Sequence[Record]) -> tuple[int, ...] | None:
+    """Give what the manifest says of the records' changes where not everybody can count them."""
+    if records[0].rule is not None:
+        return tuple(record.chosen.size for record in records if record.chosen is not None)
+    if records[0].positions == "levels" and records[0].values == "exact":
+        return tuple(record.scan.count for record in records)
+    return None
 
 
 def _hex(digests: Iterable[bytes | None]) -> str:

@@ -5,11 +5,12 @@ import re
 from itertools import pairwise
 from typing import Any
 
+from rule import is_rule
 from words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
 VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1, "grid": 2}  # bytes of a value; 0: of a word
 SCALED = ("int8", "grid")  # values with a scale for each record
-FEATURES = {"classes", "grid", "levels", "pco", "unsealed", "zstd"}
+FEATURES = {"classes", "grid", "levels", "pco", "rule", "unsealed", "zstd"}
 HEX16, HEX32, FILE = "[0-9a-f]{32}", "[0-9a-f]{64}", (str, int)  # patterns of types, see fits()
 COUNTS = {"tensors": int, "entries": int, "bytes": int}
 MANIFEST = {
@@ -18,7 +19,7 @@ MANIFEST = {
     "optional": [str], "chunks": [{"bytes": int, "digest": HEX32, "streams": [(str, str, int, int)]}],
     "groups": [{
         "dtype": str, "base~": str, "positions": str, "values": str, "names": [str], "shapes": [[int]],
-        "resized": {str: [int]}, "ends": [int], "counts?": [int], "errors?": [int],
+        "resized": {str: [int]}, "ends": [int], "counts?": [int], "rule?": str, "errors?": [int],
         "base_digests?": "[0-9a-f]*", "result_digests?": "[0-9a-f]*",
     }],
     "aliases": {str: str}, "removed": [str], "rename": [(str, str)], "metadata": {str: str}, "recipe": {str: str},
@@ -62,7 +63,7 @@ def check_groups(m: dict[str, Any]) -> None:
         used.update(names)
         check({dtype, base} <= {None, *DTYPES}, "G2", "unknown dtype")
         coding, kind, counted = g["positions"], g["values"], len(g.get("counts", [])) == len(names)
-        known = coding in ("gaps", "all", "classes", "levels") and kind in VALUES
+        known = coding in ("gaps", "all", "classes", "levels", "rule") and kind in VALUES
         check(known, "G2", "unknown coding")
         check(("base_digests" in g) == (base is not None), "G2", "base_digests without base, or the reverse")
         many = {len(g[member]) for member in ("base_digests", "result_digests") if member in g}
@@ -89,6 +90,12 @@ def check_groups(m: dict[str, Any]) -> None:
         words, ends = [words_of(dtype, shape) for shape in sizes], [0, *g["ends"]]
         line = sum(words[: len(names)])
         check(max([line, *words]) <= 2**62, "F8", "a tensor or line too large")
+        if coding == "rule":
+            several = counted and all(map(int.__le__, g["counts"], words))
+            check(several and is_rule(g.get("rule", "")) and "rule" in m["requires"], "W1", "no rule, or no counts")
+            right = g["rule"].startswith("random") or (base and dtype in QUIET_NAN)
+            check(right, "W2", "magnitudes without a base of floats")
+            check(max(words[: len(names)]) <= 4294967296, "F8", "a record too large for a rule")
         check(ends == sorted(set(ends)) and ends[-1] == line, "G3", "the spans do not cut the line")
     check(used.isdisjoint(removed), "G1", "a name is in removed")
     check(set(m["aliases"]).isdisjoint(m["aliases"].values()), "A5", "an alias of an alias")

@@ -3,8 +3,8 @@
     python spec/reader.py FILE.dpk [BASE.safetensors OUT.safetensors]
 
 This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
-and 7), streams.py (4), classes.py and levels.py (5) and layout.py (7). What refuses a file names the rule it breaks:
-Invalid("F5", ...). To keep the pages short, files and results are held in memory, and each chunk is decoded
+and 7), streams.py (4), classes.py, levels.py and rule.py (5) and layout.py (7). What refuses a file names the rule it
+breaks: Invalid("F5", ...). To keep the pages short, files and results are held in memory, and each chunk is decoded
 twice: once to check, once to apply.
 """
 
@@ -22,6 +22,7 @@ from classes import read_classes
 from layout import check_header, load_safetensors, read_blob, save
 from levels import parts_of, read_levels
 from manifest import SCALED, VALUES, check_file_names, check_groups, parse
+from rule import chosen_of, read_chosen
 from streams import decode, only, unzstd
 from words import (
     DTYPES,
@@ -88,13 +89,17 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | N
         edges, scales = np.array(stops), only(next(chunks), "u32", "V4").view("<f4")
         check(len(scales) == len(g["names"]), "V4", "not one scale a record")
         check((np.isfinite(scales) & (scales >= 0)).all(), "V4", "a scale that is negative or not finite")
+    told = None if coding != "rule" or line is None else chosen_of(g, stops, line)  # before the line changes
     for start, stop in pairwise([0, *g["ends"]]):
         streams, words = next(chunks), None if line is None else line[start:stop]
-        if coding in ("gaps", "all"):
-            positions, values = read_plain(streams, start, stop, coding == "gaps")
+        if coding in ("gaps", "all", "rule"):
+            if coding == "rule":
+                positions, values = read_chosen(streams, told, start, stop, g, stops)
+            else:
+                positions, values = read_plain(streams, start, stop, coding == "gaps")
             check(values.dtype == f"<i{width}", "V1", f"{kind} values of dtype {values.dtype}")
             check(kind != "int8" or (values != -128).all(), "V1", "the value -128")
-            check(kind != "exact" or coding == "all" or values.all(), "V2", "a step of 0")
+            check(kind != "exact" or coding != "gaps" or values.all(), "V2", "a step of 0")
         else:
             if coding == "classes":
                 numbers = read_classes(streams, words, stop - start, width, dtype)
@@ -104,6 +109,8 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | N
                 continue  # without the base, only the form can be checked
             places = np.flatnonzero(numbers)
             positions, values = places + start, numbers[places]
+        if kind in SCALED and coding == "rule" and told is None:
+            continue  # which value has which scale, the base tells
         if kind in SCALED:
             with np.errstate(over="ignore"):
                 values = values.astype("<f4") * scales[np.searchsorted(edges, positions, side="right") - 1]

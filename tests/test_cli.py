@@ -76,14 +76,14 @@ def test_every_option_of_extract_reaches_the_library(work, monkeypatch):
         *EXTRACT, "-o", "x.dpk", "--top-k", "7", "--values", "int8", "--profile", "portable", "--base-name", "n",
         "--base-revision", "r", "--meta", "a=b=c", "--meta", "d=", "--rename", "x.=", "--rename", "=y.", "--no-layout",
         "--no-files", "--sha256", "--force", "--threads", "3", "--budget", "1MB", "--target-error", "0.1",
-        "--importance", "fisher.safetensors", "--positions", "levels",
+        "--importance", "fisher.safetensors", "--positions", "levels", "--rule", "random 5",
     )  # fmt: skip
     del seen["progress"]
     assert seen == {
         "density": None, "top_k": 7, "threshold": None, "values": "int8", "profile": "portable", "base_name": "n",
         "base_revision": "r", "metadata": {"a": "b=c", "d": ""}, "rename": (("x.", ""), ("", "y.")), "layout": False,
         "files": False, "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": 0.1,
-        "importance": "fisher.safetensors", "positions": "levels",
+        "importance": "fisher.safetensors", "positions": "levels", "rule": "random 5",
     }  # fmt: skip
     ok(*EXTRACT, "-o", "x.dpk", "--density", "0.5%")
     assert (seen["density"], seen["rename"], seen["layout"], seen["threads"]) == (0.005, None, True, None)

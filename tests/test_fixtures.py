@@ -122,7 +122,7 @@ def test_the_limits_of_code_and_specification_are_the_same():
     assert {int(value) for value in rows.values()} == {
         limits.MANIFEST_BYTES, limits.CHUNKS, limits.STREAMS_A_CHUNK, limits.STREAM_DECODED_BYTES,
         limits.STREAM_STORED_BYTES, limits.CHUNK_DECODED_BYTES, limits.NAME_BYTES, limits.DIMENSIONS, limits.WORDS,
-        limits.CLASSES_SPAN_WORDS,
+        limits.CLASSES_SPAN_WORDS, limits.RULE_WORDS,
     }  # fmt: skip
 
 

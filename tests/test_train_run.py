@@ -244,3 +244,53 @@ def test_models_that_are_not_bert(material, tmp_path):
         applied = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / method)
         task = load_task(folder, output)
         assert all(torch.equal(a, b) for a, b in zip(applied.parameters(), task.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("selection", ["smallest", "largest", "random"])
+@pytest.mark.parametrize("values", ["f16", "int8"])
+def test_positions_that_the_base_or_the_seed_tells_take_no_bytes(selection, values, material, tmp_path, monkeypatch):
+    model, texts, dev = material
+    trained: list[dict[str, torch.Tensor]] = []
+    make_diff = run_module.make_diff
+
+    def seen(task, *args, **options):
+        trained.append({name: value.clone() for name, value in task.model.state_dict().items()})
+        return make_diff(task, *args, **options)
+
+    monkeypatch.setattr(run_module, "make_diff", seen)
+    output = tmp_path / "task.dpk"
+    done = train(model, texts, dev, output, TrainOptions(selection=selection, values=values, density=0.05, **FAST))
+    with diffpack.open(output) as diff:
+        told = [decoder for decoder in diff.decoders if decoder.group.positions == "rule"]
+        rest = {decoder.group.positions for decoder in diff.decoders if decoder.group.values != "exact"}
+        assert rest == {"rule"}  # the new head is stored exactly, the body by the rule alone
+        for decoder in told:
+            spans = decoder.chunks[1:] if values == "int8" else decoder.chunks
+            assert sum(diff.chunks[at].streams[0].count for at in spans) == sum(decoder.group.counts or ())
+            assert all(len(diff.chunks[at].streams) == 1 for at in spans)
+        names = {name for decoder in told for name in decoder.group.names}
+        assert sum(diff[name].count for name in names) <= round(0.05 * done.pool)
+        before = diffpack.open_checkpoint(model)
+        result = diffpack.load(before, diff)
+        chosen = {name: torch.from_numpy(diff.against(before)[name].positions) for name in names}
+        scales = {name: float(diff[name].scale) for name in names}
+    own = {new: old for old in before.tensors for new in trained[0] if f".{new}".endswith(f".{old}")}
+    moved = 0
+    for name, value in trained[0].items():
+        after, wanted = torch.as_tensor(result[name]), value
+        if name not in names:
+            assert torch.equal(after, wanted)
+            continue
+        old = torch.from_numpy(before.words(own[name]).view("f4").copy())
+        difference = wanted.view(-1) - old
+        outside = torch.ones(old.numel(), dtype=torch.bool)
+        outside[chosen[name]] = False
+        assert not difference[outside].any()  # training moved nothing else
+        assert torch.equal(after.view(-1)[outside], old[outside])
+        moved += int(difference.count_nonzero())
+        if values == "f16":
+            expected = old + difference.half().float()
+            assert torch.equal(after.view(-1), expected)
+        else:
+            assert ((after - wanted).abs() <= scales[name] * 0.51 + 1e-6).all() or scales[name] == 0
+    assert moved > 100

@@ -25,17 +25,26 @@ def make_diff(task: Task, metadata: Mapping[str, str], output: Path | None = Non
     """
     with tempfile.TemporaryDirectory() as name:
         tuned = _checkpoint(task, Path(name))
-        return extract(
-            task.folder, tuned, output, values=task.options.values, layout=False, metadata=metadata, force=force
-        )
+        return _extract(task, tuned, metadata, output, force=force)
 
 
 def bytes_without_head(task: Task, metadata: Mapping[str, str]) -> int:
     """Give the size the file would have without the head's tensors (they cost the same with every method)."""
     with tempfile.TemporaryDirectory() as name:
         tuned = _checkpoint(task, Path(name), {plain_name(head) for head in task.head})
-        with extract(task.folder, tuned, values=task.options.values, layout=False, metadata=metadata) as diff:
+        with _extract(task, tuned, metadata) as diff:
             return diff.nbytes
+
+
+def _extract(
+    task: Task, tuned: Checkpoint, metadata: Mapping[str, str], output: Path | None = None, *, force: bool = False
+) -> Diff:
+    """Make the diff; positions that the base or the seed tells are stored as the rule."""
+    rule, counts = task.told or (None, None)
+    return extract(
+        task.folder, tuned, output, rule=rule, counts=counts, values=task.options.values, layout=False,
+        metadata=metadata, force=force,
+    )  # fmt: skip
 
 
 def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Checkpoint:

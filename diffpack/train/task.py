@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffpack.train.data import Batch, Encoded, Examples, collate, encode, epoch_order, label_names
-from diffpack.train.model import body_parameters, load_classifier, load_tokenizer
+from diffpack.train.model import body_parameters, load_classifier, load_tokenizer, plain_name
 from diffpack.train.options import TrainOptions
+from diffpack.train.selections.datafree import counts_of, rule_of
 
 _STAGE_SEEDS = 1 << 20  # seeds set aside for each stage; one an epoch
 DEFAULT_BATCH = 32
@@ -47,6 +49,20 @@ class Task:
     def budget(self) -> int:
         """How many entries of the pool may change: density x entries, rounded, at least one."""
         return max(1, round(self.options.density * sum(value.numel() for value in self.body.values())))
+
+    @cached_property
+    def told(self) -> tuple[str, dict[str, int]] | None:
+        """The rule by which the base or the seed tells what was trained, and how many entries of each stored tensor.
+
+        None if the method or its selection is another, and with exact values: a diff of chosen words is called lossy.
+        """
+        options = self.options
+        chosen = rule_of(options.selection, options.seed) if options.method == "sparse" else None
+        if chosen is None or options.values == "exact":
+            return None
+        before = self.pretrained() if chosen.by_weight else self.body
+        counts = counts_of(chosen, {name: before[name] for name in self.body}, self.budget)
+        return str(chosen), {plain_name(name): counts.get(name, 0) for name in self.body}
 
     @property
     def steps(self) -> int:

@@ -16,7 +16,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     f"{kind}{bits}": np.dtype(f"<{kind}{bits // 8}") for kind in "ui" for bits in (8, 16, 32, 64)
 }
 CODECS = {"raw": raw.decode, "zstd": zstd.decode, "pco": pco.decode}
-FEATURES = {"classes": 0, "grid": 1, "levels": 1, "pco": 0, "unsealed": 1, "zstd": 0}
+FEATURES = {"classes": 0, "grid": 1, "levels": 1, "pco": 0, "rule": 1, "unsealed": 1, "zstd": 0}
 """What a file may require of this reader, and the minor version of the format that brought it."""
 PROFILES = ("compact", "portable", "smallest")
 """What a writer may be asked for: pco streams, zstd alone, or pco with exact changes coded against the base."""
