@@ -16,7 +16,8 @@ from diffpack.merge import METHODS, method
 
 HERE = Path(__file__).parent / "oracles"
 CASES = json.loads((HERE / "oracles.json").read_text())["cases"]
-ARRAYS = np.load(HERE / "oracles.npz")
+with np.load(HERE / "oracles.npz") as _file:  # all at once: numpy parses each array's header as Python
+    ARRAYS = {name: _file[name] for name in _file.files}
 NAMES = ("matrix", "vector", "conv")
 DIFFS = 3
 
