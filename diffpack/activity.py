@@ -71,28 +71,44 @@ def cheapest(plans: list[Plan], geometry: Geometry, exponents: Exponents | None,
     """Give the plan whose words and levels are estimated to take the fewest bits; of equal ones the first."""
     if len(plans) == 1:
         return plans[0]
-    costs = [cost(plan, geometry, exponents, sizes) for plan in plans]
+    lengths = bit_lengths(sizes)
+    costs = [cost(plan, geometry, exponents, lengths) for plan in plans]
     return plans[int(np.argmin(costs))]
 
 
-def cost(plan: Plan, geometry: Geometry, exponents: Exponents | None, sizes: Sizes, share: float = 1.0) -> float:
+def bit_lengths(sizes: Sizes) -> npt.NDArray[np.int64]:
+    """Give the lengths in bits of numbers of these magnitudes, or of a sample of them, as `cost` takes them."""
+    return np.minimum(np.frexp(sizes[:: _stride(sizes.size)])[1], _LENGTHS - 1).astype(np.int64)
+
+
+def _stride(words: int) -> int:
+    return max(1, words // _SAMPLE) | 1  # odd, so that it does not keep to some columns
+
+
+def cost(
+    plan: Plan,
+    geometry: Geometry,
+    exponents: Exponents | None,
+    lengths: npt.NDArray[np.int64],
+    share: float = 1.0,
+) -> float:
     """Estimate the bits a span takes: the entropy of the lengths of its numbers, given their level.
 
-    `sizes` are the numbers' magnitudes (float32); the bits below the first one are the same for every plan. `share` is
-    the part of a longer span they are, which pays that part of what classes cost beside their numbers.
+    `lengths` are the `bit_lengths` of the span's numbers; the bits below the first one are the same for every plan.
+    `share` is the part of a longer span they are, which pays that part of what classes cost beside their numbers.
     """
-    stride = max(1, sizes.size // _SAMPLE) | 1  # odd, so that it does not keep to some columns
-    lengths = np.minimum(np.frexp(sizes[::stride])[1], _LENGTHS - 1).astype(np.int64)
+    words = geometry.words
+    stride = _stride(words)
     keys = plan.keys(geometry, exponents)
     if keys is not None:
         own = keys[::stride]
-        lengths += (own - own.min()).astype(np.int64) * _LENGTHS
+        lengths = lengths + (own - own.min()).astype(np.int64) * _LENGTHS
     counts = np.bincount(lengths, minlength=_LENGTHS)
     counts = np.append(counts, np.zeros(-counts.size % _LENGTHS, np.int64)).reshape(-1, _LENGTHS)
     bits = _weighted_log(counts.sum(axis=1)) - _weighted_log(counts)
     cells = np.count_nonzero(counts) - np.count_nonzero(counts.sum(axis=1))
     bits += cells / (2 * np.log(2))  # a sample's entropy falls short by this (Miller 1955)
-    classes = min(int(np.count_nonzero(counts[:, 1:].any(axis=1))), -(-sizes.size // CLASS_WORDS))
+    classes = min(int(np.count_nonzero(counts[:, 1:].any(axis=1))), -(-words // CLASS_WORDS))
     tables = share * _CLASS_COST * classes + _levels_cost(plan.rows) + _levels_cost(plan.columns)
     return float(stride * bits) + tables
 

@@ -30,8 +30,7 @@ from diffpack.diff import Diff, open_diff
 from diffpack.encode import CHUNK_VALUES
 from diffpack.errors import UsageError
 from diffpack.estimate import DENSE
-from diffpack.fingerprint import DIGEST_BYTES
-from diffpack.manifest import Group
+from diffpack.manifest import Group, digest_column
 from diffpack.parallel import Progress, run_in_order
 
 _NO_SCALE = np.float32(0)
@@ -210,15 +209,9 @@ class _Line:
             resized={
                 item.name: item.base.shape for item in records if item.base and item.base.shape != item.info.shape
             },
-            base_digests=_hex([item.base_digest for item in records]) if base else None,
-            result_digests=_hex([item.digest for item in records]),
+            base_digests=digest_column(item.base_digest for item in records) if base else None,
+            result_digests=digest_column(item.digest for item in records),
         )
-
-
-def _hex(digests: list[bytes | None]) -> str | None:
-    if any(digest is None for digest in digests):
-        return None
-    return b"".join((digest or b"")[:DIGEST_BYTES] for digest in digests).hex()
 
 
 def _sparse_pieces(part: Changes) -> Iterator[Changes]:

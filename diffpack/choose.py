@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from diffpack.blocks import blocks
 from diffpack.checkpoints import TensorInfo
 from diffpack.codecs.values import floats, int8
 from diffpack.encode import Record, fit_scales
@@ -41,7 +40,7 @@ def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
 
 def float_entries(scans: Sequence[Scan]) -> int:
     """Count the entries a density is a fraction of: those of float tensors both sides have."""
-    return sum(item.tuned.size for item in scans if item.pair.info.dtype.arithmetic and item.pair.base is not None)
+    return sum(item.tuned.size for item in scans if item.pair.both_float)
 
 
 def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record]:
@@ -101,7 +100,7 @@ def _dtypes(item: Scan) -> tuple[str, str]:
 
 def _exact_record(item: Scan, options: Options, together: int) -> Record:
     positions = best_positions(item, options.profile, together) if options.positions == "auto" else options.positions
-    may_use_base = options.profile == "smallest" and item.pair.base is not None and item.pair.info.dtype.arithmetic
+    may_use_base = options.profile == "smallest" and item.pair.both_float
     return Record(item, "exact", positions, conditioned=may_use_base)
 
 
@@ -113,12 +112,11 @@ def may_be_lossy(item: Scan, values: str) -> bool:
     """
     pair = item.pair
     dtype = pair.info.dtype
-    if not dtype.arithmetic or pair.base is None or pair.resized:
+    if not pair.both_float or pair.resized:
         return False
     coding = values if values in floats.FLOATS else "f32"
-    for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
-        if changed:
-            delta = floats.difference(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
-            if not np.isfinite(floats.decode(floats.encode(delta, coding), coding)).all():
-                return False
+    for start, stop in item.changed_blocks():
+        delta = floats.difference(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
+        if not np.isfinite(floats.decode(floats.encode(delta, coding), coding)).all():
+            return False
     return True

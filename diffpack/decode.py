@@ -156,7 +156,8 @@ class GroupDecoder:
             classes.check(self._chunk(self._first + span), stop - start, self.dtype, where)
         elif self.group.positions == "levels" and self._references is None:
             start, stop = self._bounds(span)
-            if self._levels(self._chunk(self._first + span), start, stop, where).plan.slope == 0:
+            streams = self._chunk(self._first + span)
+            if self._levels(streams, self._geometry(start, stop), where).plan.slope == 0:
                 self.span(span)
         elif self._chosen is not None and self._references is None:
             least, most = self._chosen.bounds(self._parts(*self._bounds(span)))
@@ -185,12 +186,11 @@ class GroupDecoder:
         self._check_products((positions, numbers), start, stop, where)
         return positions, numbers
 
-    def _levels(self, streams: list[Numbers], start: int, stop: int, where: str) -> levels.Stored:
+    def _levels(self, streams: list[Numbers], geometry: levels.Geometry, where: str) -> levels.Stored:
         """Tell the streams of a span of levels apart, and check them as far as that needs no base."""
         group = self.group
-        stored = levels.parse(
-            streams, self._geometry(start, stop), stream_dtype(group.values, self.dtype), group.values == "grid", where
-        )
+        numbers = stream_dtype(group.values, self.dtype)
+        stored = levels.parse(streams, geometry, numbers, group.values == "grid", where)
         conditioned = group.values == "exact" and group.base is not None and self.dtype.arithmetic
         if stored.plan.slope and not conditioned:
             raise CorruptFileError(f"{where}: exponents count where they cannot", "R3")
@@ -200,13 +200,14 @@ class GroupDecoder:
         self, streams: list[Numbers], start: int, stop: int, where: str
     ) -> tuple[Positions | None, Numbers]:
         """Give the steps of every word, or of grid values the positions that change and their units."""
-        stored = self._levels(streams, start, stop, where)
+        geometry = self._geometry(start, stop)
+        stored = self._levels(streams, geometry, where)
         exponents = None
         if stored.plan.slope:
             exponents = classes.exponents(self._span_reference(start, stop), self.dtype)
         gridded = self.group.values == "grid"
         dense = np.zeros(stop - start, np.int32 if gridded else self.dtype.step)
-        for index, places, part in stored.numbers(self._geometry(start, stop), exponents, where):
+        for index, places, part in stored.numbers(geometry, exponents, where):
             dense[places] = grid.units(part, stored.class_offsets(index)) if gridded else part
         if not gridded:
             return None, dense

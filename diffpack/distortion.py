@@ -5,12 +5,11 @@ The error is that of the result itself, rounded as apply rounds it: |result - tu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.blocks import blocks
 from diffpack.codecs.values import floats
 from diffpack.dtypes import DType, Words
 from diffpack.scan import Scan
@@ -20,11 +19,14 @@ MILLIONTHS = 10**6
 
 
 class Distortion:
-    """Sums squared errors while a result is produced: `see` is what `Result.run` writes to."""
+    """Sums squared errors while a result is produced: `see` is what `Result.run` writes to.
 
-    def __init__(self, scans: Iterable[Scan]) -> None:
-        self._scans = {item.pair.name: item for item in scans if _counts(item)}
-        self._moved = {name: _energy(item) for name, item in self._scans.items()}
+    `moved` is what `energies` gives for the scans.
+    """
+
+    def __init__(self, scans: Iterable[Scan], moved: Mapping[str, float]) -> None:
+        self._scans = {item.pair.name: item for item in scans if item.pair.name in moved}
+        self._moved = moved
         self._missed = dict.fromkeys(self._scans, 0.0)
 
     def see(self, name: str, offset: int, words: Words) -> None:
@@ -45,15 +47,15 @@ class Distortion:
         return _relative(sum(self._missed.values()), sum(self._moved.values()))
 
 
-def _counts(item: Scan) -> bool:
-    return item.pair.info.dtype.arithmetic and item.pair.base is not None and not item.pair.resized
+def energies(scans: Iterable[Scan]) -> dict[str, float]:
+    """Give |tuned - reference|^2 of each scanned tensor whose error is told: floats that both sides have."""
+    return {item.pair.name: _energy(item) for item in scans if item.pair.both_float and not item.pair.resized}
 
 
 def _energy(item: Scan) -> float:
     dtype, total = item.pair.info.dtype, 0.0
-    for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
-        if changed:
-            total += _squared(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
+    for start, stop in item.changed_blocks():
+        total += _squared(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
     return total
 
 

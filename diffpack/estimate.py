@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from diffpack.activity import Sizes, cheapest, cost
+from diffpack.activity import Sizes, bit_lengths, cheapest, cost
 from diffpack.codecs.positions import classes, gaps, levels
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.positions.levels import Exponents, Geometry, Plan, row_width
@@ -46,7 +45,7 @@ def best_positions(item: Scan, profile: str, together: int) -> str:
     """
     conditioned = profile == "smallest"
     plain = "all" if item.density >= DENSE else "gaps"
-    may_use_base = conditioned and item.pair.base is not None and item.pair.info.dtype.arithmetic
+    may_use_base = conditioned and item.pair.both_float
     if item.tuned.size < _SMALL or not item.count:
         return "levels" if may_use_base and item.count else plain  # with the base it shares a chunk with its like
     needed = _SMALLEST_GAIN if conditioned else _GAIN
@@ -69,17 +68,16 @@ class _Sample:
     plans: list[Plan]
 
     @property
-    def lengths(self) -> Sizes:
+    def sizes(self) -> Sizes:
         """|step| of each word."""
         return np.abs(self.steps.astype(np.float32))
 
 
 def _sample(item: Scan, words: int, may_use_base: bool) -> _Sample:
     dtype = item.pair.info.dtype
-    positions, rows, width = sampled_rows(item, words)
+    positions, geometry = sampled_rows(item, words)
     reference, tuned = item.reference.at(positions), item.tuned[positions]
     steps = exact.encode(reference, tuned, dtype)
-    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
     exponents = classes.exponents(reference, dtype) if may_use_base else None
     plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
     return _Sample(steps, geometry, exponents, plans)
@@ -92,14 +90,15 @@ def _sparse_gain(item: Scan, together: int) -> float:
     """
     sample = _sample(item, _SPARSE_SAMPLE, may_use_base=True)
     share = min(1.0, sample.steps.size / min(together, _SPARSE_SPAN))
-    lengths = sample.lengths
+    sizes = sample.sizes
+    lengths = bit_lengths(sizes)
     bits = [cost(plan, sample.geometry, sample.exponents, lengths, share) for plan in sample.plans]
-    moved = np.flatnonzero(lengths)
+    moved = np.flatnonzero(sizes)
     if not moved.size:
         return 0.0
     alone = Geometry.of([(DTYPES["F32"], moved.shape, 0, moved.size)])
-    plain = min(bits[0], _gap_bits(moved) + cost(Plan(), alone, None, lengths[moved], share))
-    return (plain - min(bits)) / (plain + float(np.frexp(lengths)[1].sum()))
+    plain = min(bits[0], _gap_bits(moved) + cost(Plan(), alone, None, bit_lengths(sizes[moved]), share))
+    return (plain - min(bits)) / (plain + float(np.frexp(sizes)[1].sum()))
 
 
 def _still_gain(item: Scan, positions: Positions) -> float:
@@ -143,7 +142,7 @@ def _measured(item: Scan, profile: str, may_use_base: bool, together: int) -> di
     """Code a sample of a tensor each way; give the bytes that would take as a part of longer spans."""
     sample = _sample(item, _CONDITIONED_SAMPLE if may_use_base else _SAMPLE, may_use_base)
     steps, geometry, exponents = sample.steps, sample.geometry, sample.exponents
-    plan = cheapest(sample.plans[1:], geometry, exponents, sample.lengths)
+    plan = cheapest(sample.plans[1:], geometry, exponents, sample.sizes)
     ways = {"levels": levels.encode(plan, plan.members(geometry, exponents), steps), "all": [steps]}
     if item.density < _ALL:
         moved = np.flatnonzero(steps)
@@ -159,14 +158,16 @@ def _bytes(streams: list[Numbers], profile: str, spared: float) -> float:
     return len(chunk.data) - spared * tables
 
 
-def sampled_rows(item: Scan, words: int = _SAMPLE) -> tuple[npt.NDArray[np.int64], int, int]:
-    """Give the positions of a sample of whole rows, evenly spread, how many rows, and their width."""
-    size = item.tuned.size
-    width = min(row_width(item.pair.info.dtype, item.pair.info.shape), size)
+def sampled_rows(item: Scan, words: int = _SAMPLE) -> tuple[Positions, Geometry]:
+    """Give the positions of a sample of whole rows, evenly spread, and the geometry of a tensor of just these."""
+    dtype, size = item.pair.info.dtype, item.tuned.size
+    width = min(row_width(dtype, item.pair.info.shape), size)
     rows = size // width
     if rows == 1:
-        return np.linspace(0, size - 1, min(size, words)).astype(np.int64), 1, min(size, words)
+        count = min(size, words)
+        return np.linspace(0, size - 1, count).astype(np.int64), Geometry.of([(dtype, (count,), 0, count)])
     wanted = min(rows, max(1, words // width))
     chosen = np.unique(np.linspace(0, rows - 1, wanted).astype(np.int64))
     positions = (chosen[:, None] * width + np.arange(width)).reshape(-1)
-    return positions, chosen.size, width
+    shape = (chosen.size, width) if chosen.size > 1 else (width,)
+    return positions, Geometry.of([(dtype, shape, 0, positions.size)])

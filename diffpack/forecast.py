@@ -9,8 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.activity import row_levels
-from diffpack.blocks import blocks
-from diffpack.codecs.positions.levels import Geometry
 from diffpack.codecs.values import floats, grid
 from diffpack.encode import Record
 from diffpack.estimate import sampled_rows
@@ -54,8 +52,7 @@ def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list
 
 
 def _largest(item: Scan) -> float:
-    changed = zip(blocks(item.tuned.size), item.changed, strict=True)
-    return max((float(magnitudes(item, *bounds).max()) for bounds, count in changed if count), default=0.0)
+    return max((float(magnitudes(item, *bounds).max()) for bounds in item.changed_blocks()), default=0.0)
 
 
 class Forecast:
@@ -92,10 +89,9 @@ def _histograms(item: Graded) -> list[tuple[int, npt.NDArray[np.float64]]]:
     """Give for each level of rows, of a sample, (counts, sums, sums of squares) of |difference| in fine bins."""
     scan = item.scan
     dtype = scan.pair.info.dtype
-    positions, rows, width = sampled_rows(scan)
+    positions, geometry = sampled_rows(scan)
     moved = floats.difference(scan.reference.at(positions), scan.tuned[positions], dtype)
     sizes = np.abs(moved / item.factor).astype(np.float32)
-    geometry = Geometry.of([(dtype, (rows, width) if rows > 1 else (width,), 0, positions.size)])
     levels = np.repeat(row_levels(sizes, geometry), geometry.row_words)
     # Errors of weighted tensors are weighted: in units of its own step an error counts the same everywhere.
     share = scan.tuned.size / positions.size

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.choose import split_aliases
+from diffpack.distortion import energies
 from diffpack.fingerprint import combine, digests_of
 from diffpack.manifest import CheckpointSummary
 from diffpack.options import Options
@@ -27,6 +29,11 @@ class Found:
     stored: list[Scan]
     aliases: dict[str, str]
     summaries: tuple[CheckpointSummary, CheckpointSummary]
+
+    @cached_property
+    def moved(self) -> dict[str, float]:
+        """The squared norm of each stored tensor's change, which errors are measured by; found when first needed."""
+        return energies(self.stored)
 
 
 def find(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Found:

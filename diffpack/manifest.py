@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -98,6 +99,12 @@ class Manifest(msgspec.Struct, frozen=True):
     requires: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     error: int | None = None
+
+
+def digest_column(digests: Iterable[bytes | None]) -> str | None:
+    """Give a group's digests as one string, of each its first 16 bytes; None if one is not known."""
+    column = list(digests)
+    return None if None in column else b"".join((item or b"")[: DIGEST_HEX // 2] for item in column).hex()
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:

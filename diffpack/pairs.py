@@ -35,6 +35,11 @@ class Pair:
         """Whether the base tensor has another dtype."""
         return self.base is not None and self.base.dtype != self.info.dtype
 
+    @property
+    def both_float(self) -> bool:
+        """Whether both checkpoints have the tensor, as floats: its differences are numbers."""
+        return self.base is not None and self.info.dtype.arithmetic
+
 
 @dataclass(frozen=True)
 class Pairing:

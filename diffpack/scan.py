@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,12 @@ class Scan:
     def count(self) -> int:
         """How many words differ."""
         return sum(self.changed)
+
+    def changed_blocks(self) -> Iterator[tuple[int, int]]:
+        """Give (start, stop) of each block in which words differ."""
+        for bounds, changed in zip(blocks(self.tuned.size), self.changed, strict=True):
+            if changed:
+                yield bounds
 
     @property
     def density(self) -> float:

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.blocks import blocks
 from diffpack.codecs.positions import rule as rules
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.values.floats import difference
@@ -121,12 +120,11 @@ def magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
 def _above(item: Scan, bound: np.float32) -> tuple[Positions, npt.NDArray[np.float32]]:
     """Give positions whose magnitude is `bound` or more (and not zero), and those magnitudes."""
     found, sizes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-    for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
-        if changed:
-            magnitude = magnitudes(item, start, stop)
-            chosen = np.flatnonzero((magnitude >= bound) & (magnitude > 0))
-            found.append(chosen + start)
-            sizes.append(magnitude[chosen])
+    for start, stop in item.changed_blocks():
+        magnitude = magnitudes(item, start, stop)
+        chosen = np.flatnonzero((magnitude >= bound) & (magnitude > 0))
+        found.append(chosen + start)
+        sizes.append(magnitude[chosen])
     return np.concatenate(found), np.concatenate(sizes)
 
 
@@ -165,14 +163,13 @@ def _sampled_bound(scans: Sequence[Scan], k: int, differing: int) -> np.float32:
         return np.float32(0)
     samples = []
     for item in scans:
-        for (start, stop), changed in zip(blocks(item.tuned.size), item.changed, strict=True):
-            if changed:
-                stride = max(1, (stop - start) // _SAMPLE_A_BLOCK)
-                positions = np.arange(start, stop, stride)
-                words = item.tuned[positions]
-                with np.errstate(over="ignore"):
-                    delta = difference(item.reference.at(positions), words, item.pair.info.dtype)
-                    samples.append((np.abs(delta).astype(np.float32), np.full(positions.size, stride)))
+        for start, stop in item.changed_blocks():
+            stride = max(1, (stop - start) // _SAMPLE_A_BLOCK)
+            positions = np.arange(start, stop, stride)
+            words = item.tuned[positions]
+            with np.errstate(over="ignore"):
+                delta = difference(item.reference.at(positions), words, item.pair.info.dtype)
+                samples.append((np.abs(delta).astype(np.float32), np.full(positions.size, stride)))
     sizes = np.concatenate([size for size, _ in samples])
     weights = np.concatenate([weight for _, weight in samples])
     order = np.argsort(-sizes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import BinaryIO
@@ -15,10 +15,9 @@ from diffpack.container.table import encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.distortion import MILLIONTHS, Distortion
 from diffpack.encode import Record, span_jobs
-from diffpack.fingerprint import DIGEST_BYTES
 from diffpack.found import Found
 from diffpack.layout import keep_layout
-from diffpack.manifest import Group, Manifest, to_json
+from diffpack.manifest import Group, Manifest, digest_column, to_json
 from diffpack.options import Options
 from diffpack.parallel import Progress, run_in_order
 from diffpack.seal import sealed
@@ -64,7 +63,7 @@ def write_records(
         requires=tuple(sorted(codings & FEATURES.keys())),
     )
     if not options.exact:
-        distortion = Distortion([record.scan for record in records])
+        distortion = Distortion(found.stored, found.moved)
         manifest = sealed(file, writer, manifest, found.base, options.threads, distortion)
     writer.finish(to_json(manifest))
     return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
@@ -108,8 +107,8 @@ def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list
         shapes=tuple(item.pair.info.shape for item in scans),
         ends=tuple(ends),
         resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
-        base_digests=_hex(item.base_digest for item in scans) if base else None,
-        result_digests=_hex(item.digest for item in scans) if exact else None,
+        base_digests=digest_column(item.base_digest for item in scans) if base else None,
+        result_digests=digest_column(item.digest for item in scans) if exact else None,
         counts=_counts(records),
         rule=records[0].rule,
     )
@@ -122,10 +121,6 @@ def _counts(records: Sequence[Record]) -> tuple[int, ...] | None:
     if records[0].positions == "levels" and records[0].values == "exact":
         return tuple(record.scan.count for record in records)
     return None
-
-
-def _hex(digests: Iterable[bytes | None]) -> str:
-    return b"".join((digest or b"")[:DIGEST_BYTES] for digest in digests).hex()
 
 
 def _bytes_of(writer: ContainerWriter, groups: Sequence[Group], values: str) -> int:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from diffpack.codecs.positions import grouped
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
+from diffpack.codecs.values.grid import OFFSETS
 from diffpack.dtypes import DType
 from diffpack.errors import CorruptFileError
 
@@ -27,8 +28,6 @@ Exponents = npt.NDArray[np.uint16]
 
 NONE: Levels = np.empty(0, np.int8)
 """No levels stored: all are 0."""
-OFFSETS = 3
-"""Offsets a class of grid values has: for the numbers 1, 2, and 3 or more."""
 
 
 def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
