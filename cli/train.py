@@ -37,6 +37,7 @@ _METHODS = (
     "sparse", "lt-sft", "spiel", "bitfit", "top-layers", "diff-pruning", "diff-pruning-structured", "non-adaptive",
     "full", "last-layer", "head-only", "adapters", "lora", "magnitude-pruning", "movement-pruning",
 )  # fmt: skip
+_PRECISIONS = ("fp32", "bf16")
 _SELECTIONS = ("fisher", "gradient", "random", "smallest", "largest")
 _POSITIVE = click.IntRange(min=1)
 
@@ -82,6 +83,11 @@ _POSITIVE = click.IntRange(min=1)
     "--head-epochs", type=click.IntRange(min=0), metavar="N",
     help="Train the head alone first.  [default: 1 for sparse, else 0]",
 )  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(_PRECISIONS), default="fp32", show_default=True,
+    help="What training computes in; bf16: torch's autocast, the weights stay as they are.",
+)  # fmt: skip
+@click.option("--dropout", type=float, metavar="P", help="Of the model's dropout modules.  [default: as configured]")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same options left off.")
 @force_option
 @global_options
@@ -89,7 +95,8 @@ _POSITIVE = click.IntRange(min=1)
 def command(
     session: Session, model: str, train: str, dev: str, output: str, method: str, density: float, epochs: int | None,
     batch_size: int | None, lr: float | None, max_length: int, seed: int, values: str, selection: str, floor: float,
-    layers: int, size: int | None, head_epochs: int | None, resume: bool, force: bool,
+    layers: int, size: int | None, head_epochs: int | None, precision: str, dropout: float | None,
+    resume: bool, force: bool,
 ) -> None:  # fmt: skip
     """Tune the model in DIR on labelled texts and store the task as a diff.
 
@@ -104,7 +111,7 @@ def command(
         options = trainer.TrainOptions(
             method=method, density=density, epochs=epochs, batch_size=batch_size, lr=lr, max_length=max_length,
             seed=seed, values=values, selection=selection, floor=floor, layers=layers, size=size,
-            head_epochs=head_epochs,
+            head_epochs=head_epochs, precision=precision, dropout=dropout,
         )  # fmt: skip
         session.output = output
         done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)

@@ -86,6 +86,27 @@ def test_a_fresh_process_predicts_the_same(material, tmp_path):
     assert set(printed.split()) == {"good", "bad"}
 
 
+def test_mixed_precision_and_dropout_change_the_training_alone(material, tmp_path):
+    """Products in bfloat16 move the result a little; weights stay float32, the configuration as it was."""
+    model, texts, dev = material
+    weights, configs = {}, set()
+    for name, chosen in {
+        "plain": {}, "bf16": {"precision": "bf16"}, "again": {"precision": "bf16"}, "still": {"dropout": 0.0},
+    }.items():  # fmt: skip
+        output = tmp_path / f"{name}.dpk"
+        train(model, texts, dev, output, TrainOptions(method="full", values="exact", lr=1e-3, **FAST, **chosen))
+        diffpack.apply(model, output, tmp_path / name)
+        weights[name] = diffpack.load(model, output, framework="torch")["classifier.weight"]
+        configs.add((tmp_path / name / "config.json").read_text())
+    assert len(configs) == 1
+    assert "attn_implementation" not in configs.pop()
+    assert torch.equal(weights["bf16"], weights["again"])
+    assert weights["bf16"].dtype == torch.float32
+    for name in ("bf16", "still"):
+        assert not torch.equal(weights["plain"], weights[name])
+    assert torch.allclose(weights["plain"], weights["bf16"], atol=5e-3)
+
+
 class StoppedError(Exception):
     """Stands for a signal."""
 
@@ -215,7 +236,7 @@ def test_mistakes_are_named(material, tmp_path):
     "wrong",
     [{"method": "magic"}, {"density": 0}, {"density": 1.5}, {"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")},
      {"values": "f8"}, {"selection": "best"}, {"seed": -1}, {"max_length": 2}, {"batch_size": 0}, {"floor": 2},
-     {"head_epochs": -1}],
+     {"head_epochs": -1}, {"precision": "fp8"}, {"dropout": 1.0}, {"dropout": -0.1}],
 )  # fmt: skip
 def test_options_are_checked(wrong):
     with pytest.raises(UsageError):

@@ -110,8 +110,8 @@ class DiffPruner:
         gates += [item.group for item in self.gated.values() if item.group is not None]
         settings = self.settings
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW([*diffs, *self.dense], lr=settings.lr, eps=settings.eps, weight_decay=0.0),
-            torch.optim.AdamW(gates, lr=settings.gate_lr, eps=settings.eps, weight_decay=0.0),
+            torch.optim.AdamW([*diffs, *self.dense], lr=settings.lr, eps=settings.eps, weight_decay=0.0, fused=True),
+            torch.optim.AdamW(gates, lr=settings.gate_lr, eps=settings.eps, weight_decay=0.0, fused=True),
         ]
         self._handles: list[RemovableHandle] = [
             item.parameter.register_post_accumulate_grad_hook(lambda _, item=item: self._take_gradient(item))

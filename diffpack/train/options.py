@@ -14,6 +14,8 @@ METHODS = (
 SELECTIONS = ("fisher", "gradient", "random", "smallest", "largest")
 """How the method `sparse` picks its positions."""
 VALUES = ("f16", "exact", "int8")
+PRECISIONS = ("fp32", "bf16")
+"""What training computes in; weights and optimisers keep the model's own dtype."""
 MOST_TOKENS = 1 << 20
 """Beyond any model's window; a larger --max-length is a slip."""
 
@@ -24,7 +26,8 @@ class TrainOptions:
 
     `density` is the fraction of the body's entries that may change (for pruning: that stay). `floor` is the part of
     it that every tensor is sure of. `layers` is for top-layers, `size` the adapters' bottleneck or LoRA's rank.
-    `head_epochs` trains the head alone first.
+    `head_epochs` trains the head alone first. `precision` is what training computes in, `diffpack.train.precision`.
+    `dropout` is the probability all of the model's dropout modules get; None leaves them as configured.
     """
 
     method: str = "sparse"
@@ -40,12 +43,15 @@ class TrainOptions:
     layers: int = 2
     size: int | None = None
     head_epochs: int | None = None
+    precision: str = "fp32"
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.method, METHODS, "method"),
             (self.values, VALUES, "value coding"),
             (self.selection, SELECTIONS, "selection"),
+            (self.precision, PRECISIONS, "precision"),
         ):
             if value not in known:
                 raise UsageError(f"the {what} is one of {', '.join(known)}, not {value!r}")
@@ -61,6 +67,8 @@ class TrainOptions:
             raise UsageError(f"a batch holds at least one text, not {self.batch_size}")
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"a learning rate is above 0, not {self.lr}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise UsageError(f"a dropout is at least 0 and below 1, not {self.dropout}")
         if not 2 < self.max_length <= MOST_TOKENS:
             raise UsageError(f"a text is cut to between 3 and {MOST_TOKENS} tokens, not {self.max_length}")
         if not 0 <= self.seed < 1 << 31:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from diffpack.train.data import Batch
+from diffpack.train.precision import autocast
 from diffpack.train.task import Task
 
 State = dict[str, Any]
@@ -41,7 +42,8 @@ class Stage(ABC):
 
     def loss(self, task: Task, batch: Batch) -> Tensor:
         """Give the loss of a batch, a scalar."""
-        loss: Tensor = task.model(**batch).loss
+        with autocast(task.options.precision):
+            loss: Tensor = task.model(**batch).loss
         return loss
 
     def step(self) -> None:
@@ -107,7 +109,12 @@ class DenseStage(Stage):
     def start(self, task: Task, carried: State) -> None:  # noqa: ARG002 - starts from the model as it is
         """Freeze everything else."""
         values = train_only(task.model, {*self._choose(task), *task.head})
-        self.add(torch.optim.AdamW(values, lr=self.lr, weight_decay=0.0), self.linear(task))
+        self.add(adamw(values, self.lr), self.linear(task))
+
+
+def adamw(values: Sequence[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Optimizer:
+    """Give the optimiser of all methods: AdamW without weight decay, in its fused form, which keeps no temporaries."""
+    return torch.optim.AdamW(values, lr=lr, eps=eps, weight_decay=0.0, fused=True)
 
 
 def train_only(model: nn.Module, names: set[str]) -> list[nn.Parameter]:

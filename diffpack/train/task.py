@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffpack.train.data import Batch, Encoded, Examples, collate, encode, epoch_order, label_names
-from diffpack.train.model import body_parameters, load_classifier, load_tokenizer, plain_name
+from diffpack.train.model import body_parameters, load_classifier, load_tokenizer, plain_name, set_dropout
 from diffpack.train.options import TrainOptions
 from diffpack.train.selections.datafree import counts_of, rule_of
 
@@ -92,6 +92,8 @@ def make_task(
     labels = label_names(train, dev)
     tokenizer = load_tokenizer(folder)
     model, head = load_classifier(folder, labels, options.seed)
+    if options.dropout is not None:
+        set_dropout(model, options.dropout)
     numbers = {label: at for at, label in enumerate(labels)}
     encoded = [
         encode(part.texts, part.pairs, [numbers[label] for label in part.labels], tokenizer, options.max_length)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from diffpack.train.data import Batch
 from diffpack.train.methods.defaults import FULL_LR, epochs_of, lr_of
 from diffpack.train.model import encoder_layers
-from diffpack.train.stage import CLIP, Stage, State, train_only
+from diffpack.train.stage import CLIP, Stage, State, adamw, train_only
 from diffpack.train.task import Task
 
 COOLDOWN = 1 / 3
@@ -71,10 +71,10 @@ class PruningStage(Stage):
             item.parameter.register_post_accumulate_grad_hook(item.take_gradient)
         others = [value for name, value in named.items() if name not in set(chosen)]
         trained = [*others, *(item.dense for item in self._pruned)]
-        self.add(torch.optim.AdamW(trained, lr=self.lr, weight_decay=0.0), self.linear(task))
+        self.add(adamw(trained, self.lr), self.linear(task))
         if self._movement:
             scores = [item.scores for item in self._pruned if item.scores is not None]
-            self.add(torch.optim.AdamW(scores, lr=SCORE_LR, weight_decay=0.0), self.linear(task))
+            self.add(adamw(scores, SCORE_LR), self.linear(task))
 
     def loss(self, task: Task, batch: Batch) -> Tensor:
         """Close the masks a little further, then give the loss."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 
-import torch
 from torch import Tensor
 
 from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, epochs_of, lr_of
@@ -15,7 +14,7 @@ from diffpack.train.selections.magnitude import by_change
 from diffpack.train.selections.regrowth import INTERVAL, RATE, Regrowth
 from diffpack.train.selections.structure import biases, layers
 from diffpack.train.sparse import Positions, SparseTuner
-from diffpack.train.stage import CLIP, DenseStage, Stage, State
+from diffpack.train.stage import CLIP, DenseStage, Stage, State, adamw
 from diffpack.train.task import Task
 
 
@@ -32,7 +31,9 @@ class PickStage(Stage):
         if options.selection in ("fisher", "gradient"):
             batches = islice(task.batches(0, 1), -(-SAMPLES // task.batch_size))
             squared = options.selection == "fisher"
-            self._positions = by_gradient(task.model, body, batches, k, squared=squared, floor=options.floor)
+            self._positions = by_gradient(
+                task.model, body, batches, k, squared=squared, floor=options.floor, precision=options.precision
+            )
         elif options.selection == "random":
             self._positions = at_random(body, k, options.seed)
         else:
@@ -57,7 +58,7 @@ class SparseStage(Stage):
     def start(self, task: Task, carried: State) -> None:
         """Make the tuner and its optimiser."""
         self.tuner = SparseTuner(task.model, self.positions(task, carried), task.head)
-        optimiser = torch.optim.AdamW(self.tuner.parameters(), lr=self.lr, weight_decay=0.0)
+        optimiser = adamw(self.tuner.parameters(), self.lr)
         self.add(self.tuner.attach(optimiser), self.linear(task))
 
     def step(self) -> None:

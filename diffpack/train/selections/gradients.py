@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from diffpack.train.data import Batch
+from diffpack.train.precision import autocast
 from diffpack.train.selections.top import floors, top_k
 
 SAMPLES = 1024
@@ -26,6 +27,7 @@ def by_gradient(
     *,
     squared: bool = True,
     floor: float = 0.0,
+    precision: str = "fp32",
 ) -> dict[str, Tensor]:
     """Pick k entries of the named parameters by the gradients of some batches; dropout is off meanwhile.
 
@@ -56,7 +58,9 @@ def by_gradient(
     model.eval()
     try:
         for batch in batches:
-            model(**batch).loss.backward()
+            with autocast(precision):
+                loss = model(**batch).loss
+            loss.backward()
     finally:
         for handle in handles:
             handle.remove()
