@@ -20,15 +20,15 @@ test compares them with autograd's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from diffpack.train.hard_concrete import open_probability, sample
+from diffpack.train.hard_concrete import open_probability, sample, slope
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,10 @@ PENALTY_TIMES_POOL = 42.0
 """1.25e-7 x 335 M: lambda times the number of entries, so that models of other sizes feel the same pull."""
 
 
+BLOCK = 1 << 15
+"""Entries worked on at a time: a dozen passes over a whole tensor would each fetch it from memory."""
+
+
 @dataclass
 class Gated:
     """One tensor of the pool: its pretrained entries, diff, gates, and what the last sample left."""
@@ -72,10 +76,12 @@ class Gated:
     diff: nn.Parameter
     alpha: nn.Parameter
     group: nn.Parameter | None
-    gate: Tensor = field(default_factory=lambda: torch.empty(0))
-    slope: Tensor = field(default_factory=lambda: torch.empty(0))
-    group_gate: Tensor | float = 1.0
-    group_slope: Tensor | float = 0.0
+    gate: Tensor
+    group_gate: Tensor
+
+    def blocks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Cut tensors of the parameter's shape into the same short flat pieces, which stay in the cache."""
+        return zip(*(value.detach().view(-1).split(BLOCK) for value in tensors), strict=True)
 
 
 class DiffPruner:
@@ -121,42 +127,52 @@ class DiffPruner:
     def _gated(self, parameter: nn.Parameter, structured: bool, pretrained: Tensor | None) -> Gated:
         start = self.settings.alpha_init
         kept = parameter.detach().clone() if pretrained is None else pretrained
-        group = nn.Parameter(torch.tensor([start])) if structured else None
-        return Gated(
-            parameter, kept, nn.Parameter(torch.zeros_like(kept)), nn.Parameter(torch.full_like(kept, start)), group
-        )
+        group = nn.Parameter(kept.new_full((1,), start)) if structured else None
+        diff, alpha = nn.Parameter(torch.zeros_like(kept)), nn.Parameter(torch.full_like(kept, start))
+        return Gated(parameter, kept, diff, alpha, group, torch.ones_like(kept), kept.new_ones(1))
 
     def sample(self) -> None:
         """Draw all gates anew and write theta = pretrained + z * w."""
         for item in self.gated.values():
-            item.gate, item.slope = sample(item.alpha.detach())
             if item.group is not None:
-                item.group_gate, item.group_slope = sample(item.group.detach())
-            change = (item.diff.detach() * item.gate).mul_(item.group_gate)
-            torch.add(item.pretrained, change, out=item.parameter.detach())
+                item.group_gate = sample(item.group.detach())
+            tensors = item.parameter, item.pretrained, item.diff, item.alpha, item.gate
+            for theta, pretrained, diff, alpha, gate in item.blocks(*tensors):
+                gate.copy_(sample(alpha))
+                torch.add(pretrained, (diff * gate).mul_(item.group_gate), out=theta)
 
     def _take_gradient(self, item: Gated) -> None:
-        """Turn dL/dtheta into the gradients of diff and gates, and add the penalty's."""
+        """Turn dL/dtheta into the gradients of diff and gates."""
         gradient = item.parameter.grad
         assert gradient is not None
         item.parameter.grad = None
-        by_gate = gradient * item.diff.detach()
-        _add(item.diff, gradient.mul_(item.gate).mul_(item.group_gate))
+        by_alpha = torch.empty_like(item.diff)
+        by_group = item.group_gate.new_zeros(1)
+        for found, diff, gate, out in item.blocks(gradient, item.diff, item.gate, by_alpha):
+            by_gate = found * diff
+            by_group += torch.dot(by_gate, gate)
+            torch.mul(by_gate.mul_(slope(gate)), item.group_gate, out=out)
+            found.mul_(gate).mul_(item.group_gate)
+        _add(item.diff, gradient)
+        _add(item.alpha, by_alpha)
         if item.group is not None:
-            _add(item.group, (by_gate * item.gate).sum().reshape(1) * item.group_slope)
-        _add(item.alpha, by_gate.mul_(item.slope).mul_(item.group_gate))
+            _add(item.group, by_group * slope(item.group_gate))
 
     def add_penalty(self) -> None:
         """Add the gradient of penalty x expected L0 norm to the gates' (once a step)."""
         for item in self.gated.values():
-            chance = open_probability(item.alpha.detach())
-            rise = chance * (1 - chance)
-            if item.group is not None:
-                group = open_probability(item.group.detach())
-                weight = chance.numel() if self.settings.structured_sum else chance.sum()
+            group = None if item.group is None else open_probability(item.group.detach())
+            factor = 1.0 if group is None or self.settings.structured_sum else group
+            if item.alpha.grad is None:
+                item.alpha.grad = torch.zeros_like(item.alpha)
+            together = item.alpha.new_zeros(1)
+            for alpha, gradient in item.blocks(item.alpha, item.alpha.grad):
+                chance = open_probability(alpha)
+                together += chance.sum()
+                gradient += (chance * (1 - chance)).mul_(factor).mul_(self.penalty)
+            if item.group is not None and group is not None:
+                weight = item.alpha.numel() if self.settings.structured_sum else together
                 _add(item.group, self.penalty * weight * group * (1 - group))
-                rise *= 1.0 if self.settings.structured_sum else group
-            _add(item.alpha, rise.mul_(self.penalty))
 
     def expected_open(self) -> float:
         """Give the expected L0 norm of the diff (product form)."""
