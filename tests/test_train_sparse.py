@@ -232,7 +232,13 @@ def _one_process(rank: int, folder: str) -> None:
 def test_two_processes_under_ddp():
     """Both ranks end equal, with what one process gets from the averaged gradients."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.start_processes(_one_process, (folder,), nprocs=2, start_method="fork")
+        # fresh processes: a fork of one with threads (torch's, the test runner's) may inherit a lock for good
+        processes = torch.multiprocessing.spawn(_one_process, (folder,), nprocs=2, join=False)
+        try:
+            assert any(processes.join(timeout=30) for _ in range(4)), "the two processes wait for each other"
+        finally:
+            for process in processes.processes:
+                process.kill()
         ranks = [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
     base = Net()

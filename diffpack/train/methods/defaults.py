@@ -10,6 +10,8 @@ FULL_LR = 1e-4
 """Full fine-tuning of a six-layer MiniLM, batch 32; large models want 2e-5 to 5e-5 (BERT, appendix A.3)."""
 SPARSE_LR = 3e-3
 """Few entries must move further than many. Of 1e-3, 3e-3, 1e-2 the best for MiniLM; larger models want less."""
+SPARSE_WARMUP = 0.1
+"""Part of the steps in which the learning rate rises: at once, so high a rate can throw a model off for good (RTE)."""
 BIAS_LR = 1e-2
 """BitFit searches 1e-4 to 1e-2."""
 HEAD_LR = 1e-2

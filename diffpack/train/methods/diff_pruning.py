@@ -112,7 +112,9 @@ def structured(task: Task) -> Sequence[Stage]:
 def _stages(task: Task, structured: bool) -> Sequence[Stage]:
     options = task.options
     settings = PruningSettings(lr=lr_of(options, PruningSettings.lr))
-    fixed = SparseStage(epochs_of(options, settings.fixed_epochs), FIXED_OVER_FIRST * settings.lr, name="fixed mask")
+    fixed = SparseStage(
+        epochs_of(options, settings.fixed_epochs), FIXED_OVER_FIRST * settings.lr, name="fixed mask", warmup=0.0
+    )
     return [GateStage(epochs_of(options, settings.epochs), settings, structured), fixed]
 
 
@@ -121,4 +123,4 @@ def non_adaptive(task: Task) -> Sequence[Stage]:
     options = task.options
     epochs, lr = epochs_of(options), lr_of(options, FIXED_OVER_FIRST * FULL_LR)
     find = MagnitudeStage(epochs, FULL_LR, lambda task: list(task.body), name="finding")
-    return [find, SparseStage(epochs, lr, name="fixed mask")]
+    return [find, SparseStage(epochs, lr, name="fixed mask", warmup=0.0)]

@@ -7,7 +7,7 @@ from itertools import islice
 
 from torch import Tensor
 
-from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, epochs_of, lr_of
+from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, SPARSE_WARMUP, epochs_of, lr_of
 from diffpack.train.selections.datafree import at_random, by_weight
 from diffpack.train.selections.gradients import SAMPLES, by_gradient
 from diffpack.train.selections.magnitude import by_change
@@ -47,8 +47,8 @@ class PickStage(Stage):
 class SparseStage(Stage):
     """Trains the positions that the stage before picked, and the head, through a SparseTuner."""
 
-    def __init__(self, epochs: int, lr: float, *, name: str = "training") -> None:
-        super().__init__(name, epochs, lr)
+    def __init__(self, epochs: int, lr: float, *, name: str = "training", warmup: float = SPARSE_WARMUP) -> None:
+        super().__init__(name, epochs, lr, warmup)
 
     def positions(self, task: Task, carried: State) -> Positions:  # noqa: ARG002 - for stages that know them
         """Give the positions to begin with."""
