@@ -59,6 +59,7 @@ bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/
 	$(BIN)/python benchmarks/train.py --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
 	  --keep .cache/bench-train --csv benchmarks/results/train.csv
 	$(BIN)/python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg docs/train.md
+	$(BIN)/python benchmarks/train_claims.py benchmarks/results/train.csv docs/train.md
 
 bench-train-cost: $(VENV)/.train $(PAIR)/.installed
 	$(BIN)/python benchmarks/train_cost.py --model $(MODEL)

@@ -33,8 +33,8 @@ DENSITIES = (0.001, 0.005, 0.01)
 MIDDLE = DENSITIES[1]
 POSTHOC = ("posthoc-top-k", "posthoc-budget")
 RATES: dict[str, float] = {
-    "sparse": 3e-3, "lt-sft": 3e-3, "spiel": 3e-3, "bitfit": 1e-2, "top-layers": 5e-4, "diff-pruning": 5e-4,
-    "diff-pruning-structured": 5e-4, "non-adaptive": 2.5e-3, "full": 1e-4, "last-layer": 1e-3, "head-only": 1e-2,
+    "sparse": 3e-3, "lt-sft": 3e-3, "spiel": 3e-3, "bitfit": 1e-2, "top-layers": 5e-4, "diff-pruning": 3e-4,
+    "diff-pruning-structured": 3e-4, "non-adaptive": 2.5e-3, "full": 1e-4, "last-layer": 1e-3, "head-only": 1e-2,
     "adapters": 1e-3, "lora": 5e-3, "magnitude-pruning": 1e-4, "movement-pruning": 1e-4,
 }  # fmt: skip
 """The same for all tasks, densities and seeds, from a few runs on corporate_messaging (docs/train.md). For diff

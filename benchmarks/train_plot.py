@@ -20,7 +20,10 @@ mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 9, "font.family": "Dej
 from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-Point = tuple[float, float]  # % of the base without the head, accuracy in %
+Key = tuple[str, str, str]
+"""Method, variant, density, as the rows spell them."""
+Groups = dict[Key, list[dict[str, str]]]
+"""One task's rows: one a seed."""
 
 STYLE = {  # label -> colour, marker
     "full": ("#333333", "s"), "sparse": ("#c2611f", "o"), "lt-sft": ("#d98c3f", "v"), "spiel": ("#e3b04b", "<"),
@@ -31,20 +34,37 @@ STYLE = {  # label -> colour, marker
 }  # fmt: skip
 
 
-def read(path: str) -> dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]:
+def read(path: str) -> dict[str, Groups]:
     """Group the rows: task -> (method, variant, density) -> one row a seed."""
-    found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
     with open(path, newline="") as file:
         for row in csv.DictReader(file):
             found[row["task"]][row["method"], row["variant"], row["density"]].append(row)
     return found
 
 
+def percent(key: Key) -> str:
+    """Give a density as % ("" where the method has none)."""
+    return f"{100 * float(key[2]):g} %" if float(key[2]) else ""
+
+
+def named(key: Key) -> str:
+    """Give a method's name with its variant and density."""
+    method, variant, _ = key
+    return " ".join(part for part in (method, f"({variant})" if variant else "", percent(key)) if part)
+
+
+def between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of a page."""
+    before, rest = page.read_text().split(begin)
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
+
+
 def mean(rows: list[dict[str, str]], column: str) -> float:
     return statistics.fmean(float(row[column]) for row in rows)
 
 
-def draw(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]], target: str) -> None:
+def draw(found: dict[str, Groups], target: str) -> None:
     figure, axes = plt.subplots(
         1, len(found), figsize=(3.1 * len(found) + 1.6, 3.6), layout="constrained", squeeze=False
     )
@@ -65,7 +85,7 @@ def draw(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]], tar
     figure.savefig(target, metadata={"Date": None})
 
 
-def table(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]) -> str:
+def table(found: dict[str, Groups]) -> str:
     """Give a row for each method, a column for each task: accuracy in % (bytes without the head, % of the base)."""
     keys = sorted(
         {key for groups in found.values() for key in groups}, key=lambda key: (list(STYLE).index(key[0]), key)
@@ -86,11 +106,9 @@ def table(found: dict[str, dict[tuple[str, str, str], list[dict[str, str]]]]) ->
             cells.append(f"{statistics.fmean(scores):.1f}{spread}")
             shares.append(mean(rows, "share_without_head_pct"))
             seconds.append(mean(rows, "cpu_seconds"))
-        method, variant, density = key
-        name = f"{method} ({variant})" if variant else method
-        amount = f"{100 * float(density):g} %" if float(density) else ""
         cost = f"{statistics.fmean(shares):.2g} %" if shares else ""
-        lines.append(f"| {name} | {amount} | {' | '.join(cells)} | {cost} | {statistics.fmean(seconds):.0f} |")
+        name, seconds_each = named((*key[:2], "0")), f"{statistics.fmean(seconds):.0f}"
+        lines.append(f"| {name} | {percent(key)} | {' | '.join(cells)} | {cost} | {seconds_each} |")
     return "\n".join(lines)
 
 
@@ -100,9 +118,7 @@ def main() -> None:
     draw(found, target)
     text = table(found)
     if page:
-        path = Path(page[0])
-        before, rest = path.read_text().split(BEGIN)
-        path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+        between(Path(page[0]), BEGIN, END, text)
     else:
         print(text)
 

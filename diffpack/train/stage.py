@@ -79,21 +79,14 @@ class Stage(ABC):
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
 
-    def add(self, optimiser: torch.optim.Optimizer, schedule: Callable[[int], float] | None) -> None:
-        """Take an optimiser and, unless its learning rate is constant, its schedule."""
+    def add(self, optimiser: torch.optim.Optimizer, task: Task | None) -> None:
+        """Take an optimiser; its rate rises in the warm-up, then falls linearly to 0. Without a task it is constant."""
         self.optimisers.append(optimiser)
-        if schedule is not None:
-            self.schedulers.append(LambdaLR(optimiser, schedule))
+        if task is not None:
+            from transformers import get_linear_schedule_with_warmup
 
-    def linear(self, task: Task) -> Callable[[int], float]:
-        """Give the factor of the learning rate at each step: up in the warm-up, then linearly down to 0."""
-        total = self.epochs * task.steps
-        rise = round(self.warmup * total)
-
-        def factor(step: int) -> float:
-            return (step + 1) / rise if step < rise else max(0.0, (total - step) / max(1, total - rise))
-
-        return factor
+            steps = self.epochs * task.steps
+            self.schedulers.append(get_linear_schedule_with_warmup(optimiser, round(self.warmup * steps), steps))
 
 
 class DenseStage(Stage):
@@ -109,7 +102,7 @@ class DenseStage(Stage):
     def start(self, task: Task, carried: State) -> None:  # noqa: ARG002 - starts from the model as it is
         """Freeze everything else."""
         values = train_only(task.model, {*self._choose(task), *task.head})
-        self.add(adamw(values, self.lr), self.linear(task))
+        self.add(adamw(values, self.lr), task)
 
 
 def adamw(values: Sequence[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Optimizer:

@@ -40,7 +40,7 @@ class GateStage(Stage):
             task.model, body, self._settings, structured=self._structured,
             dense=[named[name] for name in task.head], pretrained=task.pretrained(),
         )  # fmt: skip
-        self.add(self._pruner.optimisers[0], self.linear(task))
+        self.add(self._pruner.optimisers[0], task)
         self.add(self._pruner.optimisers[1], None)
 
     def loss(self, task: Task, batch: Batch) -> Tensor:

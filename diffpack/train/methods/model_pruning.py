@@ -71,10 +71,10 @@ class PruningStage(Stage):
             item.parameter.register_post_accumulate_grad_hook(item.take_gradient)
         others = [value for name, value in named.items() if name not in set(chosen)]
         trained = [*others, *(item.dense for item in self._pruned)]
-        self.add(adamw(trained, self.lr), self.linear(task))
+        self.add(adamw(trained, self.lr), task)
         if self._movement:
             scores = [item.scores for item in self._pruned if item.scores is not None]
-            self.add(adamw(scores, SCORE_LR), self.linear(task))
+            self.add(adamw(scores, SCORE_LR), task)
 
     def loss(self, task: Task, batch: Batch) -> Tensor:
         """Close the masks a little further, then give the loss."""

@@ -59,7 +59,7 @@ class SparseStage(Stage):
         """Make the tuner and its optimiser."""
         self.tuner = SparseTuner(task.model, self.positions(task, carried), task.head)
         optimiser = adamw(self.tuner.parameters(), self.lr)
-        self.add(self.tuner.attach(optimiser), self.linear(task))
+        self.add(self.tuner.attach(optimiser), task)
 
     def step(self) -> None:
         """Clip the compact gradients and step."""

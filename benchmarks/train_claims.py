@@ -1,0 +1,125 @@
+"""What the trainer's rows must show, each beside its bound.
+
+    python benchmarks/train_claims.py benchmarks/results/train.csv [docs/train.md]
+
+Methods are compared on the tasks and seeds both have rows of: the mean of a task's seeds first, then of the tasks. The
+error is that mean's standard error, from the differences' spread between seeds (a task of one seed takes the others').
+With a page named, the lines between its two marks are replaced. Exits 1 if a claim does not hold.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from train_plot import Groups, Key, between, named, read
+
+BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+MIDDLE = "0.005"
+SPARSE: tuple[Key, ...] = (
+    ("sparse", "fisher", MIDDLE), ("lt-sft", "", MIDDLE), ("spiel", "", MIDDLE), ("diff-pruning", "", MIDDLE),
+    ("diff-pruning-structured", "", MIDDLE),
+)  # fmt: skip
+FULL: Key = ("full", "", "0")
+WITHIN = 1.0
+SHARE_BOUND = 0.4
+POSTHOC = ("posthoc-top-k", "posthoc-budget")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one method less another's, in points, over the tasks and seeds that both have."""
+
+    points: float
+    error: float
+    tasks: int
+    pairs: int
+
+
+def accuracies(groups: Groups, key: Key) -> dict[str, float]:
+    return {row["seed"]: 100 * float(row["accuracy"]) for row in groups.get(key, [])}
+
+
+def difference(found: dict[str, Groups], first: Key, second: Key) -> Difference | None:
+    """Compare two methods; None where no task has both."""
+    by_task: dict[str, list[float]] = defaultdict(list)
+    for task, groups in found.items():
+        one, other = accuracies(groups, first), accuracies(groups, second)
+        by_task[task] = [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+    used = {task: values for task, values in by_task.items() if values}
+    if not used:
+        return None
+    several = [statistics.variance(values) for values in used.values() if len(values) > 1]
+    spread = statistics.fmean(several) if several else math.nan
+    error = math.sqrt(sum(spread / len(values) for values in used.values())) / len(used)
+    points = statistics.fmean(statistics.fmean(values) for values in used.values())
+    return Difference(points, error, len(used), sum(map(len, used.values())))
+
+
+def best_sparse(found: dict[str, Groups]) -> Key:
+    """Give the sparse method nearest to full fine-tuning among those with rows of the most tasks."""
+    rated = [(key, difference(found, key, FULL)) for key in SPARSE]
+    known = [(key, rating) for key, rating in rated if rating is not None]
+    widest = max(rating.tasks for _, rating in known)
+    return max((item for item in known if item[1].tasks == widest), key=lambda item: item[1].points)[0]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the page; `held` is None where nothing was measured."""
+
+    what: str
+    bound: str
+    measured: str
+    over: str
+    held: bool | None
+
+
+def compared(found: dict[str, Groups], first: Key, second: Key, bound: float) -> Claim:
+    """Claim that one method is at least `bound` points better than another (0: better)."""
+    what = f"{named(first)} less {named(second)}"
+    said = f"at least {bound:+.1f}" if bound else "above 0"
+    result = difference(found, first, second)
+    if result is None:
+        return Claim(what, said, "not measured", "", None)
+    held = result.points >= bound if bound else result.points > 0
+    over = f"{result.tasks} tasks, {result.pairs} pairs"
+    return Claim(what, said, f"{result.points:+.2f} ± {result.error:.2f}", over, held)
+
+
+def claims(found: dict[str, Groups]) -> list[Claim]:
+    """Give every claim."""
+    best = best_sparse(found)
+    lines = [compared(found, best, FULL, -WITHIN)]
+    beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0"), *((kind, "", MIDDLE) for kind in POSTHOC)]
+    lines += [compared(found, best, other, 0.0) for other in beaten]
+    for density in (MIDDLE, "0.001", "0.01"):
+        first, second = ("diff-pruning-structured", "", density), ("non-adaptive", "", density)
+        lines.append(compared(found, first, second, 0.0))
+    shares = [float(row["share_without_head_pct"]) for groups in found.values() for row in groups.get(best, [])]
+    what = f"{named(best)}: the largest file without its head, % of the base's bytes"
+    over = f"{len(shares)} files"
+    lines.append(Claim(what, f"under {SHARE_BOUND}", f"{max(shares):.3f}", over, max(shares) < SHARE_BOUND))
+    return lines
+
+
+def main() -> None:
+    source, *page = sys.argv[1:]
+    lines = claims(read(source))
+    marks = {True: "ok", False: "MISS", None: ""}
+    text = "\n".join(
+        ["| accuracy, points | bound | measured | over | |", "|---|---|---|---|---|"]
+        + [f"| {line.what} | {line.bound} | {line.measured} | {line.over} | {marks[line.held]} |" for line in lines]
+    )
+    print(text)
+    if page:
+        between(Path(page[0]), BEGIN, END, text)
+    sys.exit(0 if all(line.held is not False for line in lines) else 1)
+
+
+if __name__ == "__main__":
+    main()
