@@ -26,6 +26,7 @@ from diffpack.train.model import body_parameters, load_classifier
 from diffpack.train.selections.datafree import at_random
 from diffpack.train.selections.gradients import by_gradient
 from diffpack.train.sparse import SparseTuner
+from diffpack.train.stage import adamw
 
 DENSITY = 0.005
 MEMORY_BOUND, TIME_BOUND = 0.6, 1.1
@@ -55,7 +56,7 @@ def memory(folder: Path, mode: str) -> dict[str, float]:
     else:
         tuner = SparseTuner(model, positions, head) if mode == "sparse" else None
         values = list(model.parameters()) if tuner is None else tuner.parameters()
-        optimiser = torch.optim.AdamW(values, lr=1e-5)
+        optimiser = adamw(values, 1e-5)
         if tuner is not None:
             tuner.attach(optimiser)
         for _ in range(3):
@@ -77,9 +78,9 @@ def seconds(folder: Path) -> dict[str, float]:
         if mode == "sparse":
             count = round(DENSITY * sum(value.numel() for value in body.values()))
             tuner = SparseTuner(model, at_random(body, count, 0), head)
-            optimiser = tuner.attach(torch.optim.AdamW(tuner.parameters(), lr=1e-5))
+            optimiser = tuner.attach(adamw(tuner.parameters(), 1e-5))
         else:
-            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-5)
+            optimiser = adamw(list(model.parameters()), 1e-5)
         runs[mode] = (model, optimiser, batch(model, 32, 32))
     times: dict[str, list[float]] = {mode: [] for mode in runs}
     for _ in range(STEPS):
