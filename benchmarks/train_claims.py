@@ -16,7 +16,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from train_plot import Groups, Key, between, named, read
+from train_rows import Groups, Key, between, named, read
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 MIDDLE = "0.005"
@@ -79,16 +79,21 @@ class Claim:
     held: bool | None
 
 
-def compared(found: dict[str, Groups], first: Key, second: Key, bound: float) -> Claim:
-    """Claim that one method is at least `bound` points better than another (0: better)."""
+def compared(found: dict[str, Groups], first: Key, second: Key, bound: float | None) -> Claim:
+    """Compare two methods: the first is to be at least `bound` points better (0: better; None: whatever it is)."""
     what = f"{named(first)} less {named(second)}"
-    said = f"at least {bound:+.1f}" if bound else "above 0"
+    said = "" if bound is None else f"at least {bound:+.1f}" if bound else "above 0"
     result = difference(found, first, second)
     if result is None:
         return Claim(what, said, "not measured", "", None)
-    held = result.points >= bound if bound else result.points > 0
-    over = f"{result.tasks} tasks, {result.pairs} pairs"
-    return Claim(what, said, f"{result.points:+.2f} ± {result.error:.2f}", over, held)
+    held = None if bound is None else result.points >= bound if bound else result.points > 0
+    error = "" if math.isnan(result.error) else f" ± {result.error:.2f}"
+    over = f"{count(result.tasks, 'task')}, {count(result.pairs, 'pair')}"
+    return Claim(what, said, f"{result.points:+.2f}{error}", over, held)
+
+
+def count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def claims(found: dict[str, Groups]) -> list[Claim]:
@@ -99,10 +104,10 @@ def claims(found: dict[str, Groups]) -> list[Claim]:
     lines += [compared(found, best, other, 0.0) for other in beaten]
     for density in (MIDDLE, "0.001", "0.01"):
         first, second = ("diff-pruning-structured", "", density), ("non-adaptive", "", density)
-        lines.append(compared(found, first, second, 0.0))
+        lines.append(compared(found, first, second, 0.0 if density == MIDDLE else None))
     shares = [float(row["share_without_head_pct"]) for groups in found.values() for row in groups.get(best, [])]
     what = f"{named(best)}: the largest file without its head, % of the base's bytes"
-    over = f"{len(shares)} files"
+    over = count(len(shares), "file")
     lines.append(Claim(what, f"under {SHARE_BOUND}", f"{max(shares):.3f}", over, max(shares) < SHARE_BOUND))
     return lines
 

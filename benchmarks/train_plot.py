@@ -7,10 +7,8 @@ With a page named, the table between its two marks is replaced. One task one pan
 
 from __future__ import annotations
 
-import csv
 import statistics
 import sys
-from collections import defaultdict
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,13 +16,9 @@ import matplotlib as mpl
 mpl.use("svg")
 mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 9, "font.family": "DejaVu Sans"}
 from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
+from train_rows import Groups, between, mean, named, percent, read  # noqa: E402
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-Key = tuple[str, str, str]
-"""Method, variant, density, as the rows spell them."""
-Groups = dict[Key, list[dict[str, str]]]
-"""One task's rows: one a seed."""
-
 STYLE = {  # label -> colour, marker
     "full": ("#333333", "s"), "sparse": ("#c2611f", "o"), "lt-sft": ("#d98c3f", "v"), "spiel": ("#e3b04b", "<"),
     "diff-pruning": ("#5b3f8c", "D"), "diff-pruning-structured": ("#8a6fc0", "d"), "non-adaptive": ("#b9a6e0", "P"),
@@ -32,36 +26,6 @@ STYLE = {  # label -> colour, marker
     "top-layers": ("#777777", "h"), "head-only": ("#bbbbbb", "*"), "posthoc-top-k": ("#a03030", "1"),
     "posthoc-budget": ("#d06060", "2"), "magnitude-pruning": ("#5a5a2a", "+"), "movement-pruning": ("#8a8a4a", "|"),
 }  # fmt: skip
-
-
-def read(path: str) -> dict[str, Groups]:
-    """Group the rows: task -> (method, variant, density) -> one row a seed."""
-    found: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            found[row["task"]][row["method"], row["variant"], row["density"]].append(row)
-    return found
-
-
-def percent(key: Key) -> str:
-    """Give a density as % ("" where the method has none)."""
-    return f"{100 * float(key[2]):g} %" if float(key[2]) else ""
-
-
-def named(key: Key) -> str:
-    """Give a method's name with its variant and density."""
-    method, variant, _ = key
-    return " ".join(part for part in (method, f"({variant})" if variant else "", percent(key)) if part)
-
-
-def between(page: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands between two marks of a page."""
-    before, rest = page.read_text().split(begin)
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")
-
-
-def mean(rows: list[dict[str, str]], column: str) -> float:
-    return statistics.fmean(float(row[column]) for row in rows)
 
 
 def draw(found: dict[str, Groups], target: str) -> None:
