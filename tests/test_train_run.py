@@ -112,13 +112,15 @@ class StoppedError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("method", "stop_at"),
-    [("sparse", 5), ("lt-sft", 4), ("lt-sft", 17), ("spiel", 20), ("diff-pruning", 7), ("movement-pruning", 9),
-     ("magnitude-pruning", 9), ("full", 8), ("adapters", 6), ("sparse", 9)],
+    ("method", "stop_at"),  # of sparse: its selection
+    [("fisher", 5), ("fisher", 9), ("random", 9), ("smallest", 9), ("largest", 9), ("lt-sft", 4), ("lt-sft", 17),
+     ("spiel", 20), ("diff-pruning", 7), ("movement-pruning", 9), ("magnitude-pruning", 9), ("full", 8),
+     ("adapters", 6)],
 )  # fmt: skip
 def test_a_resumed_run_gives_the_same_bytes(method, stop_at, material, tmp_path, monkeypatch):
     model, texts, dev = material
-    options = TrainOptions(method=method, density=0.3, epochs=4 if method == "spiel" else 2, batch_size=16, lr=1e-3)
+    chosen = {"method": method} if method in METHODS else {"method": "sparse", "selection": method}
+    options = TrainOptions(**chosen, density=0.3, epochs=4 if method == "spiel" else 2, batch_size=16, lr=1e-3)
     train(model, texts, dev, tmp_path / "whole.dpk", options)
     monkeypatch.setattr(run_module, "Resume", lambda *args: loop_resume(*args))
 
