@@ -2,13 +2,15 @@
 
     python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg [docs/train.md]
 
-With a page named, the table between its two marks is replaced. One task one panel; a point is the mean over the seeds.
+With a page named, the table between its two marks is replaced. One task one panel; a point is the mean over the seeds,
+a line joins one method's densities.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import matplotlib as mpl
@@ -34,11 +36,17 @@ def draw(found: dict[str, Groups], target: str) -> None:
     )
     used: dict[str, object] = {}
     for panel, (task, groups) in zip(axes[0], found.items(), strict=True):
-        for (method, _, _), rows in groups.items():
-            colour, marker = STYLE[method]
+        points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+        for (method, variant, _), rows in groups.items():
             share = max(mean(rows, "share_without_head_pct"), 1e-3)
-            used[method] = panel.scatter(share, 100 * mean(rows, "accuracy"), color=colour, marker=marker, s=34)
+            points[method, variant].append((share, 100 * mean(rows, "accuracy")))
+        for (method, _), found_points in points.items():  # one method's densities are joined
+            colour, marker = STYLE[method]
+            (used[method],) = panel.plot(
+                *zip(*sorted(found_points), strict=True), color=colour, marker=marker, linewidth=0.7, markersize=5.5
+            )
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")
         panel.set_title(task, fontsize=9)
         panel.set_xlabel("% of the base's bytes, without the head")
         for side in ("top", "right"):
