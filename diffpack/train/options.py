@@ -28,6 +28,7 @@ class TrainOptions:
     it that every tensor is sure of. `layers` is for top-layers, `size` the adapters' bottleneck or LoRA's rank.
     `head_epochs` trains the head alone first. `precision` is what training computes in, `diffpack.train.precision`.
     `dropout` is the probability all of the model's dropout modules get; None leaves them as configured.
+    `penalty` is diff pruning's lambda, what an open gate costs; None: `PruningSettings.penalty`.
     """
 
     method: str = "sparse"
@@ -45,6 +46,7 @@ class TrainOptions:
     head_epochs: int | None = None
     precision: str = "fp32"
     dropout: float | None = None
+    penalty: float | None = None
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -69,6 +71,8 @@ class TrainOptions:
             raise UsageError(f"a learning rate is above 0, not {self.lr}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UsageError(f"a dropout is at least 0 and below 1, not {self.dropout}")
+        if self.penalty is not None and not 0 <= self.penalty < float("inf"):
+            raise UsageError(f"a penalty is 0 or more, not {self.penalty}")
         if not 2 < self.max_length <= MOST_TOKENS:
             raise UsageError(f"a text is cut to between 3 and {MOST_TOKENS} tokens, not {self.max_length}")
         if not 0 <= self.seed < 1 << 31:

@@ -111,7 +111,7 @@ def structured(task: Task) -> Sequence[Stage]:
 
 def _stages(task: Task, structured: bool) -> Sequence[Stage]:
     options = task.options
-    settings = PruningSettings(lr=lr_of(options, PruningSettings.lr))
+    settings = PruningSettings(lr=lr_of(options, PruningSettings.lr), penalty=options.penalty)
     fixed = SparseStage(
         epochs_of(options, settings.fixed_epochs), FIXED_OVER_FIRST * settings.lr, name="fixed mask", warmup=0.0
     )
