@@ -89,6 +89,7 @@ _POSITIVE = click.IntRange(min=1)
 )  # fmt: skip
 @click.option("--dropout", type=float, metavar="P", help="Of the model's dropout modules.  [default: as configured]")
 @click.option("--penalty", type=float, metavar="X", help="Diff pruning's lambda.  [default: 42 / entries of the body]")
+@click.option("--fixed-lr", type=float, metavar="X", help="Of diff pruning's last stage.  [default: 5 x the first's]")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same options left off.")
 @force_option
 @global_options
@@ -97,7 +98,7 @@ def command(
     session: Session, model: str, train: str, dev: str, output: str, method: str, density: float, epochs: int | None,
     batch_size: int | None, lr: float | None, max_length: int, seed: int, values: str, selection: str, floor: float,
     layers: int, size: int | None, head_epochs: int | None, precision: str, dropout: float | None,
-    penalty: float | None, resume: bool, force: bool,
+    penalty: float | None, fixed_lr: float | None, resume: bool, force: bool,
 ) -> None:  # fmt: skip
     """Tune the model in DIR on labelled texts and store the task as a diff.
 
@@ -113,6 +114,7 @@ def command(
             method=method, density=density, epochs=epochs, batch_size=batch_size, lr=lr, max_length=max_length,
             seed=seed, values=values, selection=selection, floor=floor, layers=layers, size=size,
             head_epochs=head_epochs, precision=precision, dropout=dropout, penalty=penalty,
+            fixed_lr=fixed_lr,
         )  # fmt: skip
         session.output = output
         done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)

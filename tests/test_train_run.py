@@ -238,7 +238,8 @@ def test_mistakes_are_named(material, tmp_path):
     "wrong",
     [{"method": "magic"}, {"density": 0}, {"density": 1.5}, {"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")},
      {"values": "f8"}, {"selection": "best"}, {"seed": -1}, {"max_length": 2}, {"batch_size": 0}, {"floor": 2},
-     {"head_epochs": -1}, {"precision": "fp8"}, {"dropout": 1.0}, {"dropout": -0.1}, {"penalty": -1e-7}],
+     {"head_epochs": -1}, {"precision": "fp8"}, {"dropout": 1.0}, {"dropout": -0.1}, {"penalty": -1e-7},
+     {"fixed_lr": 0.0}],
 )  # fmt: skip
 def test_options_are_checked(wrong):
     with pytest.raises(UsageError):

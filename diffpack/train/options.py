@@ -29,6 +29,7 @@ class TrainOptions:
     `head_epochs` trains the head alone first. `precision` is what training computes in, `diffpack.train.precision`.
     `dropout` is the probability all of the model's dropout modules get; None leaves them as configured.
     `penalty` is diff pruning's lambda, what an open gate costs; None: `PruningSettings.penalty`.
+    `fixed_lr` is the learning rate of its last stage, with the mask fixed; None: five times the first's, as published.
     """
 
     method: str = "sparse"
@@ -47,6 +48,7 @@ class TrainOptions:
     precision: str = "fp32"
     dropout: float | None = None
     penalty: float | None = None
+    fixed_lr: float | None = None
 
     def __post_init__(self) -> None:
         for value, known, what in (
@@ -67,8 +69,9 @@ class TrainOptions:
             raise UsageError(f"the head is trained alone for 0 epochs or more, not {self.head_epochs}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"a batch holds at least one text, not {self.batch_size}")
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise UsageError(f"a learning rate is above 0, not {self.lr}")
+        for lr in (self.lr, self.fixed_lr):
+            if lr is not None and not 0 < lr < float("inf"):
+                raise UsageError(f"a learning rate is above 0, not {lr}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise UsageError(f"a dropout is at least 0 and below 1, not {self.dropout}")
         if self.penalty is not None and not 0 <= self.penalty < float("inf"):

@@ -107,7 +107,7 @@ def describe(task: Task, stages: Sequence[Stage], parts: tuple[Examples, Example
         "batch_size": task.batch_size,
         "stages": [{"name": stage.name, "epochs": stage.epochs, "lr": stage.lr} for stage in stages],
     }
-    for name in ("epochs", "lr", "head_epochs"):  # said stage by stage
+    for name in ("epochs", "lr", "fixed_lr", "head_epochs"):  # said stage by stage
         del used[name]
     data = {
         name: {"rows": len(part), "blake3": part.digest} for name, part in zip(("train", "dev"), parts, strict=True)

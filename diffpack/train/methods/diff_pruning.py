@@ -112,9 +112,8 @@ def structured(task: Task) -> Sequence[Stage]:
 def _stages(task: Task, structured: bool) -> Sequence[Stage]:
     options = task.options
     settings = PruningSettings(lr=lr_of(options, PruningSettings.lr), penalty=options.penalty)
-    fixed = SparseStage(
-        epochs_of(options, settings.fixed_epochs), FIXED_OVER_FIRST * settings.lr, name="fixed mask", warmup=0.0
-    )
+    fixed_lr = FIXED_OVER_FIRST * settings.lr if options.fixed_lr is None else options.fixed_lr
+    fixed = SparseStage(epochs_of(options, settings.fixed_epochs), fixed_lr, name="fixed mask", warmup=0.0)
     return [GateStage(epochs_of(options, settings.epochs), settings, structured), fixed]
 
 
