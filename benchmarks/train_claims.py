@@ -13,7 +13,7 @@ import math
 import statistics
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from train_rows import Groups, Key, between, named, read
@@ -25,6 +25,9 @@ SPARSE: tuple[Key, ...] = (
     ("diff-pruning-structured", "", MIDDLE),
 )  # fmt: skip
 FULL: Key = ("full", "", "0")
+NOISY = "rte"
+"""277 dev texts and near chance: a row of it is good to 3 points."""
+UNMEASURED = "not measured"
 WITHIN = 1.0
 SHARE_BOUND = 0.4
 POSTHOC = ("posthoc-top-k", "posthoc-budget")
@@ -85,7 +88,7 @@ def compared(found: dict[str, Groups], first: Key, second: Key, bound: float | N
     said = "" if bound is None else f"at least {bound:+.1f}" if bound else "above 0"
     result = difference(found, first, second)
     if result is None:
-        return Claim(what, said, "not measured", "", None)
+        return Claim(what, said, UNMEASURED, "", None)
     held = None if bound is None else result.points >= bound if bound else result.points > 0
     error = "" if math.isnan(result.error) else f" ± {result.error:.2f}"
     over = f"{count(result.tasks, 'task')}, {count(result.pairs, 'pair')}"
@@ -100,6 +103,9 @@ def claims(found: dict[str, Groups]) -> list[Claim]:
     """Give every claim."""
     best = best_sparse(found)
     lines = [compared(found, best, FULL, -WITHIN)]
+    clear = {task: groups for task, groups in found.items() if task != NOISY}
+    if clear.keys() < found.keys() and (line := compared(clear, best, FULL, None)).measured != UNMEASURED:
+        lines.append(replace(line, what=f"the same without {NOISY}"))
     beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0"), *((kind, "", MIDDLE) for kind in POSTHOC)]
     lines += [compared(found, best, other, 0.0) for other in beaten]
     for density in (MIDDLE, "0.001", "0.01"):
