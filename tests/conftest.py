@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import make_header, make_index
 from diffpack.dtypes import array_words, from_numpy
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("unhurried")
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
