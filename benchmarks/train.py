@@ -271,6 +271,12 @@ class Queue:
                     return plan
             return None
 
+    def waiting(self) -> list[Plan]:
+        """Give the post-hoc rows whose full fine-tune is measured but not kept any more."""
+        done = self._bench.measured()
+        cut = [plan for plan in self._left if plan.method in POSTHOC and plan.needs.key in done]
+        return [plan for plan in cut if not self._bench.output(plan.needs).exists()]
+
     def work(self) -> None:
         """Measure rows until none is left, or time is out."""
         while (plan := self._next()) is not None:
@@ -317,7 +323,9 @@ def main() -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    sys.exit(1 if queue.failed else 0)
+    for plan in queue.waiting():
+        print(f"{plan}: left out: {bench.output(plan.needs)} is not there; delete the full row to train it again")
+    sys.exit(1 if queue.failed or queue.waiting() else 0)
 
 
 if __name__ == "__main__":
