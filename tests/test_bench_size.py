@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import write_safetensors
 
+from benchmarks.page import placed
 from benchmarks.size import __main__ as command
 from benchmarks.size import contenders, measure, report, results
 from benchmarks.size.catalogue import Pair
@@ -135,7 +136,7 @@ def test_the_committed_page_is_that_of_the_committed_rows():
     path = ROOT / "benchmarks" / "results" / "size.csv"
     rows = list(results.read(path).values())
     page = (ROOT / "docs" / "size.md").read_text()
-    assert report.placed(page, report.sections(rows)) == page
+    assert placed(page, report.BEGIN, report.END, report.sections(rows)) == page
     with path.open(newline="") as file:
         for item in csv.DictReader(file):
             if item["percent"]:

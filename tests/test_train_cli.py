@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.util
 import json
 import re
 import subprocess
@@ -20,11 +18,9 @@ from tiny_bert import make_model, make_texts
 
 import diffpack
 from diffpack.train import METHODS, SELECTIONS
-from diffpack.train.options import VALUES
+from diffpack.train.options import PRECISIONS, VALUES
 from diffpack_cli import train as verb
 from diffpack_cli.main import cli
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +82,7 @@ def test_choices_are_the_library_s():
     assert choices["method"] == METHODS
     assert choices["selection"] == SELECTIONS
     assert choices["values"] == VALUES
+    assert choices["precision"] == PRECISIONS
 
 
 def test_an_interrupted_process_goes_on(files, tmp_path):
@@ -117,55 +114,6 @@ def test_an_interrupted_process_goes_on(files, tmp_path):
         assert CliRunner().invoke(cli, arguments(path, 6, *more)[3:]).exit_code == 0
     assert output.read_bytes() == whole.read_bytes()
     assert not checkpoint.exists()
-
-
-def load_bench():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        spec = importlib.util.spec_from_file_location("bench_train", ROOT / "benchmarks" / "train.py")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["bench_train"] = module
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-
-
-def test_the_benchmark_in_small(files, tmp_path, monkeypatch, capsys):
-    """Rows are appended one by one, none twice; post-hoc rows cut down the full fine-tune."""
-    bench = load_bench()
-    assert set(bench.RATES) == set(METHODS)
-    data = tmp_path / "data" / "rte"
-    data.mkdir(parents=True)
-    for name in ("train.tsv", "dev.tsv"):
-        (data / name).write_bytes((files / name).read_bytes())
-    table = tmp_path / "rows.csv"
-    monkeypatch.setattr(bench, "EPOCHS", 1)
-    monkeypatch.setattr(bench, "DENSITIES", (0.02, 0.05, 0.1))
-    arguments = [
-        "train.py", "--model", str(files / "model"), "--data", str(tmp_path / "data"), "--news", str(tmp_path),
-        "--keep", str(tmp_path / "keep"), "--csv", str(table), "--tasks", "rte",
-    ]  # fmt: skip
-    for methods in (["head-only", "full", "posthoc-top-k"], ["full", "posthoc-top-k"]):
-        monkeypatch.setattr(sys, "argv", [*arguments, "--methods", *methods])
-        monkeypatch.setattr(bench, "plans", lambda: _few(bench))
-        with pytest.raises(SystemExit) as stop:
-            bench.main()
-        assert stop.value.code == 0, capsys.readouterr().out
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    rows = {(row["method"], row["density"]): int(row["bytes_without_head"]) for row in rows}
-    few, many = rows["posthoc-top-k", "0.02"], rows["posthoc-top-k", "0.1"]
-    assert rows.keys() == {("full", "0"), ("head-only", "0"), ("posthoc-top-k", "0.02"), ("posthoc-top-k", "0.1")}
-    assert few < many < rows["full", "0"]
-    assert len(table.read_text().splitlines()) == 1 + len(rows)
-
-
-def _few(bench):
-    yield bench.Plan("rte", "full")
-    yield bench.Plan("rte", "posthoc-top-k", "", 0.02)
-    yield bench.Plan("rte", "posthoc-top-k", "", 0.1)
-    yield bench.Plan("rte", "head-only")
 
 
 def test_a_missing_package_is_named(files, tmp_path):

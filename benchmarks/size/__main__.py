@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from pathlib import Path
 
+from benchmarks.machine import processor
+from benchmarks.page import placed
 from benchmarks.size import report, results
 from benchmarks.size.catalogue import PAIRS, Catalogue
 from benchmarks.size.contenders import CONTENDERS, ROOT, versions
@@ -27,11 +28,7 @@ TOOLS = (BOUND, *(contender.name for contender in CONTENDERS))
 
 def machine() -> str:
     """Give the processor's model and the number of cores."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return f"{found[1].strip() if found else 'unknown processor'}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def bound_row(pair: str, known: Facts) -> Row:
@@ -95,7 +92,7 @@ def finish(options: argparse.Namespace, done: dict[tuple[str, str], Row]) -> Non
     order = [(pair.name, tool) for pair in PAIRS for tool in TOOLS]
     rows = [done[key] for key in order if key in done]
     results.rewrite(options.csv, rows)
-    options.page.write_text(report.placed(options.page.read_text(), report.sections(rows)))
+    options.page.write_text(placed(options.page.read_text(), report.BEGIN, report.END, report.sections(rows)))
     plot.draw(rows, options.plot)
     lines, good = report.verdict(rows)
     print(report.terminal(rows))

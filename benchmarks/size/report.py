@@ -57,8 +57,8 @@ HEAD = ["tool", "bytes", "% of tensors", "bits a changed word", "encode s", "dec
 
 
 def sections(rows: list[Row]) -> str:
-    """Write one Markdown section a pair, between the marks, in the catalogue's order."""
-    lines = [BEGIN]
+    """Write one Markdown section a pair, in the catalogue's order."""
+    lines: list[str] = []
     for pair in BY_NAME:
         found = of(rows, pair)
         if not found:
@@ -77,16 +77,7 @@ def sections(rows: list[Row]) -> str:
                 shown[0] = f"*{shown[0]}*"
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in shown) + " |")
     machines = sorted({row.machine for row in rows})
-    return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}.", "", END])
-
-
-def placed(page: str, text: str) -> str:
-    """Put the sections into a page, in place of those between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise ValueError("the page has lost its marks")
-    return before + text + after
+    return "\n".join([*lines[1:], "", f"Measured on {'; '.join(machines)}."])
 
 
 def terminal(rows: list[Row]) -> str:

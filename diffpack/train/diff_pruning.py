@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from diffpack.train.hard_concrete import open_probability, sample, slope
+from diffpack.train.optimise import adamw, clip_and_step
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class DiffPruner:
         gates += [item.group for item in self.gated.values() if item.group is not None]
         settings = self.settings
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW([*diffs, *self.dense], lr=settings.lr, eps=settings.eps, weight_decay=0.0, fused=True),
-            torch.optim.AdamW(gates, lr=settings.gate_lr, eps=settings.eps, weight_decay=0.0, fused=True),
+            adamw([*diffs, *self.dense], settings.lr, settings.eps),
+            adamw(gates, settings.gate_lr, settings.eps),
         ]
         self._handles: list[RemovableHandle] = [
             item.parameter.register_post_accumulate_grad_hook(lambda _, item=item: self._take_gradient(item))
@@ -186,10 +187,7 @@ class DiffPruner:
         """Penalise, clip diff and gates separately, step both optimisers, drop the gradients."""
         self.add_penalty()
         for optimiser in self.optimisers:
-            values = [value for group in optimiser.param_groups for value in group["params"]]
-            torch.nn.utils.clip_grad_norm_(values, self.settings.clip)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            clip_and_step(optimiser, self.settings.clip)
 
     def settle(self) -> None:
         """Sample once more, write theta, and let go of the model."""

@@ -95,7 +95,7 @@ def predict(model: nn.Module, data: Encoded, tokenizer: Any) -> list[int]:
     return numbers
 
 
-def scores(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
+def scores(truth: Sequence[int | str], found: Sequence[int | str]) -> dict[str, float]:
     """Give accuracy, macro-averaged F1 and Matthews' correlation. Raises `MissingDependencyError`."""
     try:
         from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 
-def autocast(precision: str, device: str = "cpu") -> AbstractContextManager[object]:
+def autocast(precision: str) -> AbstractContextManager[object]:
     """Give the context a forward pass runs in: "bf16" takes matrix products in bfloat16, "fp32" changes nothing.
 
     torch's autocast: weights stay as loaded, the loss and its reductions are float32, gradients have their weights'
     dtype. The backward pass takes each product in the forward pass's type and stands outside the context.
     """
-    return torch.autocast(device, torch.bfloat16) if precision == "bf16" else nullcontext()
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()

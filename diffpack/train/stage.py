@@ -11,13 +11,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from diffpack.train.data import Batch
+from diffpack.train.optimise import adamw, clip_and_step, values_of
 from diffpack.train.precision import autocast
 from diffpack.train.task import Task
 
 State = dict[str, Any]
 """Tensors, numbers, text and dicts and lists of them: what `torch.load(weights_only=True)` reads back."""
-CLIP = 1.0
-"""The norm gradients are clipped to: the diff pruning code's value, and the usual one for BERT."""
 
 
 class Stage(ABC):
@@ -49,17 +48,13 @@ class Stage(ABC):
     def step(self) -> None:
         """Clip, then step every optimiser and schedule."""
         for optimiser in self.optimisers:
-            values = [value for group in optimiser.param_groups for value in group["params"]]
-            torch.nn.utils.clip_grad_norm_(values, CLIP)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+            clip_and_step(optimiser)
         for scheduler in self.schedulers:
             scheduler.step()
 
     def trained(self) -> int:
         """Count the numbers that are trained."""
-        groups = (group for optimiser in self.optimisers for group in optimiser.param_groups)
-        return sum(value.numel() for group in groups for value in group["params"])
+        return sum(value.numel() for optimiser in self.optimisers for value in values_of(optimiser))
 
     def finish(self, task: Task) -> State:  # noqa: ARG002 - most stages leave nothing behind but the model
         """Give what the next stage needs; the model holds the result."""
@@ -103,11 +98,6 @@ class DenseStage(Stage):
         """Freeze everything else."""
         values = train_only(task.model, {*self._choose(task), *task.head})
         self.add(adamw(values, self.lr), task)
-
-
-def adamw(values: Sequence[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Optimizer:
-    """Give the optimiser of all methods: AdamW without weight decay, in its fused form, which keeps no temporaries."""
-    return torch.optim.AdamW(values, lr=lr, eps=eps, weight_decay=0.0, fused=True)
 
 
 def train_only(model: nn.Module, names: set[str]) -> list[nn.Parameter]:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from diffpack.train.data import Batch
 from diffpack.train.methods.defaults import FULL_LR, epochs_of, lr_of
 from diffpack.train.model import encoder_layers
-from diffpack.train.stage import CLIP, Stage, State, adamw, train_only
+from diffpack.train.optimise import adamw, clip_and_step
+from diffpack.train.stage import Stage, State, train_only
 from diffpack.train.task import Task
 
 COOLDOWN = 1 / 3
@@ -83,11 +84,10 @@ class PruningStage(Stage):
 
     def step(self) -> None:
         """Clip the weights' gradients (the scores' own scale is their learning rate's business) and step."""
-        values = [value for group in self.optimisers[0].param_groups for value in group["params"]]
-        torch.nn.utils.clip_grad_norm_(values, CLIP)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        weights, *scores = self.optimisers
+        clip_and_step(weights)
+        for optimiser in scores:
+            clip_and_step(optimiser, norm=None)
         for scheduler in self.schedulers:
             scheduler.step()
         self._step += 1

@@ -8,13 +8,14 @@ from itertools import islice
 from torch import Tensor
 
 from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, SPARSE_WARMUP, epochs_of, lr_of
+from diffpack.train.optimise import adamw
 from diffpack.train.selections.datafree import at_random, by_weight
 from diffpack.train.selections.gradients import SAMPLES, by_gradient
 from diffpack.train.selections.magnitude import by_change
 from diffpack.train.selections.regrowth import INTERVAL, RATE, Regrowth
 from diffpack.train.selections.structure import biases, layers
 from diffpack.train.sparse import Positions, SparseTuner
-from diffpack.train.stage import CLIP, DenseStage, Stage, State, adamw
+from diffpack.train.stage import DenseStage, Stage, State
 from diffpack.train.task import Task
 
 
@@ -60,13 +61,6 @@ class SparseStage(Stage):
         self.tuner = SparseTuner(task.model, self.positions(task, carried), task.head)
         optimiser = adamw(self.tuner.parameters(), self.lr)
         self.add(self.tuner.attach(optimiser), task)
-
-    def step(self) -> None:
-        """Clip the compact gradients and step."""
-        self.tuner.clip(CLIP)
-        self.optimisers[0].step()
-        self.optimisers[0].zero_grad(set_to_none=True)
-        self.schedulers[0].step()
 
     def finish(self, task: Task) -> State:  # noqa: ARG002 - Stage's signature
         """Take the hooks off."""

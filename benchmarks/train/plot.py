@@ -1,6 +1,6 @@
 """Draw quality against bytes from the committed rows, and print their table in Markdown.
 
-    python benchmarks/train_plot.py benchmarks/results/train.csv docs/train.svg [docs/train.md]
+    python -m benchmarks.train.plot benchmarks/results/train.csv docs/train.svg [docs/train.md]
 
 With a page named, the table between its two marks is replaced. One task one panel; a point is the mean over the seeds,
 a line joins one method's densities.
@@ -18,7 +18,9 @@ import matplotlib as mpl
 mpl.use("svg")
 mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 9, "font.family": "DejaVu Sans"}
 from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
-from train_rows import Groups, between, mean, named, percent, read  # noqa: E402
+
+from benchmarks.page import placed  # noqa: E402
+from benchmarks.train.rows import Groups, mean, named, percent, read  # noqa: E402
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 STYLE = {  # label -> colour, marker
@@ -86,11 +88,12 @@ def table(found: dict[str, Groups]) -> str:
 
 def main() -> None:
     source, target, *page = sys.argv[1:]
-    found = read(source)
+    found = read(Path(source))
     draw(found, target)
     text = table(found)
     if page:
-        between(Path(page[0]), BEGIN, END, text)
+        path = Path(page[0])
+        path.write_text(placed(path.read_text(), BEGIN, END, text))
     else:
         print(text)
 

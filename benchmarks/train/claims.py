@@ -1,6 +1,6 @@
 """What the trainer's rows must show, each beside its bound.
 
-    python benchmarks/train_claims.py benchmarks/results/train.csv [docs/train.md]
+    python -m benchmarks.train.claims benchmarks/results/train.csv [docs/train.md]
 
 Methods are compared on the tasks and seeds both have rows of: the mean of a task's seeds first, then of the tasks. The
 error is that mean's standard error, from the differences' spread between seeds (a task of one seed takes the others').
@@ -16,10 +16,13 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from train_rows import Groups, Key, between, named, read
+from benchmarks.page import placed
+from benchmarks.train import plans
+from benchmarks.train.plans import POSTHOC
+from benchmarks.train.rows import Groups, Key, named, read
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
-MIDDLE = "0.005"
+MIDDLE = f"{plans.MIDDLE:g}"
 SPARSE: tuple[Key, ...] = (
     ("sparse", "fisher", MIDDLE), ("lt-sft", "", MIDDLE), ("spiel", "", MIDDLE), ("diff-pruning", "", MIDDLE),
     ("diff-pruning-structured", "", MIDDLE),
@@ -30,7 +33,6 @@ NOISY = "rte"
 UNMEASURED = "not measured"
 WITHIN = 1.0
 SHARE_BOUND = 0.4
-POSTHOC = ("posthoc-top-k", "posthoc-budget")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def claims(found: dict[str, Groups]) -> list[Claim]:
         lines.append(replace(line, what=f"the same without {NOISY}"))
     beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0"), *((kind, "", MIDDLE) for kind in POSTHOC)]
     lines += [compared(found, best, other, 0.0) for other in beaten]
-    for density in (MIDDLE, "0.001", "0.01"):
+    for density in (MIDDLE, *(f"{density:g}" for density in plans.OUTER)):
         first, second = ("diff-pruning-structured", "", density), ("non-adaptive", "", density)
         lines.append(compared(found, first, second, 0.0 if density == MIDDLE else None))
     shares = [float(row["share_without_head_pct"]) for groups in found.values() for row in groups.get(best, [])]
@@ -120,7 +122,7 @@ def claims(found: dict[str, Groups]) -> list[Claim]:
 
 def main() -> None:
     source, *page = sys.argv[1:]
-    lines = claims(read(source))
+    lines = claims(read(Path(source)))
     marks = {True: "ok", False: "MISS", None: ""}
     text = "\n".join(
         ["| accuracy, points | bound | measured | over | |", "|---|---|---|---|---|"]
@@ -128,7 +130,8 @@ def main() -> None:
     )
     print(text)
     if page:
-        between(Path(page[0]), BEGIN, END, text)
+        path = Path(page[0])
+        path.write_text(placed(path.read_text(), BEGIN, END, text))
     sys.exit(0 if all(line.held is not False for line in lines) else 1)
 
 

@@ -1,6 +1,6 @@
 """Cut a full fine-tune down after training, and score what is left: one row of the trainer's table, as JSON.
 
-    python benchmarks/train_posthoc.py --model DIR --full full.dpk --dev dev.tsv --density 0.005 [--budget]
+    python -m benchmarks.train.posthoc --model DIR --full full.dpk --dev dev.tsv --density 0.005 [--budget]
 
 Takes the largest changes up to the density, as f16; with --budget, `extract --budget` with the bytes these take.
 """
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import diffpack
-from diffpack.train.data import encode, read_tsv
-from diffpack.train.evaluate import load_task, predict, scores
+from diffpack.train.data import read_tsv
+from diffpack.train.evaluate import load_task, scores
 
 
 def measure(model: Path, full: Path, dev: Path, density: float, budget: bool) -> dict[str, Any]:
@@ -33,11 +33,8 @@ def measure(model: Path, full: Path, dev: Path, density: float, budget: bool) ->
         made = diffpack.extract(model, tuned, **largest, **stored)
         if budget:
             made = diffpack.extract(model, tuned, budget=made.nbytes, **stored)
-    task = load_task(model, made)
     examples = read_tsv(dev)
-    numbers = [task.labels.index(label) for label in examples.labels]
-    rows = encode(examples.texts, examples.pairs, numbers, task.tokenizer, task.max_length)
-    found = scores(numbers, predict(task.model, rows, task.tokenizer))
+    found = scores(examples.labels, load_task(model, made).predict(examples.texts, examples.pairs))
     weights = diffpack.load(model, full)
     body = {name: weights[name] for name in weights if name not in head}
     with_head, without = (diffpack.extract(model, part, **largest, **stored).nbytes for part in (weights, body))

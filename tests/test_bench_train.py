@@ -1,14 +1,25 @@
-"""The trainer's claims are counted from the rows as they are, also where they fail."""
+"""The trainer's table in small, and its claims, counted from the rows as they are, also where they fail."""
 
 from __future__ import annotations
 
+import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+pytest.importorskip("transformers")
+pytest.importorskip("sklearn")
+
+from tiny_bert import make_model, make_texts
+
+from benchmarks.train import __main__ as table
+from benchmarks.train import measure
+from benchmarks.train.plans import POSTHOC, RATES, Plan, plans
+from diffpack.train import METHODS
+
+ROOT = Path(__file__).parent.parent
 HEAD = "task,method,variant,density,seed,accuracy,share_without_head_pct"
 FULL, SPARSE, STRUCTURED, PLAIN = (
     "full,,0",
@@ -22,8 +33,8 @@ def count(tmp_path: Path, rows: list[str], *page: Path) -> tuple[int, dict[str, 
     """Run the command; give its exit code and its lines by their first cell."""
     source = tmp_path / "rows.csv"
     source.write_text("\n".join([HEAD, *rows]) + "\n")
-    command = [sys.executable, BENCHMARKS / "train_claims.py", source, *page]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.train.claims", source, *page]
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, capture_output=True, text=True)
     assert not done.stderr
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
     return done.returncode, {line[0]: line[1:] for line in lines}
@@ -70,3 +81,46 @@ def test_the_page_takes_the_lines_between_its_marks(tmp_path):
     assert text.startswith("before\n<!-- claims: begin -->\n\n| accuracy, points |")
     assert text.endswith("|\n\n<!-- claims: end -->\nafter\n")
     assert "old" not in text
+
+
+def test_every_method_has_rows_and_none_is_planned_twice():
+    keys = [plan.key for plan in plans()]
+    assert len(set(keys)) == len(keys)
+    assert set(RATES) == set(METHODS)
+    assert {plan.method for plan in plans()} == {*METHODS, *POSTHOC}
+
+
+def test_rows_are_appended_one_by_one_and_none_twice(tmp_path, monkeypatch, capsys):
+    """Post-hoc rows cut down the full fine-tune, and are left out by name where it is gone."""
+    cut = [Plan("rte", "posthoc-top-k", "", density) for density in (0.02, 0.1)]
+    few = [*cut[:1], Plan("rte", "full"), Plan("rte", "head-only")]
+    model = make_model(tmp_path / "model")
+    (tmp_path / "rte").mkdir()
+    for seed, name in enumerate(("train.tsv", "dev.tsv")):
+        make_texts(tmp_path / "rte" / name, 24, seed)
+    rows, keep = tmp_path / "rows.csv", tmp_path / "keep"
+    monkeypatch.setattr(measure, "EPOCHS", 1)
+    arguments = ["--model", model, "--data", tmp_path, "--news", tmp_path, "--keep", keep, "--csv", rows]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in ["table", *arguments, "--tasks", "rte", "sst2"]])
+
+    def run(*wanted: Plan) -> tuple[int, str]:
+        monkeypatch.setattr(table, "plans", lambda: iter(wanted))
+        with pytest.raises(SystemExit) as stop:
+            table.main()
+        return stop.value.code, capsys.readouterr().out
+
+    code, told = run(*few)
+    assert code == 0, told
+    assert "no data for sst2" in told
+    assert run(*few, cut[1])[0] == 0
+    with rows.open(newline="") as file:
+        found = [((row["method"], row["density"]), int(row["bytes_without_head"])) for row in csv.DictReader(file)]
+    assert len(found) == 4
+    sizes = dict(found)
+    assert sizes.keys() == {("full", "0"), ("head-only", "0"), ("posthoc-top-k", "0.02"), ("posthoc-top-k", "0.1")}
+    assert sizes["posthoc-top-k", "0.02"] < sizes["posthoc-top-k", "0.1"] < sizes["full", "0"]
+    (kept,) = keep.iterdir()
+    kept.unlink()
+    code, told = run(*few, Plan("rte", "posthoc-budget", "", 0.02))
+    assert (code, told.count("left out")) == (1, 2)  # the task without data, the row without its fine-tune
+    assert str(kept) in told

@@ -23,10 +23,10 @@ import torch
 
 from diffpack.train.memory import reset_peak, resident
 from diffpack.train.model import body_parameters, load_classifier
+from diffpack.train.optimise import adamw
 from diffpack.train.selections.datafree import at_random
 from diffpack.train.selections.gradients import by_gradient
 from diffpack.train.sparse import SparseTuner
-from diffpack.train.stage import adamw
 
 DENSITY = 0.005
 MEMORY_BOUND, TIME_BOUND = 0.6, 1.1
@@ -96,7 +96,7 @@ def seconds(folder: Path) -> dict[str, float]:
 def in_a_process(folder: Path, what: str) -> dict[str, float]:
     # freed memory goes back to the system at once, so that the peak is that of what lives
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
-    command = [sys.executable, __file__, "--model", str(folder), "--measure", what]
+    command = [sys.executable, "-m", "benchmarks.train.cost", "--model", str(folder), "--measure", what]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(done.stderr)
