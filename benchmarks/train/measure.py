@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.machine import processor
 from benchmarks.train.plans import (
+    AS_PUBLISHED,
     BATCH,
     DROPOUT,
     EPOCHS,
@@ -20,6 +21,7 @@ from benchmarks.train.plans import (
     PENALTY,
     POSTHOC,
     PRECISION,
+    PUBLISHED_RATE,
     RATES,
     SHORTER,
     Plan,
@@ -58,25 +60,37 @@ def run(command: list[Any]) -> dict[str, Any]:
     return found
 
 
+def last_rate(plan: Plan) -> float:
+    """Give the learning rate of diff pruning's last stage."""
+    return PUBLISHED_RATE if plan.variant == AS_PUBLISHED else RATES["non-adaptive"]
+
+
+def rate(plan: Plan) -> float:
+    """Give a row's learning rate; of the non-adaptive variant it is the last stage's."""
+    if plan.method == "non-adaptive":
+        return last_rate(plan)
+    return RATES[plan.needs.method if plan.method in POSTHOC else plan.method]
+
+
 def trained(places: Places, plan: Plan) -> dict[str, Any]:
     """Train one row; resumes what was interrupted."""
     texts, dev = places.files(plan.task)
     output = places.output(plan)
     command = [
         sys.executable, "-m", "diffpack_cli", "train", "--model", places.model, "--train", texts, "--dev", dev,
-        "-o", output, "--method", plan.method, "--epochs", EPOCHS, "--batch-size", BATCH, "--lr", RATES[plan.method],
+        "-o", output, "--method", plan.method, "--epochs", EPOCHS, "--batch-size", BATCH, "--lr", rate(plan),
         "--max-length", SHORTER.get(plan.task, LENGTH), "--seed", plan.seed, "--precision", PRECISION,
         "--dropout", DROPOUT, "--threads", 1, "--json", "--force", "--resume",
     ]  # fmt: skip
     if plan.method.startswith("diff-pruning"):
-        command += ["--penalty", PENALTY, "--fixed-lr", RATES["non-adaptive"]]
+        command += ["--penalty", PENALTY, "--fixed-lr", last_rate(plan)]
     if plan.density:
         command += ["--density", plan.density]
     if plan.method == "sparse":
         command += ["--selection", plan.variant]
     elif plan.variant == HEAD_FIRST:
         command += ["--head-epochs", 1]
-    elif plan.variant:
+    elif plan.variant and plan.variant != AS_PUBLISHED:
         command += ["--layers" if plan.method == "top-layers" else "--size", plan.variant]
     found = run(command)
     if plan.method != "full" or plan.variant:  # kept for the post-hoc rows
@@ -103,6 +117,6 @@ def measure(places: Places, plan: Plan) -> Row:
         round(found["cpu_seconds"], 1), "" if memory is None else round(memory / 1e6, 1), found.get("trained", 0),
         found["bytes"], found["bytes_without_head"],
         *(round(100 * found[name] / found["base_bytes"], 4) for name in ("bytes", "bytes_without_head")),
-        EPOCHS, BATCH, RATES["full" if cut else plan.method], SHORTER.get(plan.task, LENGTH), PRECISION,
+        EPOCHS, BATCH, rate(plan), SHORTER.get(plan.task, LENGTH), PRECISION,
         DROPOUT, f"{processor()}, 1 thread of {os.cpu_count()}, CPU",
     )  # fmt: skip

@@ -28,6 +28,10 @@ PENALTY = 1.25e-7
 """lambda of BERT-large: 42 / entries, the default, closes nearly all gates here within the longer tasks' steps."""
 HEAD_FIRST = "head first"
 """The variant of full fine-tuning that, like `sparse`, trains the head alone for an epoch before."""
+AS_PUBLISHED, PUBLISHED_RATE = "last stage 5e-5", 5e-5
+"""The variant of diff pruning whose stage with a fixed mask has the paper's learning rate."""
+WITHOUT_AND_WITH_GATES = ("non-adaptive", "diff-pruning-structured")
+"""What the gates are worth: the same without and with them."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,17 @@ def others(task: str, seed: int = 0) -> Iterator[Plan]:
     yield Plan(task, "head-only", seed=seed)
     yield Plan(task, "diff-pruning", "", MIDDLE, seed)
     yield Plan(task, "spiel", "", MIDDLE, seed)
-    yield from (Plan(task, "sparse", selection, MIDDLE, seed) for selection in ("gradient", "random"))
-    yield from (Plan(task, "sparse", selection, MIDDLE, seed) for selection in ("smallest", "largest"))
-    yield Plan(task, "adapters", "8", seed=seed)
     yield Plan(task, "top-layers", "2", seed=seed)
-    yield Plan(task, "full", HEAD_FIRST, seed=seed)
     yield Plan(task, "magnitude-pruning", "", 0.5, seed)
     yield Plan(task, "movement-pruning", "", 0.5, seed)
+
+
+def variants(task: str) -> Iterator[Plan]:
+    """Give other selections, sizes and settings of methods that the task has rows of."""
+    yield from (Plan(task, "sparse", selection, MIDDLE) for selection in ("gradient", "random", "smallest", "largest"))
+    yield Plan(task, "adapters", "8")
+    yield Plan(task, "full", HEAD_FIRST)
+    yield from outer(task, ("sparse",))
 
 
 def outer(task: str, methods: tuple[str, ...]) -> Iterator[Plan]:
@@ -94,16 +102,18 @@ def plans() -> Iterator[Plan]:
         for task in QUICK:
             yield from compared(task, seed)
     for task in QUICK:
+        yield from (Plan(task, method, AS_PUBLISHED, MIDDLE) for method in WITHOUT_AND_WITH_GATES)
         yield from others(task)
-        yield from outer(task, ("sparse",))
+    for task in QUICK:
+        yield from outer(task, WITHOUT_AND_WITH_GATES)
     for seed in SEEDS[1:]:
         yield from compared("rte", seed)
+    for task in TASKS[len(QUICK) :]:
+        yield from others(task)
     for task in TASKS:
-        if task not in QUICK:
-            yield from others(task)
-            yield from outer(task, ("sparse",))
+        yield from variants(task)
     for task in QUICK:
-        yield from outer(task, ("lt-sft", "diff-pruning-structured", "diff-pruning", "non-adaptive", "spiel"))
+        yield from outer(task, ("lt-sft", "diff-pruning", "spiel"))
     for seed in SEEDS[1:]:
         for task in QUICK:
             yield from (plan for plan in others(task, seed) if plan.method in ("lt-sft", "lora", "bitfit"))
