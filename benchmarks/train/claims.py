@@ -28,6 +28,8 @@ SPARSE: tuple[Key, ...] = (
     ("diff-pruning-structured", "", MIDDLE),
 )  # fmt: skip
 FULL: Key = ("full", "", "0")
+FULL_HEAD_FIRST: Key = ("full", plans.HEAD_FIRST, "0")
+"""As many epochs of the head as `sparse` has."""
 NOISY = "rte"
 """277 dev texts and near chance: a row of it is good to 3 points."""
 UNMEASURED = "not measured"
@@ -118,6 +120,7 @@ def claims(found: dict[str, Groups]) -> list[Claim]:
     """Give every claim."""
     best = best_sparse(found)
     lines = [compared(found, best, FULL, -WITHIN), *without_noise(found, best, FULL)]
+    lines.append(compared(found, best, FULL_HEAD_FIRST, None))
     beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0"), *((kind, "", MIDDLE) for kind in POSTHOC)]
     lines += [compared(found, best, other, 0.0) for other in beaten]
     lines.append(compared(found, *gates(), 0.0))
