@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +24,7 @@ KEYS = {
     "scores.accuracy": "of the stored file applied to the base, on the dev texts",
     "scores.f1": "the same, F1 averaged over the labels",
     "scores.mcc": "the same, Matthews' correlation",
-    "seconds": "training alone, without loading, storing and scoring; since it began or was resumed",
+    "seconds": "training alone, without loading, storing and scoring; before an interruption too",
     "cpu_seconds": "the processor's time of all threads in it",
     "peak_memory": "highest resident bytes while training above those of the loaded model, or null where not known",
     "trained": "numbers trained (in the last stage)",
@@ -147,9 +148,7 @@ def describe(done: Trained) -> Report:
         "share_of_base": done.stored.share_of_base,
         "changed": done.stored.changed,
         "scores": done.scores,
-        "seconds": done.seconds,
-        "cpu_seconds": done.cpu_seconds,
-        "peak_memory": done.peak_memory,
+        **asdict(done.cost),
         "trained": done.trained,
         "pool": done.pool,
         "settings": done.settings,

@@ -138,6 +138,27 @@ def test_a_resumed_run_gives_the_same_bytes(method, stop_at, material, tmp_path,
     assert output.read_bytes() == (tmp_path / "whole.dpk").read_bytes()
 
 
+def test_what_was_spent_before_an_interruption_counts(material, tmp_path, monkeypatch):
+    model, texts, dev = material
+    monkeypatch.setattr(run_module, "Resume", lambda *args: loop_resume(*args))
+
+    def interrupt(_what: str, done: int, _total: int) -> None:
+        if done == 3:
+            raise StoppedError
+
+    output, checkpoint = tmp_path / "task.dpk", tmp_path / "task.dpk.checkpoint"
+    with pytest.raises(StoppedError):
+        train(model, texts, dev, output, TrainOptions(method="full", **FAST), progress=interrupt)
+    state = torch.load(checkpoint, weights_only=True)
+    assert 0 < state["cost"]["seconds"] < 1000
+    state["cost"] = {"seconds": 1000.0, "cpu_seconds": 2000.0, "peak_memory": 1 << 50}
+    torch.save(state, checkpoint)
+    cost = train(model, texts, dev, output, TrainOptions(method="full", **FAST), resume=True).cost
+    assert 1000 < cost.seconds < 1100
+    assert 2000 < cost.cpu_seconds < 2100
+    assert cost.peak_memory == 1 << 50
+
+
 def loop_resume(path: Path, identity: str, resume: bool):
     from diffpack.train.loop import Resume
 
@@ -159,7 +180,7 @@ def test_another_run_is_not_resumed(material, tmp_path):
     checkpoint.write_bytes(b"no checkpoint")
     with pytest.raises(CorruptFileError, match="delete it"):
         train(model, texts, dev, output, TrainOptions(method="lt-sft", **FAST), resume=True)
-    torch.save({"identity": "another", "model": {}}, checkpoint)
+    torch.save({"identity": "another", "cost": {}, "model": {}}, checkpoint)
     with pytest.raises(UsageError, match="another run"):
         train(model, texts, dev, output, TrainOptions(method="lt-sft", **FAST), resume=True)
 

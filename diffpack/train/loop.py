@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from diffpack.atomic import atomic_file
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.parallel import Progress
+from diffpack.train.cost import Cost, Meter
 from diffpack.train.stage import Stage, State
 from diffpack.train.task import Task
 
@@ -41,13 +42,23 @@ class _Place:
     running: State | None = None
 
 
-def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progress: Progress | None = None) -> int:
-    """Train the task's model through all stages; give how many numbers the last of them trained.
+@dataclass(frozen=True)
+class Fitted:
+    """What a run did: how many numbers its last stage trained, and what it cost, interrupted or not."""
+
+    trained: int
+    cost: Cost
+
+
+def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progress: Progress | None = None) -> Fitted:
+    """Train the task's model through all stages.
 
     The same seed gives the same bits on one machine with one number of threads, also when the run is resumed. Raises
     `UsageError` if there is a checkpoint of another run, `CorruptFileError` if it cannot be read.
     """
-    place = _read(task, resume) if resume is not None and resume.resume and resume.path.exists() else _Place()
+    place, meter = _Place(), Meter()
+    if resume is not None and resume.resume and resume.path.exists():
+        place, meter.before = _read(task, resume)
     total = sum(stage.epochs for stage in stages) * task.steps
     done = sum(stage.epochs for stage in stages[: place.stage]) * task.steps + place.step
     saved = time.monotonic()
@@ -68,27 +79,27 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
                 progress(stage.name, done, total)
             if resume is not None and time.monotonic() - saved >= resume.seconds_between:
                 running = {"stage": stage.state(), "random": torch.get_rng_state()}
-                _write(task, resume, _Place(at, step, carried, running))
+                _write(task, resume, _Place(at, step, carried, running), meter.read())
                 saved = time.monotonic()
         place = _Place(at + 1, 0, stage.finish(task))
         if resume is not None and stage.epochs and at + 1 < len(stages):
-            _write(task, resume, place)
+            _write(task, resume, place, meter.read())
     task.model.eval()
-    return stages[-1].trained()
+    return Fitted(stages[-1].trained(), meter.read())
 
 
-def _write(task: Task, resume: Resume, place: _Place) -> None:
-    state = {"identity": resume.identity, "model": task.model.state_dict(), **vars(place)}
+def _write(task: Task, resume: Resume, place: _Place, cost: Cost) -> None:
+    state = {"identity": resume.identity, "cost": asdict(cost), "model": task.model.state_dict(), **vars(place)}
     with atomic_file(resume.path) as file:
         torch.save(state, file)
 
 
-def _read(task: Task, resume: Resume) -> _Place:
-    """Go back to the checkpoint: the model's tensors now, the rest as a place."""
+def _read(task: Task, resume: Resume) -> tuple[_Place, Cost]:
+    """Go back to the checkpoint: the model's tensors now, the rest as a place; and what was spent until there."""
     try:
         state = torch.load(resume.path, weights_only=True, map_location="cpu")
-        identity = state.pop("identity")
-    except (RuntimeError, KeyError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
+        identity, cost = state.pop("identity"), Cost(**state.pop("cost"))
+    except (RuntimeError, KeyError, TypeError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
         raise CorruptFileError(f"{resume.path}: not a checkpoint of the trainer ({error}); delete it") from None
     if identity != resume.identity:
         raise UsageError(
@@ -96,7 +107,7 @@ def _read(task: Task, resume: Resume) -> _Place:
             "repeat the options it was begun with, or leave --resume out to begin anew"
         )
     task.model.load_state_dict(state.pop("model"))
-    return _Place(**state)
+    return _Place(**state), cost
 
 
 def forget(resume: Resume) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from diffpack.diff import Diff, open_diff
 from diffpack.fingerprint import fingerprint
 from diffpack.parallel import Progress
 from diffpack.stats import DiffStats, diff_stats
+from diffpack.train.cost import Cost
 from diffpack.train.data import Examples, read_tsv
 from diffpack.train.evaluate import load_task, predict, scores
 from diffpack.train.loop import Resume, fit, forget
-from diffpack.train.memory import reset_peak, resident
 from diffpack.train.methods import BATCH_SIZES, stages_of
 from diffpack.train.options import TrainOptions
 from diffpack.train.save import bytes_without_head, make_diff
@@ -33,17 +32,14 @@ from diffpack.train.task import Task, make_task
 class Trained:
     """What training made. `scores` are the stored file's on the dev texts.
 
-    `seconds` is the training alone, since it began or was resumed; `cpu_seconds` the processor's time of all threads in
-    it; `peak_memory` its highest resident bytes above the loaded model's (None where the
-    system does not tell); `trained` the numbers trained in the last stage; `bytes_without_head` what the file would
-    take without the head's tensors; `pool` the entries a density is a fraction of.
+    `cost` is of the training alone, also of what came before an interruption; `trained` the numbers trained in the
+    last stage; `bytes_without_head` what the file would take without the head's tensors; `pool` the entries a density
+    is a fraction of.
     """
 
     output: Path
     scores: dict[str, float]
-    seconds: float
-    cpu_seconds: float
-    peak_memory: int | None
+    cost: Cost
     trained: int
     pool: int
     bytes_without_head: int
@@ -76,9 +72,7 @@ def train(
     stages = stages_of(task)
     notes = describe(task, stages, parts)
     kept = Resume(path.with_name(path.name + ".checkpoint"), _identity(before, notes), resume)
-    start, busy, resting = time.perf_counter(), time.process_time(), reset_peak()
-    trained = fit(task, stages, kept, progress)
-    seconds, cpu, peak = time.perf_counter() - start, time.process_time() - busy, resident(peak=True)
+    fitted = fit(task, stages, kept, progress)
     with make_diff(task, notes) as first:
         found = evaluate(task, first)
     notes["metrics"] = _json({"dev": found})
@@ -86,9 +80,8 @@ def train(
     forget(kept)
     with open_diff(path) as diff:
         stored = diff_stats(diff)
-    above = None if resting is None or peak is None else max(0, peak - resting)
     settings = json.loads(notes["train"])
-    return Trained(path, found, seconds, cpu, above, trained, pool, bytes_without_head(task, notes), stored, settings)
+    return Trained(path, found, fitted.cost, fitted.trained, pool, bytes_without_head(task, notes), stored, settings)
 
 
 def evaluate(task: Task, diff: Diff) -> dict[str, float]:
