@@ -8,6 +8,7 @@ a line joins one method's densities.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections import defaultdict
@@ -81,7 +82,8 @@ def table(found: dict[str, Groups]) -> str:
             shares.append(mean(rows, "share_without_head_pct"))
             seconds.append(mean(rows, "cpu_seconds"))
         cost = f"{statistics.fmean(shares):.2g} %" if shares else ""
-        name, seconds_each = named((*key[:2], "0")), f"{statistics.fmean(seconds):.0f}"
+        known = [value for value in seconds if not math.isnan(value)]
+        name, seconds_each = named((*key[:2], "0")), f"{statistics.fmean(known):.0f}" if known else ""
         lines.append(f"| {name} | {percent(key)} | {' | '.join(cells)} | {cost} | {seconds_each} |")
     return "\n".join(lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections import defaultdict
 from dataclasses import astuple, dataclass, fields
@@ -84,4 +85,6 @@ def named(key: Key) -> str:
 
 
 def mean(rows: list[dict[str, str]], column: str) -> float:
-    return statistics.fmean(float(row[column]) for row in rows)
+    """Give the mean over the rows that have the number (nan if none has)."""
+    known = [float(row[column]) for row in rows if row[column]]
+    return statistics.fmean(known) if known else math.nan
