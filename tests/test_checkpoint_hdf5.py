@@ -6,15 +6,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hdf5_files import assert_holds, write
 from hypothesis import given
 from hypothesis import strategies as st
+from named_tensors import Named, f32, fill, infos, named, some_words
 
 from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
@@ -24,19 +25,8 @@ from diffpack.errors import CheckpointError, MissingDependencyError, MissingTens
 
 h5py = pytest.importorskip("h5py")
 
-Named = dict[str, tuple[TensorInfo, Words]]
 SPECIAL_F32 = [0x7FC00001, 0x7F800001, 0xFFC12345, 0x80000000, 0x00000001, 0xFF800000]
 NATIVE = sorted(name for name in DTYPES if (kind := numpy_dtype(DTYPES[name])) is not None and kind.isbuiltin != 2)
-
-
-def some_words(info: TensorInfo, seed: int = 0) -> Words:
-    """Random bits: of a float dtype that is many NaNs, of a bool only 0 and 1 are its values."""
-    raw = np.random.default_rng(seed).integers(0, 256, info.nbytes, np.uint8)
-    return (raw & 1 if info.dtype.name == "BOOL" else raw).view(info.dtype.word)
-
-
-def named(tensors: Mapping[str, TensorInfo], seed: int = 0) -> Named:
-    return {name: (info, some_words(info, seed + number)) for number, (name, info) in enumerate(tensors.items())}
 
 
 def every_dtype(seed: int = 0) -> Named:
@@ -49,38 +39,6 @@ def every_dtype(seed: int = 0) -> Named:
         },
         seed,
     )
-
-
-def f32(*shape: int) -> TensorInfo:
-    return TensorInfo(DTYPES["F32"], shape)
-
-
-def infos(tensors: Named) -> dict[str, TensorInfo]:
-    return {name: info for name, (info, _) in tensors.items()}
-
-
-def fill(writer: Hdf5Writer, tensors: Named, piece: int = 7) -> None:
-    for name, (info, words) in tensors.items():
-        for start in range(0, words.size, piece):
-            writer.write(name, start * info.dtype.word.itemsize, words[start : start + piece])
-
-
-def write(path: Path, tensors: Named, template: Path | None = None) -> Path:
-    with Hdf5Writer(path, infos(tensors), template) as writer:
-        fill(writer, tensors)
-    return path
-
-
-def assert_holds(path: Path, tensors: Named) -> None:
-    with Hdf5Checkpoint(path) as checkpoint:
-        assert dict(checkpoint.tensors) == infos(tensors)
-        for name, (info, words) in tensors.items():
-            found = checkpoint.words(name)
-            assert found.dtype == info.dtype.word
-            assert found.ndim == 1
-            assert found.flags.aligned
-            assert not found.flags.writeable
-            assert found.tobytes() == words.tobytes(), name
 
 
 def is_mapped(words: Words) -> bool:
@@ -260,112 +218,6 @@ def test_a_dtype_attribute_that_does_not_fit_is_refused(tmp_path: Path, mark: An
             file["x"].attrs["diffpack_shape"] = shape
     with pytest.raises(CheckpointError, match=r"a\.h5"):
         Hdf5Checkpoint(tmp_path / "a.h5")
-
-
-KERAS_NAMES = ["dense/kernel:0", "dense/bias:0"]
-
-
-def keras_like(path: Path) -> Path:
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = np.array([b"dense", b"norm"])
-        file.attrs["keras_version"] = "3.0"
-        layer = file.create_group("dense")
-        layer.attrs["weight_names"] = np.array([name.encode() for name in KERAS_NAMES])
-        layer["dense/kernel:0"] = np.arange(12, dtype="<f4").reshape(3, 4)
-        layer["dense/bias:0"] = np.zeros(4, "<f4")
-        file["norm/gamma:0"] = np.ones(4, "<f4")
-        file["vocabulary"] = ["a", "b"]
-        file.create_group("nothing").attrs["why"] = h5py.Empty("<f4")
-        for number, name in enumerate(["dense/dense/kernel:0", "dense/dense/bias:0", "norm/gamma:0"]):
-            file[name].attrs["role"] = f"weight {number}"
-            file[name].attrs["fixed"] = np.bytes_(b"abc")
-            file[name].attrs["numbers"] = np.arange(3, dtype=">i2")
-            file[name].attrs["empty"] = h5py.Empty("<f8")
-    return path
-
-
-def attributes(item: Any) -> dict[str, Any]:
-    return {
-        key: (item.attrs.get_id(key).dtype, value.tolist() if hasattr(value, "tolist") else value)
-        for key, value in item.attrs.items()
-    }
-
-
-def test_over_a_keras_like_template_attributes_and_structure_survive(tmp_path: Path) -> None:
-    base = keras_like(tmp_path / "base.h5")
-    tensors = named(
-        {
-            "dense/dense/kernel:0": f32(3, 4),  # overwritten in place
-            "dense/dense/bias:0": TensorInfo(DTYPES["BF16"], (4,)),  # retyped
-            "norm/gamma:0": f32(6),  # resized
-            "dense/lora/a": f32(2, 2),  # new, in an old group
-            "head/kernel": f32(2),  # new, in a new group
-        }
-    )
-    before = base.read_bytes()
-    tuned = write(tmp_path / "tuned.h5", tensors, base)
-    assert base.read_bytes() == before
-    assert_holds(tuned, tensors)
-    with h5py.File(base) as old, h5py.File(tuned) as new:
-        for path in ("/", "dense", "nothing", "dense/dense/kernel:0", "norm/gamma:0"):
-            assert attributes(new[path]) == attributes(old[path]), path
-        retyped = attributes(new["dense/dense/bias:0"])
-        assert retyped.pop("diffpack_dtype")[1] == b"BF16"
-        assert retyped == attributes(old["dense/dense/bias:0"])
-        assert new["vocabulary"][:].tolist() == [b"a", b"b"]
-    back = {name: words_of(base, name) for name in ("dense/dense/kernel:0", "dense/dense/bias:0", "norm/gamma:0")}
-    assert_holds(write(tmp_path / "back.h5", back, tuned), back)
-    with h5py.File(base) as old, h5py.File(tmp_path / "back.h5") as new:
-        assert attributes(new["dense/dense/bias:0"]) == attributes(old["dense/dense/bias:0"])
-
-
-def words_of(path: Path, name: str) -> tuple[TensorInfo, Words]:
-    with Hdf5Checkpoint(path) as checkpoint:
-        return checkpoint.info(name), checkpoint.words(name)
-
-
-def test_removed_tensors_go_and_what_stands_in_a_tensors_way_gives_way(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "base.h5", "w") as file:
-        file["a/x"] = np.ones(2, "<f4")
-        file["b"] = np.ones(2, "<f4")
-        file["c"] = "text"
-        file["d"] = h5py.SoftLink("/nowhere")
-        file["e"] = file["a"]
-        file["f/text"] = "text"
-        file["kept"] = "text"
-    tensors = named({"a": f32(1), "b/y": f32(2), "c": f32(3), "d/z": f32(4), "e/v": f32(5), "e/w": f32(), "f": f32(7)})
-    tuned = write(tmp_path / "tuned.h5", tensors, tmp_path / "base.h5")
-    assert_holds(tuned, tensors)
-    with h5py.File(tuned) as file:
-        assert file["kept"][()] == b"text"
-
-
-def test_second_names_of_a_dataset_follow_it_unless_they_become_tensors(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "base.h5", "w") as file:
-        file["a"] = np.ones(2, "<f4")
-        file["b"] = file["a"]
-        file["gone"] = np.ones(2, "<f4")
-        file["gone too"] = file["gone"]
-        file["s"] = h5py.SoftLink("/a")
-    same, resized = named({"a": f32(2)}), named({"a": f32(3)})
-    for tensors in (same, resized):
-        with h5py.File(write(tmp_path / "tuned.h5", tensors, tmp_path / "base.h5")) as file:
-            assert sorted(file) == ["a", "b", "s"]
-            assert file["a"] == file["b"] == file["s"]
-    split = named({"a": f32(2), "b": f32(2)})
-    assert_holds(write(tmp_path / "split.h5", split, tmp_path / "base.h5"), split)
-
-
-def test_dimension_scales_of_a_replaced_tensor_survive(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "base.h5", "w") as file:
-        file["scale"] = np.arange(3.0)
-        file["scale"].make_scale("position")
-        file["w"] = np.zeros((3, 2), "<f4")
-        file["w"].dims[0].attach_scale(file["scale"])
-    tensors = {"scale": words_of(tmp_path / "base.h5", "scale"), **named({"w": TensorInfo(DTYPES["F16"], (3, 2))})}
-    with h5py.File(write(tmp_path / "tuned.h5", tensors, tmp_path / "base.h5")) as file:
-        assert file["w"].dtype == np.float16
-        assert file["w"].dims[0][0][:].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from named_tensors import Named, assert_holds, fill, infos, some_words
 
 from diffpack.checkpoints.base import TensorInfo
-from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint, TorchCheckpoint
+from diffpack.checkpoints.torch_pickle import TorchCheckpoint
 from diffpack.checkpoints.torch_tensors import tensor_words, to_torch
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
-from diffpack.dtypes import DTYPES, Words
+from diffpack.dtypes import DTYPES
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 
 torch = pytest.importorskip("torch")
@@ -29,14 +28,6 @@ torch = pytest.importorskip("torch")
 TORCH_LACKS = {"F6_E2M3", "F6_E3M2"}
 HELD = sorted(DTYPES.keys() - TORCH_LACKS)
 SPECIAL_F32 = np.array([0x7FC00001, 0x7F800001, 0xFFC12345, 0x80000000, 0x00000001, 0xFF800000], "<u4")
-
-Named = dict[str, tuple[TensorInfo, Words]]
-
-
-def some_words(info: TensorInfo, seed: int = 0) -> Words:
-    """Random bits: of a float dtype that is many NaNs, of a bool only 0 and 1 are its values."""
-    raw = np.random.default_rng(seed).integers(0, 256, info.nbytes, np.uint8)
-    return (raw & 1 if info.dtype.name == "BOOL" else raw).view(info.dtype.word)
 
 
 def every_dtype() -> Named:
@@ -48,26 +39,6 @@ def every_dtype() -> Named:
         if not (name == "F4" and shape == ())
     }
     return {name: (info, some_words(info, seed)) for seed, (name, info) in enumerate(infos.items())}
-
-
-def fill(writer: Any, tensors: Named, piece: int = 7) -> None:
-    for name, (info, words) in tensors.items():
-        for start in range(0, words.size, piece):
-            writer.write(name, start * info.dtype.word.itemsize, words[start : start + piece])
-
-
-def infos(tensors: Named) -> dict[str, TensorInfo]:
-    return {name: info for name, (info, _) in tensors.items()}
-
-
-def assert_holds(checkpoint: Any, tensors: Named) -> None:
-    assert list(checkpoint.tensors.items()) == list(infos(tensors).items())
-    for name, (info, words) in tensors.items():
-        found = checkpoint.words(name)
-        assert found.dtype == info.dtype.word
-        assert found.ndim == 1
-        assert not found.flags.writeable
-        assert found.tobytes() == words.tobytes(), name
 
 
 def saved(path: Path, value: Any, **options: Any) -> Path:
@@ -371,82 +342,6 @@ def test_what_torch_cannot_hold_is_refused_by_name(tmp_path: Path, info: TensorI
         TorchWriter(tmp_path / "a.pt", {"odd": info})
     with pytest.raises(UnsupportedCheckpointError, match="odd"):
         to_torch(np.zeros(info.words, np.uint8), info, "odd")
-
-
-SHARDS = {"one.bin": ["a", "z"], "two.bin": ["b", "empty"], "three.bin": ["empty too"]}
-
-
-def sharded() -> Named:
-    shapes: Mapping[str, tuple[int, ...]] = {"a": (3,), "b": (2, 2), "z": (), "empty": (0,), "empty too": (0, 2)}
-    given_infos = {name: TensorInfo(DTYPES["F16"], shape) for name, shape in shapes.items()}
-    return {name: (info, some_words(info)) for name, info in given_infos.items()}
-
-
-def write_sharded(folder: Path, tensors: Named) -> Path:
-    with ShardedTorchWriter(folder, SHARDS, infos(tensors)) as writer:
-        fill(writer, tensors, piece=2)
-    return folder / "pytorch_model.bin.index.json"
-
-
-def test_shards_and_their_index_come_back(tmp_path: Path) -> None:
-    tensors = sharded()
-    index = write_sharded(tmp_path, tensors)
-    assert json.loads(index.read_text()) == {
-        "metadata": {"total_size": sum(info.nbytes for info in infos(tensors).values())},
-        "weight_map": {name: shard for shard, names in SHARDS.items() for name in names},
-    }
-    with ShardedTorchCheckpoint(index) as checkpoint:
-        assert checkpoint.layout == "torch-sharded"
-        assert checkpoint.notes == []
-        assert checkpoint.homes["z"] == "one.bin"
-        assert {path.name for path in checkpoint.files} == {*SHARDS, index.name}
-        assert_holds(checkpoint, tensors)
-
-
-def test_a_shard_is_saved_and_freed_as_soon_as_it_is_full(tmp_path: Path) -> None:
-    tensors = sharded()
-    writer = ShardedTorchWriter(tmp_path, SHARDS, infos(tensors))
-    fill(writer, {name: tensors[name] for name in SHARDS["one.bin"]})
-    assert [path.name for path in tmp_path.iterdir()] == ["one.bin"]
-    writer.discard()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_shard_is_named_with_the_index_and_a_tensor_of_it(tmp_path: Path) -> None:
-    index = write_sharded(tmp_path, sharded())
-    (tmp_path / "two.bin").unlink()
-    with pytest.raises(CheckpointError, match=r"index\.json: the shard two\.bin .*'b'"):
-        ShardedTorchCheckpoint(index)
-
-
-def test_a_listed_tensor_its_shard_lacks_is_named_and_an_unlisted_one_noted(tmp_path: Path) -> None:
-    index = write_sharded(tmp_path, sharded())
-    saved(tmp_path / "two.bin", {"b": torch.ones(1), "stray": torch.ones(1)})
-    with pytest.raises(CheckpointError, match=r"index\.json: the shard two\.bin .*'empty'"):
-        ShardedTorchCheckpoint(index)
-    saved(tmp_path / "two.bin", {"b": torch.ones(1), "empty": torch.ones(0), "stray": torch.ones(1)})
-    assert ShardedTorchCheckpoint(index).notes == ["two.bin: skipped, not in the index: stray"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../b.bin"}}']
-)
-def test_a_damaged_index_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "index.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"index\.json"):
-        ShardedTorchCheckpoint(tmp_path / "index.json")
-
-
-@pytest.mark.parametrize("shard", ["../out.bin", "/out.bin", "", "..", "index.json", "a/b.bin"])
-def test_a_shard_cannot_be_written_outside_the_folder_or_over_the_index(tmp_path: Path, shard: str) -> None:
-    with pytest.raises(CheckpointError, match="not named as a file"):
-        ShardedTorchWriter(tmp_path, {shard: ["a"]}, {"a": TensorInfo(DTYPES["U8"], (1,))}, "index.json")
-
-
-@pytest.mark.parametrize("shards", [{}, {"x.bin": ["a", "a"]}, {"x.bin": ["a"], "y.bin": ["a"]}, {"x.bin": ["b"]}])
-def test_shards_must_hold_every_tensor_exactly_once(tmp_path: Path, shards: dict[str, list[str]]) -> None:
-    with pytest.raises(CheckpointError, match="exactly once"):
-        ShardedTorchWriter(tmp_path, shards, {"a": TensorInfo(DTYPES["U8"], (1,))})
 
 
 def test_without_torch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
