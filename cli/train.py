@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .extract import Share
-from .options import CheckpointPath, OutputPath, Session, force_option, global_options
+from .options import STDIO, CheckpointPath, OutputPath, Session, force_option, global_options
 from .output import Report, emit, emit_json, fields, percent, safe, size
 from .progress import watched
 
@@ -29,7 +29,7 @@ KEYS = {
     "peak_memory": "highest resident bytes while training above those of the loaded model, or null where not known",
     "trained": "numbers trained (in the last stage)",
     "pool": "entries of the body, of which a density is a fraction",
-    "settings": "object: every option as it was used, and the stages",
+    "settings": "object: the options (null: the method's own), and the stages with their epochs and learning rates",
     "base_bytes": "bytes of the base's tensors",
 }
 """What `--json` prints; `a.b` is member b of the object a."""
@@ -63,12 +63,18 @@ _POSITIVE = click.IntRange(min=1)
     "--epochs", type=_POSITIVE, metavar="N", help="Passes over the data, each stage.  [default: the method's]"
 )
 @click.option("--batch-size", type=_POSITIVE, metavar="N", help="Texts a step.  [default: 32; diff pruning 8]")
-@click.option("--lr", type=float, metavar="X", help="Learning rate.  [default: the method's]")
+@click.option(
+    "--lr", type=float, metavar="X",
+    help="Learning rate; lt-sft, non-adaptive: of the last stage, diff pruning: of the first.  [default: the method's]",
+)  # fmt: skip
+@click.option(
+    "--find-lr", type=float, metavar="X", help="Of the full fine-tuning before (lt-sft, non-adaptive).  [default: 1e-4]"
+)
 @click.option("--max-length", type=int, default=128, show_default=True, metavar="N", help="Cut texts to N tokens.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Same seed (and threads), same bits.")
 @click.option(
-    "--values", type=click.Choice(("f16", "exact", "int8")), default="f16", show_default=True,
-    help="How the body's changes are stored.",
+    "--values", type=click.Choice(("f16", "exact", "int8")),
+    help="How changes are stored.  [default: f16; exact for magnitude- and movement-pruning, so that 0 stays 0]",
 )  # fmt: skip
 @click.option(
     "--selection", type=click.Choice(_SELECTIONS), default="fisher", show_default=True,
@@ -91,22 +97,24 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--dropout", type=float, metavar="P", help="Of the model's dropout modules.  [default: as configured]")
 @click.option("--penalty", type=float, metavar="X", help="Diff pruning's lambda.  [default: 42 / entries of the body]")
 @click.option("--fixed-lr", type=float, metavar="X", help="Of diff pruning's last stage.  [default: 5 x the first's]")
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run of the same options left off.")
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint of a run of the same options, if there is one.")
 @force_option
 @global_options
 @click.pass_obj
 def command(
     session: Session, model: str, train: str, dev: str, output: str, method: str, density: float, epochs: int | None,
-    batch_size: int | None, lr: float | None, max_length: int, seed: int, values: str, selection: str, floor: float,
-    layers: int, size: int | None, head_epochs: int | None, precision: str, dropout: float | None,
-    penalty: float | None, fixed_lr: float | None, resume: bool, force: bool,
+    batch_size: int | None, lr: float | None, find_lr: float | None, max_length: int, seed: int, values: str | None,
+    selection: str, floor: float, layers: int, size: int | None, head_epochs: int | None, precision: str,
+    dropout: float | None, penalty: float | None, fixed_lr: float | None, resume: bool, force: bool,
 ) -> None:  # fmt: skip
     """Tune the model in DIR on labelled texts and store the task as a diff.
 
     The head is stored whole, of the body what the method changed. The scores are those of the stored file, applied
-    to the base. Needs the extra `[train]`; nothing is loaded from a network. An interrupted run leaves
-    OUT.checkpoint behind, from which --resume goes on.
+    to the base. Needs the extra `[train]`; nothing is loaded from a network. Each minute and after each stage
+    OUT.checkpoint is written; an interrupted run leaves it behind, and --resume goes on from there.
     """
+    if output == STDIO:
+        raise click.UsageError("a task is written to a file, not to standard output: name one")
     with watched(session, "loading", "steps") as progress:
         import_trainer(session)
         from diffpack import train as trainer
@@ -115,7 +123,7 @@ def command(
             method=method, density=density, epochs=epochs, batch_size=batch_size, lr=lr, max_length=max_length,
             seed=seed, values=values, selection=selection, floor=floor, layers=layers, size=size,
             head_epochs=head_epochs, precision=precision, dropout=dropout, penalty=penalty,
-            fixed_lr=fixed_lr,
+            fixed_lr=fixed_lr, find_lr=find_lr,
         )  # fmt: skip
         session.output = output
         done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)

@@ -84,7 +84,6 @@ def variants(task: str) -> Iterator[Plan]:
     yield from (Plan(task, "sparse", selection, MIDDLE) for selection in ("gradient", "random", "smallest", "largest"))
     yield Plan(task, "adapters", "8")
     yield Plan(task, "full", HEAD_FIRST)
-    yield from outer(task, ("sparse",))
 
 
 def gates(task: str) -> Iterator[Plan]:
@@ -110,12 +109,14 @@ def plans() -> Iterator[Plan]:
     yield from gates(QUICK[0])
     for task in TASKS:
         yield from others(task)
+    for task in QUICK[1:]:
+        yield from gates(task)
+    for task in TASKS:
+        yield from outer(task, ("sparse",))
     for seed in SEEDS[1:]:
         yield from compared("rte", seed)
     for task in TASKS:
         yield from variants(task)
-    for task in QUICK[1:]:
-        yield from gates(task)
     for task in QUICK:
         yield from outer(task, ("lt-sft", "diff-pruning", "spiel"))
     for seed in SEEDS[1:]:

@@ -61,7 +61,12 @@ def draw(found: dict[str, Groups], target: str) -> None:
 
 
 def table(found: dict[str, Groups]) -> str:
-    """Give a row for each method, a column for each task: accuracy in % (bytes without the head, % of the base)."""
+    """Give a row for each method, a column for each task: accuracy in %.
+
+    Bytes without the head (% of the base) and seconds are the first task's: means over the tasks that a method
+    happens to have rows of would not compare.
+    """
+    first = next(iter(found))
     keys = sorted(
         {key for groups in found.values() for key in groups}, key=lambda key: (list(STYLE).index(key[0]), key)
     )
@@ -70,21 +75,18 @@ def table(found: dict[str, Groups]) -> str:
         "|---|---|" + "---|" * (len(found) + 2),
     ]
     for key in keys:
-        cells, shares, seconds = [], [], []
+        cells = []
         for groups in found.values():
-            rows = groups.get(key)
-            if not rows:
-                cells.append("")
-                continue
-            scores = [100 * float(row["accuracy"]) for row in rows]
+            scores = [100 * float(row["accuracy"]) for row in groups.get(key, [])]
             spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
-            cells.append(f"{statistics.fmean(scores):.1f}{spread}")
-            shares.append(mean(rows, "share_without_head_pct"))
-            seconds.append(mean(rows, "cpu_seconds"))
-        cost = f"{statistics.fmean(shares):.2g} %" if shares else ""
-        known = [value for value in seconds if not math.isnan(value)]
-        name, seconds_each = named((*key[:2], "0")), f"{statistics.fmean(known):.0f}" if known else ""
-        lines.append(f"| {name} | {percent(key)} | {' | '.join(cells)} | {cost} | {seconds_each} |")
+            cells.append(f"{statistics.fmean(scores):.1f}{spread}" if scores else "")
+        rows = found[first].get(key, [])
+        cost = f"{mean(rows, 'share_without_head_pct'):.2g} %" if rows else ""
+        seconds = mean(rows, "cpu_seconds")
+        lines.append(
+            f"| {named((*key[:2], '0'))} | {percent(key)} | {' | '.join(cells)} | {cost} | "
+            f"{'' if math.isnan(seconds) else f'{seconds:.0f}'} |"
+        )
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,13 +43,14 @@ def read_tsv(path: str | os.PathLike[str]) -> Examples:
     source = str(path)
     try:
         raw = Path(path).read_bytes()
-        lines = raw.decode("utf-8-sig").splitlines()
+        lines = raw.decode("utf-8-sig").removesuffix("\n").split("\n")  # a text may hold any other kind of line end
     except UnicodeDecodeError as error:
         raise UsageError(f"{source}: not UTF-8 text (byte {error.start})") from None
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    head = next(rows, [])
+    head, *rows = (line.removesuffix("\r").split("\t") for line in lines)
     if "text" not in head or "label" not in head:
         raise UsageError(f"{source}: its first line must name the columns text, label (and text2 for pairs)")
+    if len(set(head)) < len(head):
+        raise UsageError(f"{source}: its first line names a column twice")
     text, label = head.index("text"), head.index("label")
     second = head.index("text2") if "text2" in head else None
     texts, pairs, labels = [], [], []

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from diffpack.errors import UsageError
 from diffpack.train.hard_concrete import open_probability, sample, slope
 from diffpack.train.optimise import adamw, clip_and_step
 
@@ -88,8 +89,9 @@ class Gated:
 class DiffPruner:
     """Holds diff and gates of the named parameters (the pool) and trains them; other parameters are the caller's.
 
-    The model's parameters serve as theta: `sample` writes them, hooks take their gradients. The pool's dtype should
-    be float32. `lr` and its schedule belong to `optimisers[0]`, the diff's; the gates' is `optimisers[1]`.
+    The model's parameters serve as theta: `sample` writes them, hooks take their gradients. `lr` and its schedule
+    belong to `optimisers[0]`, the diff's; the gates' is `optimisers[1]`. Raises `UsageError` for a pool in half
+    precision, in which the sums over gates overflow.
     """
 
     def __init__(
@@ -126,6 +128,8 @@ class DiffPruner:
         ]
 
     def _gated(self, parameter: nn.Parameter, structured: bool, pretrained: Tensor | None) -> Gated:
+        if parameter.dtype not in (torch.float32, torch.float64):
+            raise UsageError(f"diff pruning works in float32 or float64, not in {parameter.dtype}")
         start = self.settings.alpha_init
         kept = parameter.detach().clone() if pretrained is None else pretrained
         group = nn.Parameter(kept.new_full((1,), start)) if structured else None

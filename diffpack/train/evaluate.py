@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -37,9 +38,12 @@ class TaskModel:
     tokenizer: Any
     labels: tuple[str, ...]
     max_length: int
+    pairs: bool
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] = ()) -> list[str]:
-        """Give each text's (or pair's) label."""
+        """Give each text's (or pair's) label. Raises `UsageError` if the task was trained on the other kind."""
+        if bool(pairs) != self.pairs and texts:
+            raise UsageError(f"the task was trained on {'pairs of texts' if self.pairs else 'single texts'}")
         rows = encode(texts, pairs, [0] * len(texts), self.tokenizer, self.max_length)
         return [self.labels[at] for at in predict(self.model, rows, self.tokenizer)]
 
@@ -57,6 +61,8 @@ def load_task(base: str | os.PathLike[str], diff: DiffLike) -> TaskModel:
     try:
         config, builder = json.loads(contents[CONFIG]), json.loads(notes.get("builder", "{}"))
         max_length = int(json.loads(notes["train"])["max_length"])
+        pairs = bool(json.loads(notes["data"])["train"]["pairs"])
+        labels = tuple(config["id2label"][str(at)] for at in range(len(config["id2label"])))
         model = build_classifier(config)
         if builder:
             _BUILDERS[builder["kind"]](model, builder)
@@ -72,8 +78,7 @@ def load_task(base: str | os.PathLike[str], diff: DiffLike) -> TaskModel:
         for name, value in model.state_dict().items():
             if plain_name(name) in weights:
                 value.copy_(weights[plain_name(name)])
-    labels = tuple(config["id2label"][str(at)] for at in range(len(config["id2label"])))
-    return TaskModel(model.eval(), load_tokenizer(base), labels, max_length)
+    return TaskModel(model.eval(), load_tokenizer(base), labels, max_length, pairs)
 
 
 def _tied(own: dict[str, torch.Tensor], weights: dict[str, Any]) -> set[str]:
@@ -95,12 +100,17 @@ def predict(model: nn.Module, data: Encoded, tokenizer: Any) -> list[int]:
     return numbers
 
 
+def require_metrics() -> None:
+    """Raise `MissingDependencyError` without scikit-learn."""
+    if importlib.util.find_spec("sklearn") is None:
+        raise MissingDependencyError("scikit-learn", "train", "the trainer's scores")
+
+
 def scores(truth: Sequence[int | str], found: Sequence[int | str]) -> dict[str, float]:
     """Give accuracy, macro-averaged F1 and Matthews' correlation. Raises `MissingDependencyError`."""
-    try:
-        from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-    except ImportError:
-        raise MissingDependencyError("scikit-learn", "train", "the trainer's scores") from None
+    require_metrics()
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
     return {
         "accuracy": float(accuracy_score(truth, found)),
         "f1": float(f1_score(truth, found, average="macro", zero_division=0)),

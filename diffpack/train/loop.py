@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from collections.abc import Sequence
@@ -15,11 +16,10 @@ from diffpack.errors import CorruptFileError, UsageError
 from diffpack.parallel import Progress
 from diffpack.train.cost import Cost, Meter
 from diffpack.train.stage import Stage, State
-from diffpack.train.task import Task
+from diffpack.train.task import STAGE_SEEDS, Task
 
 SECONDS_BETWEEN = 60.0
 """Between two checkpoints of a running stage: what an interruption costs at most."""
-_STAGE_SEEDS = 64  # stages a seed has room for
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
     """Train the task's model through all stages.
 
     The same seed gives the same bits on one machine with one number of threads, also when the run is resumed. Raises
-    `UsageError` if there is a checkpoint of another run, `CorruptFileError` if it cannot be read.
+    `UsageError` if there is a checkpoint of another run or training diverges, `CorruptFileError` if it cannot be read.
     """
     place, meter = _Place(), Meter()
     if resume is not None and resume.resume and resume.path.exists():
@@ -64,7 +64,7 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
     saved = time.monotonic()
     for at in range(place.stage, len(stages)):
         stage = stages[at]
-        torch.manual_seed(task.options.seed * _STAGE_SEEDS + at)
+        torch.manual_seed(task.options.seed * STAGE_SEEDS + at)
         task.model.train()
         carried = place.carried or {}
         stage.start(task, carried)
@@ -72,7 +72,10 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
             stage.load(place.running["stage"])
             torch.set_rng_state(place.running["random"])
         for step, batch in enumerate(task.batches(at, stage.epochs, place.step), place.step + 1):
-            stage.loss(task, batch).backward()
+            loss = stage.loss(task, batch)
+            if not math.isfinite(found := loss.item()):
+                raise UsageError(f"training diverged: at step {step} of the stage {stage.name!r} the loss is {found}")
+            loss.backward()
             stage.step()
             done += 1
             if progress is not None:

@@ -14,6 +14,16 @@ METHODS = (
 SELECTIONS = ("fisher", "gradient", "random", "smallest", "largest")
 """How the method `sparse` picks its positions."""
 VALUES = ("f16", "exact", "int8")
+SPARSE_MODELS = ("magnitude-pruning", "movement-pruning")
+"""Methods whose model is sparse: a zero is a zero again only if its difference from the base is stored exactly."""
+_GATED = ("diff-pruning", "diff-pruning-structured")
+_FOUND = ("lt-sft", "non-adaptive")
+TAKEN_BY: dict[str, tuple[str, ...]] = {
+    "density": ("sparse", "spiel", *_FOUND, *_GATED, *SPARSE_MODELS), "floor": ("sparse", *_FOUND, *_GATED),
+    "selection": ("sparse",), "layers": ("top-layers",), "size": ("adapters", "lora"), "find_lr": _FOUND,
+    "penalty": _GATED, "fixed_lr": _GATED,
+}  # fmt: skip
+"""The options that are some methods' only; with another one they are refused."""
 PRECISIONS = ("fp32", "bf16")
 """What training computes in; weights and optimisers keep the model's own dtype."""
 MOST_TOKENS = 1 << 20
@@ -28,8 +38,13 @@ class TrainOptions:
     it that every tensor is sure of. `layers` is for top-layers, `size` the adapters' bottleneck or LoRA's rank.
     `head_epochs` trains the head alone first. `precision` is what training computes in, `diffpack.train.precision`.
     `dropout` is the probability all of the model's dropout modules get; None leaves them as configured.
+    `lr` is the learning rate of the stage that trains what is stored; of diff pruning's first one, with the gates.
+    `find_lr` is that of the full fine-tuning in which lt-sft and non-adaptive find their entries.
     `penalty` is diff pruning's lambda, what an open gate costs; None: `PruningSettings.penalty`.
     `fixed_lr` is the learning rate of its last stage, with the mask fixed; None: five times the first's, as published.
+    `values` is how changes are stored; None: "f16", or "exact" for `SPARSE_MODELS`.
+
+    Raises `UsageError` for a value out of range, and for an option that the method does not take (`TAKEN_BY`).
     """
 
     method: str = "sparse"
@@ -39,7 +54,7 @@ class TrainOptions:
     lr: float | None = None
     max_length: int = 128
     seed: int = 0
-    values: str = "f16"
+    values: str | None = None
     selection: str = "fisher"
     floor: float = 0.0
     layers: int = 2
@@ -49,16 +64,28 @@ class TrainOptions:
     dropout: float | None = None
     penalty: float | None = None
     fixed_lr: float | None = None
+    find_lr: float | None = None
+
+    @property
+    def coding(self) -> str:
+        """How changes are stored."""
+        return self.values or ("exact" if self.method in SPARSE_MODELS else "f16")
 
     def __post_init__(self) -> None:
         for value, known, what in (
             (self.method, METHODS, "method"),
-            (self.values, VALUES, "value coding"),
+            (self.coding, VALUES, "value coding"),
             (self.selection, SELECTIONS, "selection"),
             (self.precision, PRECISIONS, "precision"),
         ):
             if value not in known:
                 raise UsageError(f"the {what} is one of {', '.join(known)}, not {value!r}")
+        for name, methods in TAKEN_BY.items():
+            if self.method not in methods and getattr(self, name) != getattr(type(self), name):
+                option = name.replace("_", "-")
+                raise UsageError(f"the method {self.method} takes no {option}; it is for {', '.join(methods)}")
+        if self.floor and self.method == "sparse" and self.selection in ("random", "smallest", "largest"):
+            raise UsageError(f"the selection {self.selection} takes no floor; it is for fisher and gradient")
         if not 0 < self.density <= 1:
             raise UsageError(f"a density is above 0 and at most 1, not {self.density}")
         if not 0 <= self.floor <= 1:
@@ -69,7 +96,7 @@ class TrainOptions:
             raise UsageError(f"the head is trained alone for 0 epochs or more, not {self.head_epochs}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"a batch holds at least one text, not {self.batch_size}")
-        for lr in (self.lr, self.fixed_lr):
+        for lr in (self.lr, self.fixed_lr, self.find_lr):
             if lr is not None and not 0 < lr < float("inf"):
                 raise UsageError(f"a learning rate is above 0, not {lr}")
         if self.dropout is not None and not 0 <= self.dropout < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ from blake3 import blake3
 from diffpack.atomic import refuse_overwriting
 from diffpack.checkpoints import open_checkpoint
 from diffpack.diff import Diff, open_diff
+from diffpack.errors import UsageError
 from diffpack.fingerprint import fingerprint
 from diffpack.parallel import Progress
 from diffpack.stats import DiffStats, diff_stats
 from diffpack.train.cost import Cost
 from diffpack.train.data import Examples, read_tsv
-from diffpack.train.evaluate import load_task, predict, scores
+from diffpack.train.evaluate import load_task, predict, require_metrics, scores
 from diffpack.train.loop import Resume, fit, forget
 from diffpack.train.methods import BATCH_SIZES, stages_of
 from diffpack.train.options import TrainOptions
@@ -60,18 +62,21 @@ def train(
 ) -> Trained:
     """Tune the model of a folder on `train` and store the task as a diff.
 
-    A checkpoint is kept beside `output` (its name with `.checkpoint`) until the end; with `resume` a run goes on from
-    there. Raises `UsageError`, `CheckpointError`, `CorruptFileError` (a checkpoint), `MissingDependencyError`.
+    A checkpoint is kept beside `output` (its name with `.checkpoint`) until the end: after a minute, and after each
+    stage. With `resume` a run goes on from there, if there is one; without, it is refused or, with `force`, begun anew.
+    Raises `UsageError`, `CheckpointError`, `CorruptFileError` (a checkpoint), `MissingDependencyError`, and `OSError`
+    before anything is trained if `output` cannot be written.
     """
     chosen, path = options or TrainOptions(), Path(output)
-    refuse_overwriting(path, [Path(train), Path(dev)], force)
+    require_metrics()
+    checkpoint = _places(path, [Path(model), Path(train), Path(dev)], resume, force)
     parts = read_tsv(train), read_tsv(dev)
     task = make_task(model, *parts, chosen, chosen.batch_size or BATCH_SIZES.get(chosen.method))
     before = fingerprint(open_checkpoint(model))
     pool = sum(value.numel() for value in task.body.values())
     stages = stages_of(task)
     notes = describe(task, stages, parts)
-    kept = Resume(path.with_name(path.name + ".checkpoint"), _identity(before, notes), resume)
+    kept = Resume(checkpoint, _identity(before, notes), resume)
     fitted = fit(task, stages, kept, progress)
     with make_diff(task, notes) as first:
         found = evaluate(task, first)
@@ -82,6 +87,19 @@ def train(
         stored = diff_stats(diff)
     settings = json.loads(notes["train"])
     return Trained(path, found, fitted.cost, fitted.trained, pool, bytes_without_head(task, notes), stored, settings)
+
+
+def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path:
+    """Give the checkpoint's place; raise before the training what would be in its way after it."""
+    refuse_overwriting(output, inputs, force)
+    if output.is_dir():
+        raise UsageError(f"{output}: a folder; name the file to write")
+    checkpoint = output.with_name(output.name + ".checkpoint")
+    if checkpoint.exists() and not (resume or force):
+        raise UsageError(f"{checkpoint}: a run was interrupted here; --resume goes on, --force begins anew")
+    with tempfile.TemporaryFile(dir=output.absolute().parent):
+        pass
+    return checkpoint
 
 
 def evaluate(task: Task, diff: Diff) -> dict[str, float]:
@@ -97,13 +115,15 @@ def describe(task: Task, stages: Sequence[Stage], parts: tuple[Examples, Example
 
     used = {
         **asdict(task.options),
+        "values": task.options.coding,
         "batch_size": task.batch_size,
         "stages": [{"name": stage.name, "epochs": stage.epochs, "lr": stage.lr} for stage in stages],
     }
-    for name in ("epochs", "lr", "fixed_lr", "head_epochs"):  # said stage by stage
+    for name in ("epochs", "lr", "fixed_lr", "find_lr", "head_epochs"):  # said stage by stage
         del used[name]
     data = {
-        name: {"rows": len(part), "blake3": part.digest} for name, part in zip(("train", "dev"), parts, strict=True)
+        name: {"rows": len(part), "pairs": bool(part.pairs), "blake3": part.digest}
+        for name, part in zip(("train", "dev"), parts, strict=True)
     }
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     notes = {"train": _json(used), "data": _json(data), "versions": _json(versions)}

@@ -11,7 +11,7 @@ from diffpack.checkpoints import Checkpoint, open_checkpoint
 from diffpack.checkpoints.folder import side_files
 from diffpack.diff import Diff
 from diffpack.extract import extract
-from diffpack.train.model import config_of, plain_name, stored_tensors
+from diffpack.train.model import config_of, plain_name
 from diffpack.train.task import Task
 
 CONFIG = "config.json"
@@ -42,7 +42,7 @@ def _extract(
     """Make the diff; positions that the base or the seed tells are stored as the rule."""
     rule, counts = task.told or (None, None)
     return extract(
-        task.folder, tuned, output, rule=rule, counts=counts, values=task.options.values, layout=False,
+        task.folder, tuned, output, rule=rule, counts=counts, values=task.options.coding, layout=False,
         metadata=metadata, force=force,
     )  # fmt: skip
 
@@ -53,8 +53,8 @@ def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Chec
     The format stores new tensors exactly, so a float32 adapter would cost twice what a diff's values do. The head
     stays whole.
     """
-    tensors = {name: value for name, value in stored_tensors(task.model).items() if name not in without}
-    if task.options.values != "exact" and task.builder:
+    tensors = {name: value for name, value in task.result().items() if name not in without}
+    if task.options.coding != "exact" and task.builder:
         kept = {plain_name(head) for head in task.head} | set(open_checkpoint(task.folder).tensors)
         prefix = f"{getattr(task.model, 'base_model_prefix', '')}."
         added = [name for name in tensors if name not in kept and name.removeprefix(prefix) not in kept]

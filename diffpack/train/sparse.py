@@ -23,6 +23,7 @@ hooks; it goes on averaging those in `dense`. Where nothing is left for it, do w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -64,7 +65,7 @@ class SparseTuner:
             if id(value) in trained:
                 value.grad = None
         self._handles: list[RemovableHandle] = [
-            slot.parameter.register_post_accumulate_grad_hook(slot.take_gradient) for slot in self.slots
+            slot.parameter.register_post_accumulate_grad_hook(partial(self._take, slot)) for slot in self.slots
         ]
         self._averaged = False
         self._embeddings = self._row_wise()
@@ -84,6 +85,10 @@ class SparseTuner:
         self._handles.append(optimiser.register_step_pre_hook(lambda *_: self.average()))
         self._handles.append(optimiser.register_step_post_hook(lambda *_: self.write()))
         return optimiser
+
+    def _take(self, slot: Slot, parameter: Tensor) -> None:
+        self._averaged = False  # also where the step after the last average was left out
+        slot.take_gradient(parameter)
 
     def average(self) -> None:
         """Average the compact gradients over all processes, once a step; nothing to do in a single one."""

@@ -11,12 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffpack.errors import UsageError
 from diffpack.train.data import Batch, Encoded, Examples, collate, encode, epoch_order, label_names
-from diffpack.train.model import body_parameters, load_classifier, load_tokenizer, plain_name, set_dropout
+from diffpack.train.model import (
+    body_parameters,
+    load_classifier,
+    load_tokenizer,
+    plain_name,
+    require_room,
+    set_dropout,
+    stored_tensors,
+)
 from diffpack.train.options import TrainOptions
 from diffpack.train.selections.datafree import counts_of, rule_of
 
-_STAGE_SEEDS = 1 << 20  # seeds set aside for each stage; one an epoch
+STAGE_SEEDS = 64
+"""Stages a seed has room for."""
+_EPOCH_SEEDS = 1 << 20  # epochs a stage has room for
 DEFAULT_BATCH = 32
 """Texts a batch where neither the user nor the method says otherwise."""
 
@@ -25,8 +36,8 @@ DEFAULT_BATCH = 32
 class Task:
     """What every stage of every method works on. The model changes while it is trained, the rest does not.
 
-    `head` names the parameters of the new head; `builder` says how the modules that a method adds are built again
-    ("" if it adds none).
+    `head` names the parameters of the head; `dtypes` what each tensor is stored as; `builder` says how the
+    modules that a method adds are built again (empty if it adds none).
     """
 
     folder: str
@@ -34,6 +45,7 @@ class Task:
     tokenizer: Any
     head: list[str]
     labels: tuple[str, ...]
+    dtypes: dict[str, torch.dtype]
     train: Encoded
     dev: Encoded
     options: TrainOptions
@@ -58,7 +70,7 @@ class Task:
         """
         options = self.options
         chosen = rule_of(options.selection, options.seed) if options.method == "sparse" else None
-        if chosen is None or options.values == "exact":
+        if chosen is None or options.coding == "exact":
             return None
         before = self.pretrained() if chosen.by_weight else self.body
         counts = counts_of(chosen, {name: before[name] for name in self.body}, self.budget)
@@ -72,7 +84,7 @@ class Task:
     def batches(self, stage: int, epochs: int, start: int = 0) -> Iterator[Batch]:
         """Give the batches of a stage from number `start` on; the same ones for the same seed."""
         for epoch in range(start // self.steps, epochs):
-            seed = (self.options.seed * 64 + stage) * _STAGE_SEEDS + epoch
+            seed = (self.options.seed * STAGE_SEEDS + stage) * _EPOCH_SEEDS + epoch
             order = epoch_order(self.train, self.batch_size, seed)
             for chosen in order[max(0, start - epoch * self.steps) :]:
                 yield collate(self.train, chosen, self.tokenizer)
@@ -80,25 +92,47 @@ class Task:
     def pretrained(self) -> dict[str, Tensor]:
         """Load the parameters as they were before training, the head as drawn from the seed; without gradients."""
         state = torch.get_rng_state()
-        model, _ = load_classifier(self.folder, self.labels, self.options.seed)
+        model = load_classifier(self.folder, self.labels, self.options.seed).model
         torch.set_rng_state(state)
         return {name: value.detach() for name, value in model.named_parameters()}
+
+    def result(self) -> dict[str, Tensor]:
+        """Give the tensors a checkpoint of the model holds, rounded to what the base stores.
+
+        Raises `UsageError` if a number is not finite.
+        """
+        kept = {}
+        for name, value in stored_tensors(self.model).items():
+            if value.is_floating_point():
+                kept[name] = value.to(self.dtypes.get(name, self.dtypes[""]))
+                if not kept[name].isfinite().all():
+                    raise UsageError(f"training diverged: {name!r} holds numbers that are not finite")
+            else:
+                kept[name] = value
+        return kept
 
 
 def make_task(
     folder: str | os.PathLike[str], train: Examples, dev: Examples, options: TrainOptions, batch_size: int | None
 ) -> Task:
     """Load the model and tokenise the data. Raises `UsageError`, `CheckpointError`, `MissingDependencyError`."""
-    labels = label_names(train, dev)
+    if bool(train.pairs) != bool(dev.pairs):
+        raise UsageError(f"{train.source} and {dev.source}: one has pairs of texts (a column text2), the other has not")
+    names = label_names(train, dev)
     tokenizer = load_tokenizer(folder)
-    model, head = load_classifier(folder, labels, options.seed)
+    loaded = load_classifier(folder, names, options.seed)
+    model: Any = loaded.model
+    if model.config.pad_token_id is None:  # it finds a text's last token by it
+        model.config.pad_token_id = tokenizer.pad_token_id
     if options.dropout is not None:
         set_dropout(model, options.dropout)
-    numbers = {label: at for at, label in enumerate(labels)}
-    encoded = [
+    numbers = {label: at for at, label in enumerate(loaded.labels)}
+    learn, score = (
         encode(part.texts, part.pairs, [numbers[label] for label in part.labels], tokenizer, options.max_length)
         for part in (train, dev)
-    ]
-    return Task(
-        str(folder), model, tokenizer, head, labels, encoded[0], encoded[1], options, batch_size or DEFAULT_BATCH
     )
+    require_room(model, max(part.length(at) for part in (learn, score) for at in range(len(part))))
+    return Task(
+        str(folder), model, tokenizer, loaded.head, loaded.labels, loaded.dtypes, learn, score, options,
+        batch_size or DEFAULT_BATCH,
+    )  # fmt: skip

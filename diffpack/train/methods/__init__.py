@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from diffpack.train.diff_pruning import PruningSettings
 from diffpack.train.methods import adapters, dense, diff_pruning, lora, model_pruning, sparse
 from diffpack.train.methods.defaults import HEAD_LR
 from diffpack.train.options import METHODS
@@ -32,7 +33,7 @@ _KNOWN: dict[str, Method] = {
     "magnitude-pruning": model_pruning.magnitude,
     "movement-pruning": model_pruning.movement,
 }
-BATCH_SIZES = {"diff-pruning": 8, "diff-pruning-structured": 8}
+BATCH_SIZES = dict.fromkeys(("diff-pruning", "diff-pruning-structured"), PruningSettings.batch_size)
 """Texts a batch where a method was published with a small one; 32 for the others."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffpack.train.data import Batch
 from diffpack.train.diff_pruning import DiffPruner, PruningSettings
-from diffpack.train.methods.defaults import FULL_LR, epochs_of, lr_of
+from diffpack.train.methods.defaults import FULL_LR, epochs_of, find_lr_of, lr_of
 from diffpack.train.methods.sparse import SparseStage
 from diffpack.train.selections.magnitude import by_change
 from diffpack.train.stage import DenseStage, Stage, State, train_only
@@ -118,8 +118,8 @@ def _stages(task: Task, structured: bool) -> Sequence[Stage]:
 
 
 def non_adaptive(task: Task) -> Sequence[Stage]:
-    """Full fine-tuning, projection, fixed mask (whose learning rate is the user's)."""
+    """Full fine-tuning, projection, fixed mask."""
     options = task.options
     epochs, lr = epochs_of(options), lr_of(options, FIXED_OVER_FIRST * FULL_LR)
-    find = MagnitudeStage(epochs, FULL_LR, lambda task: list(task.body), name="finding")
+    find = MagnitudeStage(epochs, find_lr_of(options), lambda task: list(task.body), name="finding")
     return [find, SparseStage(epochs, lr, name="fixed mask", warmup=0.0)]

@@ -7,7 +7,7 @@ from itertools import islice
 
 from torch import Tensor
 
-from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, SPARSE_WARMUP, epochs_of, lr_of
+from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, SPARSE_WARMUP, epochs_of, find_lr_of, lr_of
 from diffpack.train.optimise import adamw
 from diffpack.train.selections.datafree import at_random, by_weight
 from diffpack.train.selections.gradients import SAMPLES, by_gradient
@@ -169,9 +169,9 @@ def sparse(task: Task) -> Sequence[Stage]:
 
 
 def lt_sft(task: Task) -> Sequence[Stage]:
-    """Fine-tune fully, rewind, train what changed most (the second stage's learning rate is the user's)."""
+    """Fine-tune fully, rewind, train what changed most."""
     epochs = epochs_of(task.options)
-    find = RewindStage(epochs, FULL_LR, lambda task: list(task.body), name="finding")
+    find = RewindStage(epochs, find_lr_of(task.options), lambda task: list(task.body), name="finding")
     return [find, SparseStage(epochs, lr_of(task.options, SPARSE_LR))]
 
 
