@@ -45,7 +45,7 @@ def test_mistakes_are_named(material, tmp_path):
     ):  # fmt: skip
         with pytest.raises(UsageError, match=message):
             train(model, tmp_path / train_file, tmp_path / dev_file, output)
-    with pytest.raises(CheckpointError, match="tokenizer"):
+    with pytest.raises(CheckpointError, match="no folder"):
         train(tmp_path / "nowhere", texts, dev, output)
     with pytest.raises(UsageError, match="layers"):
         train(model, texts, dev, output, TrainOptions(method="top-layers", layers=3))
@@ -95,7 +95,7 @@ def test_outputs_that_cannot_be(material, tmp_path, monkeypatch):
 def test_an_output_nobody_can_write_is_found_out_first(material, monkeypatch):
     model, texts, dev = material
     monkeypatch.setattr(run_module, "fit", lambda *_: pytest.fail("nothing is trained"))
-    with pytest.raises(OSError):  # noqa: PT011 - what kind depends on the system
+    with pytest.raises(OSError, match=r"/proc/task\.dpk"):
         train(model, texts, dev, "/proc/task.dpk")
 
 

@@ -103,7 +103,7 @@ def _read(task: Task, resume: Resume) -> tuple[_Place, Cost]:
         state = torch.load(resume.path, weights_only=True, map_location="cpu")
         identity, cost = state.pop("identity"), Cost(**state.pop("cost"))
     except (RuntimeError, KeyError, TypeError, EOFError, ValueError, AttributeError, pickle.UnpicklingError) as error:
-        raise CorruptFileError(f"{resume.path}: not a checkpoint of the trainer ({error}); delete it") from None
+        raise CorruptFileError(f"{resume.path}: not a checkpoint of the trainer; delete it") from error
     if identity != resume.identity:
         raise UsageError(
             f"{resume.path}: the checkpoint of another run (other model, data or options); "

@@ -72,8 +72,10 @@ def _quiet() -> Iterator[None]:
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     """Load the tokenizer of a model folder. Raises `CheckpointError`."""
     require_transformers()
+    if not Path(folder).is_dir():
+        raise CheckpointError(f"{folder}: no folder of a model")
     if not any(path for pattern in TOKENIZER_FILES for path in Path(folder).glob(pattern)):
-        raise CheckpointError(f"{folder}: no folder with a tokenizer: none of {', '.join(TOKENIZER_FILES)} is there")
+        raise CheckpointError(f"{folder}: no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there")
     try:
         with _quiet():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)

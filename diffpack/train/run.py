@@ -97,8 +97,11 @@ def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path
     checkpoint = output.with_name(output.name + ".checkpoint")
     if checkpoint.exists() and not (resume or force):
         raise UsageError(f"{checkpoint}: a run was interrupted here; --resume goes on, --force begins anew")
-    with tempfile.TemporaryFile(dir=output.absolute().parent):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=output.absolute().parent):
+            pass
+    except OSError as error:  # told of the output, not of a name nobody gave
+        raise OSError(error.errno, error.strerror, str(output)) from None
     return checkpoint
 
 
