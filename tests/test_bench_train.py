@@ -69,8 +69,9 @@ def test_the_best_sparse_method_is_of_those_measured_most_widely(tmp_path):
     assert code == 1
     rows.append(row("b", STRUCTURED, 0, 0.99, 0.5))
     code, lines = count(tmp_path, rows)
-    best = "diff-pruning-structured 0.5 % less full (the best of 5 sparse methods, by these rows)"
-    assert lines[best] == ["", "+9.00", "2 tasks, 2 pairs", ""]
+    best = "best by these rows: diff-pruning-structured 0.5 %"
+    assert lines[f"{best} less full"] == ["at least -1.0", "+9.00", "2 tasks, 2 pairs", "ok"]
+    assert lines[f"{best}: the largest file without its head, % of the base's bytes"][3] == "MISS"
     _, lines = count(tmp_path, [*rows, row("c", SPARSE, 0, 0.9, share=0.41)])
     assert lines["sparse (fisher) 0.5 %: the largest file without its head, % of the base's bytes"][3] == "MISS"
 
