@@ -96,6 +96,17 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     )
 
 
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """The folder of a tiny model, texts to train it on, texts to score it on; torch on one thread."""
+    import torch
+    from tiny_bert import make_model, make_texts
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("material")
+    return make_model(folder / "model"), make_texts(folder / "t.tsv", 96, 0), make_texts(folder / "d.tsv", 48, 1)
+
+
 @pytest.fixture(scope="session")
 def real_pair() -> tuple[Path, Path]:
     """The folders of the real base and its real fine-tune, which `make test` installs."""

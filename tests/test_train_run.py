@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("transformers")
 pytest.importorskip("sklearn")
 
-from tiny_bert import make_model, make_texts
+from tiny_bert import FAST, make_texts
 
 import diffpack
 from diffpack.errors import CorruptFileError, UsageError
@@ -22,15 +22,6 @@ from diffpack.train import METHODS, TrainOptions, load_task, train
 from diffpack.train import run as run_module
 from diffpack.train.data import read_tsv
 from diffpack.train.options import SPARSE_MODELS, TAKEN_BY
-
-FAST = {"epochs": 2, "batch_size": 16, "max_length": 16}
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory) -> tuple[Path, Path, Path]:
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("material")
-    return make_model(folder / "model"), make_texts(folder / "t.tsv", 96, 0), make_texts(folder / "d.tsv", 48, 1)
 
 
 @pytest.mark.parametrize("method", METHODS)

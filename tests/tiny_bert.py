@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 WORDS = ["good", "bad", *(f"word{at}" for at in range(30))]
+FAST = {"epochs": 2, "batch_size": 16, "max_length": 16}
+"""Options of a run that takes a second."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 

@@ -103,10 +103,10 @@ def compared(found: dict[str, Groups], first: Key, second: Key, bound: float | N
 
 def without_noise(found: dict[str, Groups], first: Key, second: Key) -> list[Claim]:
     """Compare two methods on all tasks but the noisy one, where that makes a difference."""
-    clear = {task: groups for task, groups in found.items() if task != NOISY}
-    line = compared(clear, first, second, None)
-    noisy = NOISY in found and compared({NOISY: found[NOISY]}, first, second, None).measured != UNMEASURED
-    return [replace(line, what=f"the same without {NOISY}")] if noisy and line.measured != UNMEASURED else []
+    noise, clear = ({task: found[task] for task in found if (task == NOISY) is noisy} for noisy in (True, False))
+    if difference(noise, first, second) is None or difference(clear, first, second) is None:
+        return []
+    return [replace(compared(clear, first, second, None), what=f"the same without {NOISY}")]
 
 
 def gates(variant: str = "", density: str = MIDDLE) -> tuple[Key, Key]:
@@ -118,25 +118,23 @@ def count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
-def held(found: dict[str, Groups], method: Key) -> list[Claim]:
+def must_show(found: dict[str, Groups], method: Key) -> list[Claim]:
     """Hold a sparse method to what the best of them is to show."""
     beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0"), *((kind, "", MIDDLE) for kind in POSTHOC)]
     lines = [compared(found, method, FULL, -WITHIN), *without_noise(found, method, FULL)]
     lines += [compared(found, method, other, 0.0) for other in beaten]
     shares = [float(row["share_without_head_pct"]) for groups in found.values() for row in groups.get(method, [])]
-    what, over = (
-        f"{named(method)}: the largest file without its head, % of the base's bytes",
-        count(len(shares), "file"),
-    )
-    return [*lines, Claim(what, f"under {SHARE_BOUND}", f"{max(shares):.3f}", over, max(shares) < SHARE_BOUND)]
+    what, largest = f"{named(method)}: the largest file without its head, % of the base's bytes", max(shares)
+    over = count(len(shares), "file")
+    return [*lines, Claim(what, f"under {SHARE_BOUND}", f"{largest:.3f}", over, largest < SHARE_BOUND)]
 
 
 def claims(found: dict[str, Groups]) -> list[Claim]:
     """Give every claim."""
-    lines = [*held(found, DEFAULT), compared(found, DEFAULT, FULL_HEAD_FIRST, None)]
+    lines = [*must_show(found, DEFAULT), compared(found, DEFAULT, FULL_HEAD_FIRST, None)]
     best = best_sparse(found)
     if best != DEFAULT:
-        lines += [replace(line, what=f"best by these rows: {line.what}") for line in held(found, best)]
+        lines += [replace(line, what=f"best by these rows: {line.what}") for line in must_show(found, best)]
     lines.append(compared(found, *gates(), 0.0))
     lines += without_noise(found, *gates())
     lines.append(compared(found, *gates(plans.AS_PUBLISHED), 0.0))

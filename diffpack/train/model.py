@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,8 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.ti
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """What a base's tensors may be. Half precision is trained in float32: its range lets small steps and second moments
 vanish and sums overflow."""
+_POSITIONS = ("position_embeddings", ".wpe")
+"""How the embeddings of positions are called; models without any take texts of any length."""
 _UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for files it cannot make a model or tokenizer of."""
 
@@ -128,7 +129,7 @@ def _stored(folder: str | os.PathLike[str]) -> dict[str, torch.dtype]:
     found = {name: _FLOATS[tensor.dtype.name] for name, tensor in tensors.items() if tensor.dtype.name in _FLOATS}
     entries: Counter[torch.dtype] = Counter()
     for name, dtype in found.items():
-        entries[dtype] += math.prod(tensors[name].shape)
+        entries[dtype] += tensors[name].words
     return {"": max(entries, key=entries.__getitem__, default=torch.float32), **found}
 
 
@@ -158,10 +159,6 @@ def require_room(model: nn.Module, longest: int) -> None:
             room = module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
             if longest > room:
                 raise UsageError(f"a text has {longest} tokens, the model has room for {room}: --max-length {room}")
-
-
-_POSITIONS = ("position_embeddings", ".wpe")
-"""How the embeddings of positions are called; models without any take texts of any length."""
 
 
 def set_dropout(model: nn.Module, probability: float) -> None:
