@@ -6,7 +6,7 @@ import click
 
 from .options import Session, global_options
 from .progress import Callback
-from .written import KEYS, diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
+from .written import KEYS, diffs_argument, needed_base, notes_of, opened, read_diffs, write, writing_options
 
 __all__ = ["KEYS", "command"]
 
@@ -29,10 +29,12 @@ def command(
     notes, sources = notes_of(meta), read_diffs(diffs)
     import diffpack
 
+    checkpoint = opened(base)
+
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         return diffpack.compose(
-            sources, path, base=base, profile=profile, metadata=notes, threads=session.threads, force=force,
+            sources, path, base=checkpoint, profile=profile, metadata=notes, threads=session.threads, force=force,
             progress=progress,
         )  # fmt: skip
 
-    write(session, output, "composing", make)
+    write(session, output, "composing", make, checkpoints=[checkpoint])

@@ -36,7 +36,7 @@ KEYS = {
     "density": "changed / entries",
     "bits_per_change": "bits of the file for each changed entry (0 if there is none)",
     "share_of_base": "bytes of the file / bytes of the base's tensors",
-    "error": "relative L2 error: norm of result - tuned / norm of tuned - base; 0 if exact",
+    "error": "relative L2 error: norm of result - tuned / norm of tuned - base; 0 if exact, null if unknown",
     **SUMMARY_KEYS,
     **CHANGE_KEYS,
     "recipe": "object: how entries and values were chosen",

@@ -6,7 +6,7 @@ import click
 
 from .options import Session, diff_argument, global_options, read_diff
 from .progress import Callback
-from .written import KEYS, needed_base, notes_of, write, writing_options
+from .written import KEYS, needed_base, notes_of, opened, write, writing_options
 
 __all__ = ["KEYS", "command"]
 
@@ -29,10 +29,12 @@ def command(
     notes, source = notes_of(meta), read_diff(diff)
     import diffpack
 
+    checkpoint = opened(base)
+
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         return diffpack.invert(
-            source, path, base=base, profile=profile, metadata=notes, threads=session.threads, force=force,
+            source, path, base=checkpoint, profile=profile, metadata=notes, threads=session.threads, force=force,
             progress=progress,
         )  # fmt: skip
 
-    write(session, output, "inverting", make)
+    write(session, output, "inverting", make, checkpoints=[checkpoint])

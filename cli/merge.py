@@ -11,7 +11,7 @@ from .options import Session, global_options
 from .output import Report, fields
 from .progress import Callback
 from .written import KEYS as WRITTEN_KEYS
-from .written import diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
+from .written import diffs_argument, needed_base, notes_of, opened, read_diffs, write, writing_options
 
 KEYS = {
     **WRITTEN_KEYS,
@@ -54,7 +54,10 @@ class Numbers(click.types.StringParamType):
 @click.option(
     "--normalize/--no-normalize", default=None, help="Divide by the weights that count.  [default: as the method does]"
 )
-@click.option("--density", type=Share(), metavar="D", help="Keep this fraction of each tensor's entries of each diff.")
+@click.option(
+    "--density", type=Share(), metavar="D",
+    help="Keep this fraction of each tensor's entries of each diff.  [default: all of them]",
+)  # fmt: skip
 @click.option("--scale", type=float, default=1.0, metavar="X", help="Multiply the merged change (lambda).")
 @click.option("--seed", type=int, default=0, metavar="N", help="For dare and della: which entries are dropped.")
 @click.option(
@@ -81,13 +84,15 @@ def command(
     notes, sources = notes_of(meta), read_diffs(diffs)
     import diffpack
 
+    checkpoint = opened(base)
+
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         return diffpack.merge(
-            sources, path, base=base, profile=profile, metadata=notes, threads=session.threads, force=force,
+            sources, path, base=checkpoint, profile=profile, metadata=notes, threads=session.threads, force=force,
             progress=progress, **settings,
         )  # fmt: skip
 
-    write(session, output, "merging", make, _meetings)
+    write(session, output, "merging", make, _meetings, checkpoints=[checkpoint])
 
 
 def _meetings(found: Report) -> tuple[Report, str]:

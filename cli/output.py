@@ -29,7 +29,7 @@ def emit(text: str) -> None:
 
 def emit_json(report: Report) -> None:
     """Print one JSON object, in ASCII, so that no name in it can move a terminal's cursor."""
-    emit(json.dumps(report, indent=2).replace("\x7f", "\\u007f"))
+    emit(json.dumps(report, indent=2, allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def warn(text: str) -> None:

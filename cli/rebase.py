@@ -8,7 +8,7 @@ from .options import CheckpointPath, Session, diff_argument, global_options, rea
 from .output import Report, fields, plural, safe
 from .progress import Callback
 from .written import KEYS as WRITTEN_KEYS
-from .written import needed_base, notes_of, write, writing_options
+from .written import needed_base, notes_of, opened, write, writing_options
 
 KEYS = {
     **WRITTEN_KEYS,
@@ -42,11 +42,12 @@ def command(
     notes, source = notes_of(meta), read_diff(diff)
     import diffpack
 
+    checkpoint, other = opened(base), diffpack.open_checkpoint(onto)
     told: Report = {}
 
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         rebased = diffpack.rebase(
-            source, onto, path, base=base, profile=profile, metadata=notes, threads=session.threads, force=force,
+            source, other, path, base=checkpoint, profile=profile, metadata=notes, threads=session.threads, force=force,
             progress=progress,
         )  # fmt: skip
         told["carried_exactly"] = list(rebased.exact)
@@ -54,7 +55,7 @@ def command(
         told["left_out"] = dict(rebased.left_out)
         return rebased.diff
 
-    write(session, output, "rebasing", make, lambda _: (told, _text(told)))
+    write(session, output, "rebasing", make, lambda _: (told, _text(told)), checkpoints=[checkpoint, other])
 
 
 def _text(told: Report) -> str:

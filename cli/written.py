@@ -11,11 +11,11 @@ import click
 
 from .extract import KEYS, as_text, describe
 from .options import STDIO, Assignment, CheckpointPath, DiffPath, F, OutputPath, Session, force_option, read_diff
-from .output import Report, emit, emit_json, warn
+from .output import Report, emit, emit_json, notes, warn
 from .progress import Callback, watched
 
 if TYPE_CHECKING:
-    from diffpack import Diff
+    from diffpack import Checkpoint, Diff
 
 __all__ = ["KEYS", "diffs_argument", "needed_base", "read_diffs", "write", "writing_options"]
 
@@ -50,6 +50,13 @@ def read_diffs(diffs: Sequence[str]) -> list[Any]:
     return [read_diff(diff) for diff in diffs]
 
 
+def opened(base: str | None) -> Checkpoint | None:
+    """Open a base, if one is named."""
+    import diffpack
+
+    return None if base is None else diffpack.open_checkpoint(base)
+
+
 def notes_of(meta: Sequence[tuple[str, str]]) -> dict[str, str] | None:
     """Give the user's notes; None if there are none."""
     found = dict(meta)
@@ -64,10 +71,13 @@ def write(
     doing: str,
     make: Callable[[str | None, Callback], Diff],
     more: Callable[[Report], tuple[Report, str]] | None = None,
+    *,
+    checkpoints: Sequence[Checkpoint | None] = (),
 ) -> None:
     """Let `make` write a diff to a path (None: a temporary file) and tell about it.
 
-    `more` gives further members of the report, and further lines of the text.
+    `more` gives further members of the report, and further lines of the text; `checkpoints` are those read, whose
+    notes are told.
     """
     piped = output == STDIO
     if piped and session.json:
@@ -78,7 +88,9 @@ def write(
     with watched(session, doing) as progress:
         diff = make(None if piped else output, progress)
         session.output, session.written = None, None if piped else output
-        found = describe(diff, output, [], progress)
+        remarks = [note for item in checkpoints if item is not None for note in item.notes]
+        found = describe(diff, output, remarks, progress)
+    notes(session, remarks)
     members, text = more(found) if more is not None else ({}, "")
     if piped:
         session.output = "standard output"

@@ -13,9 +13,9 @@ import numpy as np
 
 from diffpack.atomic import refuse_overwriting
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.dtypes import Words, words_array
-from diffpack.errors import ResultMismatchError
+from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.names import listed, printable
 from diffpack.outputs import open_output
 from diffpack.parallel import Progress
@@ -54,15 +54,15 @@ def apply(
     The ending of `output` chooses the layout (.safetensors, .bin, .pt, .pth, .h5); any other name is a folder, laid
     out as the tuned checkpoint was, or as the base is. An exact diff of safetensors files gives those files back
     byte for byte. `verify` checks base and result against the recorded fingerprints; without it only the base
-    tensors that the diff touches are checked. `files` false leaves side files out.
+    tensors that the diff touches are checked. `files` false leaves side files out; into a folder the base's come along
+    where the diff names none.
 
     Raises `WrongBaseError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`, `UsageError` (an existing
     output without `force`, an output that is an input).
     """
     checkpoint, opened, path = open_checkpoint(base), open_diff(diff), Path(output)
     inputs = [*checkpoint.files, *([checkpoint.folder] if checkpoint.folder else [])]
-    if isinstance(diff, str | os.PathLike):
-        inputs.append(Path(diff))
+    inputs += files_behind([opened])
     refuse_overwriting(path, inputs, force)
     result = Result(opened, checkpoint)
     total = sum(info.nbytes for info in result.tensors.values())
@@ -86,6 +86,8 @@ def load(
     numpy arrays of dtypes numpy lacks have ml_dtypes' dtypes (bfloat16, float8_*); those below a byte are flat
     arrays of their packed bytes. Raises as `apply` does, and `MissingDependencyError` without torch.
     """
+    if framework not in ("numpy", "torch"):
+        raise UsageError(f"the framework is numpy or torch, not {framework!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
     result = Result(opened, checkpoint)
     arrays = {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}

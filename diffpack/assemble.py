@@ -7,26 +7,19 @@ chunks, never a model.
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.checkpoints import TensorInfo
 from diffpack.codecs.positions import gaps
 from diffpack.codecs.streams import PROFILES, Numbers
 from diffpack.codecs.values import stream_dtype
-from diffpack.container.source import FileSource
 from diffpack.container.table import EncodedChunk, encode_chunk
 from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes
-from diffpack.diff import Diff, open_diff
 from diffpack.encode import CHUNK_VALUES
 from diffpack.errors import UsageError
 from diffpack.estimate import DENSE
@@ -42,6 +35,7 @@ PLAIN_PROFILES = tuple(profile for profile in PROFILES if profile != "smallest")
 class Entry:
     """A record to write: `parts` cover the result tensor, span by span; a number of 0 changes nothing.
 
+    With `adds_zeros` it does, as in the lossy record the parts came from: it makes -0.0 a 0.0.
     `base` is None for a tensor the base lacks, `values` is the coding of the numbers, digests are BLAKE3 of the base
     and the result tensor's bytes (16 bytes or more; None where they are not recorded).
     """
@@ -54,10 +48,13 @@ class Entry:
     parts: tuple[Changes, ...]
     values: str = "exact"
     scale: np.float32 = _NO_SCALE
+    adds_zeros: bool = False
 
     @property
     def count(self) -> int:
-        """How many words change."""
+        """How many words change, or may."""
+        if self.adds_zeros:
+            return sum(part.numbers.size for part in self.parts)
         return sum(int(np.count_nonzero(part.numbers)) for part in self.parts)
 
     @property
@@ -68,30 +65,12 @@ class Entry:
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What records of one group share: base dtype ("" for none), dtype, positions, values."""
-        dense = self.count >= DENSE * self.info.words
+        if self.adds_zeros:
+            dense = all(part.positions is None for part in self.parts)
+        else:
+            dense = self.count >= DENSE * self.info.words
         base = self.base.dtype.name if self.base else ""
         return base, self.info.dtype.name, "all" if dense else "gaps", self.values
-
-
-def write_diff(
-    output: str | os.PathLike[str] | None,
-    inputs: Sequence[Path],
-    force: bool,
-    body: Callable[[BinaryIO], None],
-) -> Diff:
-    """Let `body` write a diff to `output`, whole or not at all, or to an unnamed temporary file if that is None.
-
-    Raises `UsageError` if the output exists and `force` is false, or is one of `inputs`.
-    """
-    if output is None:
-        with tempfile.TemporaryFile() as file:
-            body(file)
-            return Diff(FileSource.share(file, "diff in memory"))
-    path = Path(output)
-    refuse_overwriting(path, list(inputs), force)
-    with atomic_file(path) as file:
-        body(file)
-    return open_diff(path)
 
 
 def check_profile(profile: str) -> None:
@@ -175,7 +154,7 @@ class _Line:
         """Append a record; give the spans that are full: their pieces, and where they begin."""
         dense = self.key[2] == "all"
         for part in entry.parts:
-            for piece in _dense_pieces(part, entry) if dense else _sparse_pieces(part):
+            for piece in _dense_pieces(part, entry) if dense else _sparse_pieces(part, entry):
                 if self._open and self._values + piece.numbers.size > CHUNK_VALUES:
                     yield from self.flush()
                 self._open.append((self._length, piece))
@@ -214,14 +193,14 @@ class _Line:
         )
 
 
-def _sparse_pieces(part: Changes) -> Iterator[Changes]:
+def _sparse_pieces(part: Changes, entry: Entry) -> Iterator[Changes]:
     """Cut changes into pieces of at most a chunk's values, without numbers that change nothing."""
     if part.positions is None:
         places = np.flatnonzero(part.numbers)
         part = Changes(part.start, part.stop, places + part.start, part.numbers[places])
     assert part.positions is not None
     positions, numbers = part.positions, part.numbers
-    if not numbers.all():
+    if not entry.adds_zeros and not numbers.all():
         kept = numbers != 0
         positions, numbers = positions[kept], numbers[kept]
     start, size = part.start, numbers.size

@@ -6,21 +6,29 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from diffpack.errors import UsageError
 
 
-def refuse_overwriting(output: Path, inputs: list[Path], force: bool) -> None:
-    """Raise `UsageError` if `output` is one of `inputs` (or holds one), or exists and `force` is false."""
+def refuse_overwriting(output: Path, inputs: Sequence[Path], force: bool, *, folder: bool = True) -> None:
+    """Raise `UsageError` for an output that is in the way of something.
+
+    One that is one of `inputs` or holds one, that exists while `force` is false, that is neither a file nor a folder
+    (nor a folder, unless `folder`), or that has no place. A symbolic link is replaced, never followed.
+    """
     resolved = output.resolve()
     for item in inputs:
         source = item.resolve()
         if resolved == source or resolved in source.parents or (source.is_dir() and source in resolved.parents):
             raise UsageError(f"{output}: the output is also an input ({item}); choose another name")
-    if output.exists() and not force:
+    if output.is_dir() and not folder:
+        raise UsageError(f"{output}: a folder; name the file to write")
+    if output.exists() and not (output.is_file() or output.is_dir()):
+        raise UsageError(f"{output}: neither a file nor a folder; - writes to standard output")
+    if os.path.lexists(output) and not force:
         raise UsageError(f"{output}: exists already; use --force to replace it")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: its folder {output.absolute().parent} does not exist")
@@ -52,7 +60,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for item in temporary.rglob("*"):
             if item.is_file():
-                with item.open("rb") as file:
+                with item.open("r+b") as file:  # not every system syncs what is opened for reading
                     os.fsync(file.fileno())
         if path.exists():
             os.replace(path, replaced)
@@ -71,7 +79,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def _sibling(path: Path, ending: str) -> Path:
-    return path.absolute().parent / f".{path.name[:80]}.{secrets.token_hex(6)}{ending}"
+    start = path.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")  # names have a length in bytes
+    return path.absolute().parent / f".{start}.{secrets.token_hex(6)}{ending}"
 
 
 class AtomicStack(contextlib.ExitStack):

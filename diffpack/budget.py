@@ -50,31 +50,51 @@ def write_to_target(
 ) -> None:
     """Write the diff at one step after the other until it lands; end with the best one written.
 
-    Raises `UsageError` for a budget that cannot be kept.
+    Where no step keeps to the target, the exact diff does if it is an error, and nothing if it is a budget: then raises
+    `UsageError`.
     """
     graded = grade([item for item in found.stored if may_be_lossy(item, "grid")], options.importance)
-    search = Search(target, Forecast(graded))
     own = {item.scan.pair.name for item in graded}
     rest = exact_records([item for item in found.stored if item.pair.name not in own], options)
+
+    def write_exactly() -> Written:
+        plain = replace(options, target=None, importance=None)
+        return write_records(_emptied(file), found, choose(found.stored, plain, 0), plain, metadata, progress)
 
     def write(step: float) -> Attempt:
         records = rest + [item.record(step) for item in graded]
         return Attempt(step, write_records(_emptied(file), found, records, options, metadata, progress))
 
+    if not graded:
+        whole = write_exactly()
+        if not target.kept(whole.nbytes, whole.error):
+            raise UsageError(_not_enough(target, whole))
+        return
+    search = Search(target, Forecast(graded))
     last = None
     while (step := search.next()) is not None:
         if last is None and search.nearly_exact(step):
-            plain = replace(options, target=None)
-            whole = write_records(_emptied(file), found, choose(found.stored, plain, 0), plain, metadata, progress)
+            whole = write_exactly()
             if search.keeps(whole):
                 return
         last = write(step)
         search.tell(last)
     best = search.best
-    if best is None:
-        raise UsageError(search.explain())
-    if best is not last:
+    if best is None and target.error is not None:
+        write_exactly()
+    elif best is None:
+        last = write(search.coarsest)
+        if not search.keeps(last.file):
+            raise UsageError(_not_enough(target, last.file))
+    elif best is not last:
         write(best.step)
+
+
+def _not_enough(target: Target, least: Written) -> str:
+    return (
+        f"a budget of {target.budget or 0:,} bytes is not enough: what is stored exactly, the manifest and the files "
+        f"around the tensors take {least.nbytes - least.grid_bytes:,}; raise it, or leave files out"
+    )
 
 
 def _emptied(file: BinaryIO) -> BinaryIO:
@@ -99,11 +119,14 @@ class Search:
             return max(kept, key=lambda item: item.file.nbytes, default=None)
         return min(kept, key=lambda item: item.file.nbytes, default=None)
 
+    @property
+    def coarsest(self) -> float:
+        """The step at which nothing is left of any difference."""
+        return 2 * self._forecast.largest
+
     def keeps(self, file: Written) -> bool:
         """Tell whether a file keeps to the target."""
-        if self._target.budget is not None:
-            return file.nbytes <= self._target.budget
-        return file.error <= (self._target.error or 0.0)
+        return self._target.kept(file.nbytes, file.error)
 
     def _landed(self) -> bool:
         best = self.best
@@ -114,20 +137,24 @@ class Search:
         return best.file.error >= (1 - SLACK) * (self._target.error or 0.0)
 
     def next(self) -> float | None:
-        """Give the next step to try, None when there is nothing to gain. Raises `UsageError` for a hopeless budget."""
+        """Give the next step to try, None when there is nothing to gain."""
         if self._landed() or len(self._attempts) >= ATTEMPTS:
             return None
-        step = self._corrected(self._attempts) if self._attempts else self._first()
+        step = self._between(self._corrected(self._attempts)) if self._attempts else self._first()
         return None if step in {item.step for item in self._attempts} else step
 
     def tell(self, attempt: Attempt) -> None:
         """Take what a step gave."""
         self._attempts.append(attempt)
 
-    def explain(self) -> str:
-        """Say why nothing kept to the target."""
-        tried = ", ".join(f"{item.file.nbytes:,} bytes with error {item.file.error:.4f}" for item in self._attempts)
-        return f"found no diff that keeps to the target; tried: {tried or 'nothing'}"
+    def _between(self, step: float) -> float:
+        """Put a step between those known to be too fine and too coarse: a line can lead far off where bytes jump."""
+        kept = [item.step for item in self._attempts if self.keeps(item.file)]
+        missed = [item.step for item in self._attempts if not self.keeps(item.file)]
+        fine, coarse = (missed, kept) if self._target.budget is not None else (kept, missed)
+        low = max(fine, default=self._forecast.finest)
+        high = min(coarse, default=self.coarsest)
+        return step if low < step < high else float(np.sqrt(low * high))
 
     def _first(self) -> float:
         """Give the step the forecast takes for right."""
@@ -142,11 +169,8 @@ class Search:
         fixed = attempts[-1].file.nbytes - attempts[-1].file.grid_bytes
         if self._target.budget is not None:
             aim = AIM * self._target.budget - fixed
-            if aim <= 0:
-                raise UsageError(
-                    f"a budget of {self._target.budget:,} bytes is not enough: what is stored exactly, the manifest "
-                    f"and the files around the tensors take {fixed:,}; raise it, or leave files out"
-                )
+            if aim <= 0:  # the manifest shrinks with what is stored
+                return self.coarsest
             points = [(np.log(item.step), np.log(max(item.file.grid_bytes, 1))) for item in attempts]
         else:
             aim = AIM * (self._target.error or 0.0)
@@ -158,7 +182,8 @@ class Search:
         if others and others[0][0] != points[0][0]:
             found = (others[0][1] - points[0][1]) / (others[0][0] - points[0][0])
             slope = found if found * slope > 0 else slope  # noise between two close steps can point the wrong way
-        return float(np.exp(points[0][0] + (np.log(aim) - points[0][1]) / slope))
+        found = points[0][0] + (np.log(aim) - points[0][1]) / slope
+        return float(np.exp(np.clip(found, np.log(self._forecast.finest), np.log(self.coarsest))))
 
     def _slope(self, step: float) -> float:
         """Give how bytes, or the error, change with the step around it: d log / d log, by the forecast."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from math import fsum, sqrt
+from math import isfinite, sqrt
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class Overlap:
     """Counts of one tensor, or of all: entries changed by the first, the second, both, and both in one direction.
 
     `products` are (first . second, first . first, second . second) of the float changes, None where only their signs
-    are known (exact values without the base) or the tensors are not floats.
+    are known (exact values without the base), the tensors are not floats, or a change or product is not finite.
     """
 
     first: int
@@ -115,21 +115,24 @@ def _overlap(name: str, sources: tuple[Source, Source], based: bool) -> Overlap 
     records = [source.diff[name] for source in there]
     floats = info.dtype.arithmetic and (based or before is None or not any(record.exact for record in records))
     nothing = Delta((info.words,), np.empty(0, np.int64), np.empty(0, np.float32))
-    read = _floats if floats else _signs
-    deltas = [read(name, source) if source in there else nothing for source in sources]
+    deltas = [(_floats if floats else _signs)(name, source) if source in there else nothing for source in sources]
+    if not all(np.isfinite(delta.values).all() for delta in deltas):  # no lossy record's values are
+        floats, deltas = False, [_signs(name, source) if source in there else nothing for source in sources]
     counts, products = np.zeros(4, np.int64), np.zeros(3)
     for block in side_by_side(deltas):
         one, two = block.matrix
         both = (one != 0) & (two != 0)
         counts += [np.count_nonzero(row) for row in (one, two, both, both & ((one > 0) == (two > 0)))]
-        products += [one @ two, one @ one, two @ two]
+        with np.errstate(over="ignore", invalid="ignore"):
+            products += [one @ two, one @ one, two @ two]
     dot, square, other = products.tolist()
     first, second, shared, agreeing = counts.tolist()
-    return Overlap(first, second, shared, agreeing, (dot, square, other) if floats else None)
+    known = floats and bool(np.isfinite(products).all())
+    return Overlap(first, second, shared, agreeing, (dot, square, other) if known else None)
 
 
 def _floats(name: str, source: Source) -> Delta:
-    delta = source.delta(name)
+    delta = source.change(name)
     return Delta((delta.entries,), delta.positions, delta.values)
 
 
@@ -143,11 +146,12 @@ def _signs(name: str, source: Source) -> Delta:
 def _total(overlaps: Iterable[Overlap]) -> Overlap:
     items = list(overlaps)
     known = [item.products for item in items if item.products is not None]
-    products = tuple(fsum(item[at] for item in known) for at in range(3))
+    products = tuple(sum(item[at] for item in known) for at in range(3))
+    finite = all(map(isfinite, products))
     return Overlap(
         sum(item.first for item in items),
         sum(item.second for item in items),
         sum(item.both for item in items),
         sum(item.agreeing for item in items),
-        (products[0], products[1], products[2]) if known or not items else None,
+        (products[0], products[1], products[2]) if finite and (known or not items) else None,
     )

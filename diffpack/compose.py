@@ -9,25 +9,25 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import BinaryIO
 
-from diffpack.assemble import Entry, check_profile, recipe, write_diff, write_records
+from diffpack.assemble import Entry, check_profile, recipe, write_records
 from diffpack.carry import carry_files, carry_layout
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.container.writer import ContainerWriter
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.fingerprint import fingerprint
 from diffpack.lineage import Lineage, Trace, trace
 from diffpack.manifest import Manifest, to_json
 from diffpack.names import listed, printable
 from diffpack.parallel import Progress, run_in_order
+from diffpack.publish import write_diff
 from diffpack.squash import Chain, squash
 
 
 def compose(
-    diffs: Sequence[DiffLike],
+    diffs: DiffLike | Sequence[DiffLike],
     output: str | os.PathLike[str] | None = None,
     *,
     base: CheckpointLike | None = None,
@@ -47,17 +47,16 @@ def compose(
     one before; `base` is not the first one's), `BaseNeededError`, `CorruptFileError`.
     """
     check_profile(profile)
-    chain = [open_diff(diff) for diff in diffs]
+    chain = open_diffs(diffs)
     checkpoint = None if base is None else open_checkpoint(base)
     check_chain(chain)
     if checkpoint is not None:
         check_base(chain[0], checkpoint, threads)
     notes = dict(chain[-1].metadata if metadata is None else metadata)
-    inputs = [Path(diff) for diff in diffs if isinstance(diff, str | os.PathLike)]
     body = partial(
         _write, chain=chain, base=checkpoint, profile=profile, notes=notes, threads=threads, progress=progress
     )
-    return write_diff(output, [*inputs, *(checkpoint.files if checkpoint else [])], force, body)
+    return write_diff(output, [*files_behind(chain), *(checkpoint.files if checkpoint else [])], force, body)
 
 
 def check_chain(diffs: Sequence[Diff]) -> None:

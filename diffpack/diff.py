@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from types import TracebackType
@@ -161,11 +161,13 @@ class Diff(Mapping[str, TensorDiff]):
     """A diff: a lazily decoded mapping from tensor name to `TensorDiff`, sorted by name.
 
     Made by `diffpack.extract` or `diffpack.open`. Raises `CorruptFileError` or `UnsupportedFormatError` when its
-    bytes break a rule: the manifest's rules at once, a chunk's when it is read. Safe from several threads.
+    bytes break a rule: the manifest's rules at once, a chunk's when it is read. Safe from several threads. `path` is
+    the file it was opened from, None if it has no name.
     """
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource, path: Path | None = None) -> None:
         self._source = source
+        self.path = path
         self._reader = ContainerReader(source)
         self.name = source.name
         self.nbytes = source.size
@@ -292,7 +294,7 @@ class Diff(Mapping[str, TensorDiff]):
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         """Write the diff to a file, whole or not at all. Raises `UsageError` if it exists and `force` is false."""
         target = Path(path)
-        refuse_overwriting(target, [], force)
+        refuse_overwriting(target, [], force, folder=False)
         with atomic_file(target) as file:
             self.copy_to(file)
 
@@ -304,10 +306,12 @@ class Diff(Mapping[str, TensorDiff]):
         return data
 
     def copy_to(self, file: BinaryIO) -> None:
-        """Write the diff's bytes to an open binary file."""
+        """Write the diff's bytes to an open binary file. Raises `CorruptFileError` for a damaged chunk, at the end."""
         step = 1 << 20
         for start in range(0, self.nbytes, step):
             file.write(self._source.read(start, min(step, self.nbytes - start)))
+        for chunk in self.chunks:
+            self.stored(chunk)
 
     def close(self) -> None:
         """Close the file behind the diff."""
@@ -341,7 +345,19 @@ def open_diff(source: DiffLike) -> Diff:
         return Diff(MemorySource(source, "diff in memory"))
     opened = FileSource.open(Path(source))
     try:
-        return Diff(opened)
+        return Diff(opened, Path(source))
     except BaseException:
         opened.close()
         raise
+
+
+def open_diffs(sources: DiffLike | Sequence[DiffLike]) -> list[Diff]:
+    """Open one diff, or several. Raises as `open_diff`."""
+    if isinstance(sources, Diff | str | bytes | os.PathLike):
+        return [open_diff(sources)]
+    return [open_diff(item) for item in sources]
+
+
+def files_behind(diffs: Iterable[Diff]) -> list[Path]:
+    """Give the files that diffs were opened from."""
+    return [diff.path for diff in diffs if diff.path is not None]

@@ -5,6 +5,8 @@ The error is that of the result itself, rounded as apply rounds it: |result - tu
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,12 +18,14 @@ from diffpack.scan import Scan
 
 MILLIONTHS = 10**6
 """What the file counts relative errors in."""
+_SQUARED_WELL = (1e-100, 1e100)
+"""Numbers whose squares, and their sums, are float64 numbers."""
 
 
 class Distortion:
-    """Sums squared errors while a result is produced: `see` is what `Result.run` writes to.
+    """Adds errors up while a result is produced: `see` is what `Result.run` writes to.
 
-    `moved` is what `energies` gives for the scans.
+    `moved` is what `norms` gives for the scans.
     """
 
     def __init__(self, scans: Iterable[Scan], moved: Mapping[str, float]) -> None:
@@ -35,36 +39,49 @@ class Distortion:
         if item is not None:
             start = offset // words.itemsize
             tuned = item.tuned[start : start + words.size]
-            self._missed[name] += _squared(words, tuned, item.pair.info.dtype)
+            missed = _norm(words, tuned, item.pair.info.dtype)
+            self._missed[name] = _together(self._missed[name], missed)
 
     def of(self, names: Sequence[str]) -> tuple[int, ...]:
         """Give the relative error of records, in millionths; 0 for those that are stored exactly."""
-        return tuple(_relative(self._missed.get(name, 0.0), self._moved.get(name, 0.0)) for name in names)
+        return tuple(_relative([self._missed.get(name, 0.0)], [self._moved.get(name, 0.0)]) for name in names)
 
     @property
     def overall(self) -> int:
         """The relative error of all tensors together, in millionths."""
-        return _relative(sum(self._missed.values()), sum(self._moved.values()))
+        return _relative(self._missed.values(), self._moved.values())
 
 
-def energies(scans: Iterable[Scan]) -> dict[str, float]:
-    """Give |tuned - reference|^2 of each scanned tensor whose error is told: floats that both sides have."""
-    return {item.pair.name: _energy(item) for item in scans if item.pair.both_float and not item.pair.resized}
+def norms(scans: Iterable[Scan]) -> dict[str, float]:
+    """Give |tuned - reference| of each scanned tensor whose error is told: floats that both sides have."""
+    return {item.pair.name: _moved(item) for item in scans if item.pair.both_float and not item.pair.resized}
 
 
-def _energy(item: Scan) -> float:
+def _moved(item: Scan) -> float:
     dtype, total = item.pair.info.dtype, 0.0
     for start, stop in item.changed_blocks():
-        total += _squared(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
+        total = _together(total, _norm(item.reference.slice(start, stop), item.tuned[start:stop], dtype))
     return total
 
 
-def _squared(one: Words, other: Words, dtype: DType) -> float:
+def _norm(one: Words, other: Words, dtype: DType) -> float:
     difference: npt.NDArray[np.float64] = floats.difference(one, other, dtype).astype(np.float64)
     if not np.isfinite(difference).all():
         difference = np.nan_to_num(difference, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
-    return float(np.dot(difference, difference))
+    largest = float(np.abs(difference).max(initial=0.0))
+    if _SQUARED_WELL[0] < largest < _SQUARED_WELL[1] or not largest:
+        return math.sqrt(np.dot(difference, difference))
+    difference /= largest
+    return min(largest * math.sqrt(np.dot(difference, difference)), sys.float_info.max)
 
 
-def _relative(missed: float, moved: float) -> int:
-    return round(MILLIONTHS * float(np.sqrt(missed / moved))) if moved else 0
+def _together(*values: float) -> float:
+    return min(math.hypot(*values), sys.float_info.max)
+
+
+def _relative(missed: Iterable[float], moved: Iterable[float]) -> int:
+    moved = list(moved)
+    largest = max(moved, default=0.0)
+    if not largest:
+        return 0
+    return round(MILLIONTHS * math.hypot(*(x / largest for x in missed)) / math.hypot(*(x / largest for x in moved)))

@@ -7,22 +7,20 @@ write the manifest. The file is written in one pass and read back through the or
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import BinaryIO
 
-from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.budget import write_to_target
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.choose import choose, float_entries
-from diffpack.container.source import FileSource
-from diffpack.diff import Diff, open_diff
+from diffpack.diff import Diff
 from diffpack.found import find
 from diffpack.importance import weights
 from diffpack.options import Options, Target
 from diffpack.parallel import Progress
+from diffpack.publish import write_diff
 from diffpack.select import Selection
+from diffpack.sidefiles import files_of
 from diffpack.write import write_records
 
 
@@ -78,23 +76,16 @@ def extract(
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """
     base, tuned = open_checkpoint(base), open_checkpoint(tuned)
+    weighed = None if importance is None else open_checkpoint(importance)
     options = Options(
         Selection(density, top_k, threshold, rule, counts), values, profile, positions,
         Target.of(budget, target_error, base.nbytes),
-        weights(importance, tuned.tensors), None if rename is None else tuple(rename),
+        None if weighed is None else weights(weighed, tuned.tensors), None if rename is None else tuple(rename),
         layout, files, sha256, base_name, base_revision, threads,
     )  # fmt: skip
     notes = dict(metadata or {})
-    if output is None:
-        with tempfile.TemporaryFile() as file:
-            _write(file, base, tuned, options, notes, progress)
-            return Diff(FileSource.share(file, "diff in memory"))
-    path = Path(output)
-    inputs = [item for side in (base, tuned) for item in [*side.files, side.folder] if item is not None]
-    refuse_overwriting(path, [item for item in inputs if item.is_file()], force)
-    with atomic_file(path) as file:
-        _write(file, base, tuned, options, notes, progress)
-    return open_diff(path)
+    inputs = [path for source in (base, tuned, weighed) if source is not None for path in files_of(source)]
+    return write_diff(output, inputs, force, lambda file: _write(file, base, tuned, options, notes, progress))
 
 
 def _write(

@@ -37,7 +37,8 @@ def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list
     """Measure what the grid needs to know of each tensor.
 
     With `importance` (a weight of the squared error for each tensor, as a Fisher estimate's mean) the step of a tensor
-    is the common one times (mean weight / its weight)^1/2; a tensor without one has the mean weight.
+    is the common one times (mean weight / its weight)^1/2; a tensor without one has the mean weight. Tensors whose
+    differences are all zero (signs of zeros) are left out: no step fits them.
     """
     known = {name: weight for name, weight in (importance or {}).items() if weight > 0}
     sizes = np.array([item.tuned.size for item in scans if item.pair.name in known], np.float64)
@@ -48,7 +49,7 @@ def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list
         weight = (importance or {}).get(item.pair.name, mean)
         factor = float(np.clip(np.sqrt(mean / weight), 1 / _WEIGHT_RANGE, _WEIGHT_RANGE)) if weight else _WEIGHT_RANGE
         graded.append(Graded(item, _largest(item), factor))
-    return graded
+    return [item for item in graded if item.largest > 0]
 
 
 def _largest(item: Scan) -> float:
@@ -56,15 +57,18 @@ def _largest(item: Scan) -> float:
 
 
 class Forecast:
-    """Bits and squared error of a step, from histograms of a sample, class by class."""
+    """Bits and squared error of a step, from histograms of a sample, class by class; of at least one tensor.
+
+    `largest` is the largest difference in common steps; a step below `finest` gives what `finest` gives.
+    """
 
     def __init__(self, graded: Sequence[Graded]) -> None:
-        self.largest = max((item.largest / item.factor for item in graded), default=0.0)
+        sizes = [item.largest / item.factor for item in graded]
+        self.largest, self.finest = max(sizes), min(sizes) / grid.LIMIT
         classes: dict[int, npt.NDArray[np.float64]] = {}
         for item in graded:
-            if item.largest:
-                for level, histogram in _histograms(item):
-                    classes[level] = classes[level] + histogram if level in classes else histogram
+            for level, histogram in _histograms(item):
+                classes[level] = classes[level] + histogram if level in classes else histogram
         self._classes = list(classes.values())
         self.energy = float(sum(histogram[2].sum() for histogram in self._classes))
 

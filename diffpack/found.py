@@ -9,7 +9,7 @@ from math import prod
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.choose import split_aliases
-from diffpack.distortion import energies
+from diffpack.distortion import norms
 from diffpack.fingerprint import combine, digests_of
 from diffpack.manifest import CheckpointSummary
 from diffpack.options import Options
@@ -32,8 +32,8 @@ class Found:
 
     @cached_property
     def moved(self) -> dict[str, float]:
-        """The squared norm of each stored tensor's change, which errors are measured by; found when first needed."""
-        return energies(self.stored)
+        """The norm of each stored tensor's change, which errors are measured by; found when first needed."""
+        return norms(self.stored)
 
 
 def find(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Found:
@@ -68,7 +68,8 @@ def _scan_all(
 
 def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint, threads: int | None) -> tuple[str, str]:
     """Give the fingerprints of both sides; base tensors that were in no pair are hashed here."""
-    own = {item.pair.base_name: item.base_digest for item in scans if item.pair.base_name and item.base_digest}
+    paired = ((item.pair.base_name, item.base_digest) for item in scans)
+    own = {name: digest for name, digest in paired if name is not None and digest}
     digests = own | digests_of(base, (name for name in base.tensors if name not in own), threads)
     tuned_digests = {item.pair.name: item.digest for item in scans}
     return combine(base.tensors, digests), combine(tuned.tensors, tuned_digests)

@@ -6,19 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.dtypes import to_float
 from diffpack.errors import UsageError
 
 
-def weights(importance: CheckpointLike | None, tensors: Mapping[str, TensorInfo]) -> dict[str, float] | None:
+def weights(source: Checkpoint, tensors: Mapping[str, TensorInfo]) -> dict[str, float]:
     """Read the weight of each tensor: the mean of what an importance checkpoint holds under its name.
 
     Raises `UsageError` if a weight is negative or not finite, or no name is one of `tensors`.
     """
-    if importance is None:
-        return None
-    source = open_checkpoint(importance)
     found = {}
     for name in sorted(source.tensors.keys() & tensors.keys()):
         dtype = source.info(name).dtype

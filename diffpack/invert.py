@@ -9,17 +9,16 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.assemble import Entry, check_profile, copy_blob, recipe, write_diff, write_records
+from diffpack.assemble import Entry, check_profile, copy_blob, recipe, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.checkpoints.folder import side_files
 from diffpack.compose import check_base, check_exact
 from diffpack.container.writer import ContainerWriter
-from diffpack.diff import Diff, DiffLike, TensorDiff, open_diff
+from diffpack.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
 from diffpack.errors import BaseNeededError
 from diffpack.fingerprint import short_digest
 from diffpack.layout import describe_layout
@@ -28,6 +27,7 @@ from diffpack.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_
 from diffpack.names import listed, printable
 from diffpack.pairs import Rename, base_view, renamed
 from diffpack.parallel import Progress, run_in_order
+from diffpack.publish import write_diff
 from diffpack.squash import Chain, between
 from diffpack.steps import moved, negated
 
@@ -68,12 +68,11 @@ def invert(
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
         check_base(opened, checkpoint, threads)
-    inputs = [Path(diff)] if isinstance(diff, str | os.PathLike) else []
     body = partial(
         _write, diff=opened, base=checkpoint, profile=profile, notes=dict(metadata or {}), threads=threads,
         progress=progress,
     )  # fmt: skip
-    return write_diff(output, [*inputs, *(checkpoint.files if checkpoint else [])], force, body)
+    return write_diff(output, [*files_behind([opened]), *(checkpoint.files if checkpoint else [])], force, body)
 
 
 def _write(
@@ -200,9 +199,10 @@ def _back(names: set[str], wanted: Mapping[str, str], owns: set[str], rules: Ren
 def _layout(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> Layout | None:
     """Keep the base's file layout: the result's own where they are the same, else stored if the base is there."""
     of_result = diff.manifest.layout
-    if of_result is not None and not of_result.stored:
-        return replace(of_result, sha256=None)
     described = None if base is None else describe_layout(base)
+    if of_result is not None and not of_result.stored:  # both sides' files have the same headers; names may differ
+        known = of_result if described is None else described[0]
+        return replace(known, stored=False, sha256=None)
     if described is None:
         return None
     layout, blob = described

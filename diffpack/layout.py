@@ -19,6 +19,7 @@ from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.fingerprint import short_digest
 from diffpack.manifest import Layout
+from diffpack.names import is_plain_file_name
 from diffpack.options import Options
 from diffpack.result import Result
 
@@ -34,6 +35,10 @@ def keep_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, op
     if described is None:
         return None
     layout, blob = described
+    names = [name for name, _ in layout.files if layout.folder] + ([layout.index[0]] if layout.index else [])
+    if not all(map(is_plain_file_name, names)) or len({name.casefold() for name in names}) < len(names):
+        tuned.notes.append(f"{tuned.source}: its file names do not fit every system, so its layout is left out")
+        return None
     of_base = describe_layout(base)
     same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
     if not same:

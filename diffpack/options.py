@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,6 +77,10 @@ class Target:
             raise UsageError(f"a target error is between 0 and 1, not {error}")
         return cls(None if budget is None else parse_size(budget, base_bytes), error)
 
+    def kept(self, nbytes: int, error: float) -> bool:
+        """Tell whether a file of so many bytes and such an error keeps to it."""
+        return nbytes <= self.budget if self.budget is not None else error <= (self.error or 0.0)
+
     def describe(self) -> str:
         """Give the words for the file's recipe."""
         return f"budget {self.budget} bytes" if self.error is None else f"target error {self.error}"
@@ -87,4 +92,7 @@ def parse_size(size: int | str, base_bytes: int) -> int:
     if found is None:
         raise UsageError(f"a budget is a size (1MB, 800KiB, 500000) or a part of the base (0.3%), not {size!r}")
     number, unit = float(found[1]), found[2].lower()
-    return int(number / 100 * base_bytes if unit == "%" else number * _UNITS[unit])
+    nbytes = number / 100 * base_bytes if unit == "%" else number * _UNITS[unit]
+    if nbytes > sys.maxsize:
+        raise UsageError(f"a budget of {found[0].strip()[:20]} is more than any file has")
+    return int(nbytes)

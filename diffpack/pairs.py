@@ -76,8 +76,10 @@ def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], ren
     pairs = []
     for name in sorted(tuned):
         own = view.get(name)
-        usable = own is not None and comparable(base[own], tuned[name])
-        pairs.append(Pair(name, tuned[name], own, base[own]) if own and usable else Pair(name, tuned[name]))
+        if own is not None and comparable(base[own], tuned[name]):
+            pairs.append(Pair(name, tuned[name], own, base[own]))
+        else:
+            pairs.append(Pair(name, tuned[name]))
     return Pairing(tuple(pairs), tuple(sorted(set(view) - set(tuned))), rules)
 
 

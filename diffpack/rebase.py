@@ -7,24 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from diffpack.assemble import Entry, check_profile, write_diff, write_records
+from diffpack.assemble import Entry, check_profile, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.codecs.values import floats
 from diffpack.compose import check_base
 from diffpack.container.writer import ContainerWriter
-from diffpack.decode import Changes
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.decode import Changes, float_values
+from diffpack.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.errors import BaseNeededError
 from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of
 from diffpack.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.merge.sources import Source
+from diffpack.names import printable
 from diffpack.pairs import base_view
 from diffpack.parallel import Progress, run_in_order
+from diffpack.publish import write_diff
 from diffpack.seal import sealed
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
@@ -72,7 +73,8 @@ def rebase(
     A tensor that both bases have alike is carried over as it is. Where they differ, float tensors get the same float
     differences (tuned - base, added in float32 and rounded once), for which an exact diff needs `base`; the result is
     then lossy. What cannot be carried over is left as `onto` has it, and said: tensors that are missing, of another
-    dtype or shape, or not floats. New tensors come along; layout and side files do not.
+    dtype or shape, not floats, or changed by more than float32 holds, and what is tied to them. New tensors come along;
+    layout and side files do not.
 
     Raises `WrongBaseError` (`base` is not the diff's), `BaseNeededError`, `UsageError`, `CorruptFileError`.
     """
@@ -81,8 +83,7 @@ def rebase(
     before = None if base is None else open_checkpoint(base)
     if before is not None:
         check_base(opened, before, threads)
-    inputs = [Path(diff)] if isinstance(diff, str | os.PathLike) else []
-    inputs += [*target.files, *(before.files if before else [])]
+    inputs = [*files_behind([opened]), *target.files, *(before.files if before else [])]
     view = base_view(target.tensors, opened.manifest.rename)
     other = _Onto(target, view, digests_of(target, target.tensors, threads))
     job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata)
@@ -123,7 +124,17 @@ class _Rebase:
             return f"is {found}, not {record.base}"
         if not self._alike(name) and not record.info.dtype.arithmetic:
             return f"{record.dtype} entries that differ are not added to"
+        if record.exact and self.changes_floats(name) and not self._adds_floats(name):
+            return "changes by more than float32 holds"
         return ""
+
+    def _adds_floats(self, name: str) -> bool:
+        """Tell whether all differences of an exact record are finite float32 numbers. Raises `BaseNeededError`."""
+        if not self.source.based:
+            name_of = f"{self.source.diff.name}: {printable(name)}"
+            raise BaseNeededError(f"{name_of} is stored as steps, and the bases differ: give the diff's base")
+        with np.errstate(over="ignore"):
+            return bool(np.isfinite(self.source.change(name).values.astype(np.float32)).all())
 
     def changes_floats(self, name: str) -> bool:
         """Whether a record is carried over as float differences: its values are, or its base tensors differ."""
@@ -135,17 +146,29 @@ class _Rebase:
         digest = None if record.base is None else self.onto.digest(name)
         if not record.exact or not self.changes_floats(name):
             kept = None if self.changes_floats(name) else diff.digests(name)[1]
-            parts = tuple(record.changes())
-            return Entry(name, record.info, record.base, digest, kept, parts, record.coding[1], record.scale)
-        if record.base is not None and not self.source.based:
-            raise BaseNeededError(
-                f"{diff.name}: {name!r} is stored as steps, and the bases differ: give the diff's base"
-            )
-        delta = self.source.delta(name)
+            if record.coding[1] == "grid":  # which is coded against the base
+                parts = tuple(map(partial(_as_floats, scale=record.scale), record.changes()))
+                return Entry(name, record.info, record.base, digest, kept, parts, "f32", adds_zeros=True)
+            return Entry(
+                name, record.info, record.base, digest, kept, tuple(record.changes()), record.coding[1], record.scale,
+                adds_zeros=not record.exact,
+            )  # fmt: skip
+        delta = self.source.change(name)
         numbers = floats.encode(delta.values, "f32")
         numbers = np.where(delta.values == 0, numbers.dtype.type(0), numbers)
         parts = (Changes(0, record.info.words, delta.positions, numbers),) if record.info.words else ()
         return Entry(name, record.info, record.base, digest, None, parts, "f32")
+
+    def _untied(self, name: str, target: str, infos: Mapping[str, TensorInfo]) -> str:
+        """Say why a tensor cannot be tied to its target ("" if it can); `infos` are the result's but for ties."""
+        if target not in infos:
+            return f"tied to {printable(target)}, which is missing"
+        if target in self.left_out:
+            return f"tied to {printable(target)}, which is left out"
+        own = self.onto.info(name)
+        if target not in self.source.diff and own not in (None, infos[target]):
+            return f"is {own}, and tied to {printable(target)}, which is {infos[target]}"
+        return ""
 
     def write(self, file: BinaryIO) -> None:
         """Write the diff."""
@@ -155,12 +178,12 @@ class _Rebase:
         removed = tuple(name for name in old.removed if name in self.onto.view)
         infos = {name: self.onto.checkpoint.info(own) for name, own in self.onto.view.items() if name not in removed}
         infos |= {name: self.source.diff[name].info for name in names}
-        aliases = {name: target for name, target in old.aliases.items() if target in infos}
-        self.left_out |= {
-            name: f"tied to {old.aliases[name]!r}, which is missing" for name in set(old.aliases) - set(aliases)
-        }
+        untied = {name: self._untied(name, target, infos) for name, target in old.aliases.items()}
+        self.left_out |= {name: reason for name, reason in untied.items() if reason}
+        aliases = {name: target for name, target in old.aliases.items() if not untied[name]}
         infos |= {name: infos[target] for name, target in aliases.items()}
-        coding = {"values": "f32"} if self.source.diff.exact and not whole else {}
+        as_floats = (self.source.diff.exact and not whole) or old.recipe.get("values") == "grid"
+        coding = {"values": "f32"} if as_floats else {}
         writer = ContainerWriter(file)
         total = sum(self.source.diff[name].info.nbytes for name in names)
         entries = run_in_order((partial(self._entry, name) for name in names), self.threads)
@@ -182,6 +205,15 @@ class _Rebase:
             recipe={**old.recipe, **coding, "rebased": f"from {old.base.fingerprint[:16]}"},
         )
         writer.finish(to_json(sealed(file, writer, manifest, base, self.threads)))
+
+
+def _as_floats(part: Changes, scale: np.float32) -> Changes:
+    """Give grid values as the float32 numbers they stand for; words without one stay without."""
+    found = np.flatnonzero(part.numbers)
+    places = found + part.start if part.positions is None else part.positions[found]
+    return Changes(
+        part.start, part.stop, places, floats.encode(float_values(part.numbers[found], "grid", scale), "f32")
+    )
 
 
 def _size(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:

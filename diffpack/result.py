@@ -77,7 +77,7 @@ class Result:
         for name, record in self.diff.items():
             if record.base is None:
                 continue
-            found = self.base.tensors.get(self._view.get(name, ""))
+            found = self.base.tensors[self._view[name]] if name in self._view else None
             if found != record.base:
                 wrong.append(name)
                 found_text = "is missing" if found is None else f"is {found}"

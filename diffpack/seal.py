@@ -7,11 +7,10 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.container.source import FileSource
 from diffpack.container.writer import ContainerWriter
-from diffpack.diff import Diff
 from diffpack.distortion import Distortion
 from diffpack.manifest import Manifest, to_json
+from diffpack.publish import reopened
 from diffpack.result import Result
 
 
@@ -30,7 +29,7 @@ def sealed(
     """
     mark = file.tell()
     writer.finish(to_json(manifest))
-    with Diff(FileSource.share(file, "the diff being written")) as diff:
+    with reopened(file, "the diff being written") as diff:
         found = Result(diff, base).run(distortion.see if distortion else None, threads=threads)
     file.seek(mark)
     file.truncate()

@@ -91,7 +91,8 @@ def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: i
     taken in order of tensor and position.
     """
     if selection.threshold is not None:
-        limit = np.float32(selection.threshold)
+        with np.errstate(over="ignore"):  # infinite: nothing is chosen
+            limit = np.float32(selection.threshold)
         return [_above(item, limit)[0] for item in scans]
     k = selection.top_k
     if k is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.container.table import ChunkSpec
 from diffpack.decode import GroupDecoder
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.diff import Diff, DiffLike, open_diffs
 from diffpack.distortion import MILLIONTHS
 from diffpack.errors import WrongBaseError
 from diffpack.fingerprint import fingerprint
@@ -115,9 +115,7 @@ def stats(
 
     With `base`, raises `WrongBaseError` if a diff has another one. Raises `CorruptFileError`.
     """
-    several = isinstance(diffs, Sequence) and not isinstance(diffs, str | bytes)
-    items: list[DiffLike] = list(diffs) if several else [diffs]  # type: ignore[arg-type, list-item] # told apart above
-    found = tuple(diff_stats(open_diff(item)) for item in items)
+    found = tuple(map(diff_stats, open_diffs(diffs)))
     if base is not None:
         expected = fingerprint(open_checkpoint(base), threads=threads)
         for item in found:

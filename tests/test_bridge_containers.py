@@ -101,6 +101,24 @@ def test_changes_coded_against_the_base_need_it(tmp_path, name):
 
 
 @FORMATS
+def test_a_base_that_is_given_is_checked(tmp_path, name):
+    base = model()
+    diff = diffpack.extract(base, tune(base))
+    assert there_and_back(diff, tmp_path, name, base=base).manifest.base == diff.manifest.base
+    there = next(tmp_path.iterdir())
+    with pytest.raises(WrongBaseError, match="not the base of"):
+        diffpack.convert(there, base=tune(base, 0.5))
+    with pytest.raises(UsageError, match="rename says nothing"):
+        diffpack.convert(there, rename=[("a", "b")])
+
+
+@pytest.mark.parametrize("option", [{"rename": [("a", "b")]}, {"metadata": {"task": "x"}}, {"profile": "portable"}])
+def test_what_an_export_has_no_use_for_is_refused(tmp_path, option):
+    with pytest.raises(UsageError, match="for a diff that is written"):
+        diffpack.convert(diffpack.extract(model(), tune(model())), tmp_path / "d.h5", **option)
+
+
+@FORMATS
 def test_layouts_and_side_files_come_back(tmp_path, name):
     base = model()
     for folder, arrays in {"from": base, "to": tune(base)}.items():

@@ -56,8 +56,9 @@ def test_every_option_of_merge_reaches_the_library(work, monkeypatch):
         "--force", "--threads", "2",
     )  # fmt: skip
     del seen["progress"]
+    assert seen.pop("base").source == "0.safetensors"
     assert seen == {
-        "base": "0.safetensors", "method": "della", "weights": (0.5, 2.0), "normalize": False, "density": 0.2,
+        "method": "della", "weights": (0.5, 2.0), "normalize": False, "density": 0.2,
         "scale": 0.7, "seed": 3, "gamma": 0.05, "epsilon": 0.1, "rescale": "norm", "values": "int8",
         "profile": "portable", "metadata": {"a": "b"}, "force": True, "threads": 2,
     }  # fmt: skip
@@ -98,3 +99,18 @@ def test_wrong_lines_are_refused(work):
     fails(1, "give the diff's base", "rebase", "step1.dpk", "--onto", "1.safetensors", "-o", "x.dpk")
     fails(1, "give the base", "merge", "step1.dpk", "task1.dpk", "-o", "x.dpk")
     assert not (work / "x.dpk").exists()
+
+
+def test_remarks_about_the_inputs_are_told(work):
+    torch = pytest.importorskip("torch")
+    for at in (0, 1):
+        arrays = {name: torch.tensor(value) for name, value in diffpack.load(f"{at}.safetensors", _nothing(at)).items()}
+        torch.save({"state_dict": arrays, "step": 7}, f"{at}.pt")
+    ok("extract", "--base", "0.pt", "--tuned", "1.pt", "-o", "p.dpk")
+    for line in (["invert", "p.dpk"], ["compose", "p.dpk"], ["rebase", "p.dpk", "--onto", "0.pt"]):
+        found = json.loads(ok(*line, "--base", "0.pt", "-o", "o.dpk", "--force", "--json"))
+        assert any("step" in note for note in found["notes"]), line
+
+
+def _nothing(at):
+    return diffpack.extract(f"{at}.safetensors", f"{at}.safetensors")

@@ -88,3 +88,21 @@ def test_refusals():
     with pytest.raises(BaseNeededError):
         diffpack.compare(small, small)
     assert diffpack.compare(small, small, base).total.jaccard == 1
+
+
+def test_changes_that_are_no_finite_numbers_have_signs_alone():
+    base = {"w": np.zeros(10, np.float32), "v": np.zeros(10, np.float32)}
+    first = {"w": np.where(np.arange(10) < 3, np.inf, 0).astype(np.float32), "v": np.ones(10, np.float32)}
+    second = {"w": np.where(np.arange(10) < 5, 1, 0).astype(np.float32), "v": np.ones(10, np.float32)}
+    found = diffpack.compare(diffpack.extract(base, first), diffpack.extract(base, second), base)
+    overlaps = {item.name: item.overlap for item in found.tensors}
+    assert (overlaps["w"].norms, overlaps["w"].cosine) == (None, None)
+    assert (overlaps["w"].first, overlaps["w"].second, overlaps["w"].both, overlaps["w"].agreeing) == (3, 5, 3, 3)
+    assert overlaps["v"].cosine == pytest.approx(1)
+
+
+def test_norms_beyond_float64_are_not_told():
+    base, tuned = {"w": np.zeros(10), "v": np.zeros(10)}, {"w": np.full(10, 1e200), "v": np.full(10, 1e153)}
+    diff = diffpack.extract(base, tuned)
+    found = diffpack.compare(diff, diff, base)
+    assert {item.name: item.overlap.norms is None for item in found.tensors} == {"w": True, "v": False}

@@ -137,3 +137,14 @@ def test_a_new_tensor_under_the_old_name_of_a_renamed_one_is_no_clash():
     tuned = base | {"x.w": np.ones((2, 3), np.float32)}
     diff = diffpack.extract(base, tuned, rename=(("x.", ""),))
     check(base, tuned, diffpack.invert(diff, base=base))
+
+
+def test_the_undo_gives_the_files_of_the_base_their_names(tmp_path):
+    for name, arrays in (("base", model()), ("tuned", tune(model()))):
+        (tmp_path / name).mkdir()
+        write_safetensors(tmp_path / name / f"{name}.safetensors", arrays)
+    undo = diffpack.invert(diffpack.extract(tmp_path / "base", tmp_path / "tuned"), base=tmp_path / "base")
+    diffpack.apply(tmp_path / "tuned", undo, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["base.safetensors"]
+    before = (tmp_path / "base" / "base.safetensors").read_bytes()
+    assert (tmp_path / "out" / "base.safetensors").read_bytes() == before

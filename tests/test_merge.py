@@ -360,6 +360,9 @@ def test_differences_that_are_not_finite_are_refused():
         {"method": "ties", "density": 0}, {"method": "ties", "density": 1.5}, {"profile": "smallest"},
         {"method": "sce", "weights": [1, 2]}, {"method": "dare_ties", "density": 0.5, "rescale": "l1"},
         {"method": "della", "density": 0.5, "epsilon": 0.6}, {"method": "breadcrumbs", "density": 0.5, "gamma": 1},
+        {"seed": 1}, {"method": "ties", "density": 0.5, "seed": 1}, {"method": "dare_ties", "seed": 1},
+        {"method": "dare_ties", "density": 0.5, "gamma": 0.1}, {"method": "dare_ties", "density": 0.5, "epsilon": 0.1},
+        {"method": "breadcrumbs", "gamma": 0.1}, {"method": "breadcrumbs", "density": 0.5, "rescale": "norm"},
     ],
 )  # fmt: skip
 def test_options_that_do_not_fit_are_refused(options):
@@ -367,6 +370,17 @@ def test_options_that_do_not_fit_are_refused(options):
     diffs = diffs_of(base, [tuned(base, 1, 1), tuned(base, 2, 1)])
     with pytest.raises(UsageError):
         diffpack.merge(diffs, **options)
+
+
+def test_one_diff_is_given_back_in_its_own_profile_or_not_at_all(tmp_path):
+    base = {"w": np.random.default_rng(0).standard_normal((400, 300)).astype(np.float32)}
+    changed = {"w": base["w"] + np.random.default_rng(1).normal(0, 1, (400, 300)).astype(np.float32)}
+    compact, portable = (diffpack.extract(base, changed, profile=profile) for profile in ("compact", "portable"))
+    with pytest.raises(UsageError, match="given back as it is"):
+        diffpack.merge([compact], profile="portable")
+    diffpack.merge(portable, tmp_path / "m.dpk", profile="portable")
+    portable.save(tmp_path / "p.dpk")
+    assert (tmp_path / "m.dpk").read_bytes() == (tmp_path / "p.dpk").read_bytes()
 
 
 def test_no_diffs_are_refused():

@@ -106,3 +106,44 @@ def test_refusals(tmp_path):
         diffpack.rebase(diff, base, base=tuned)
     with pytest.raises(UsageError):
         diffpack.rebase(tmp_path / "d.dpk", base, tmp_path / "d.dpk", force=True)
+
+
+def test_differences_float32_cannot_hold_are_left_out_and_said():
+    base = {"wide": np.zeros(9), "odd": np.zeros(9, np.float32), "w": np.zeros(9, np.float32)}
+    tuned = {"wide": np.full(9, 1e200), "odd": np.full(9, np.nan, np.float32), "w": np.ones(9, np.float32)}
+    onto = {name: value + value.dtype.type(1) for name, value in base.items()}
+    rebased = diffpack.rebase(diffpack.extract(base, tuned), onto, base=base)
+    assert rebased.left_out == dict.fromkeys(["odd", "wide"], "changes by more than float32 holds")
+    found = diffpack.load(onto, rebased.diff)
+    assert bits(found) == bits(onto | {"w": onto["w"] + np.float32(1)})
+
+
+def test_a_tensor_tied_to_one_that_is_left_out_stays_as_it_is():
+    rng = np.random.default_rng(0)
+    base = {name: rng.standard_normal((8, 8)).astype(np.float32) for name in "ab"}
+    shared = rng.standard_normal((8, 8)).astype(np.float32)
+    diff = diffpack.extract(base, {"a": shared, "b": shared})
+    assert diff.manifest.aliases == {"b": "a"}
+    onto = {"a": np.ones((4, 4), np.float32), "b": np.ones((8, 8), np.float32)}
+    rebased = diffpack.rebase(diff, onto, base=base)
+    assert rebased.left_out == {"a": "is F32[4, 4], not F32[8, 8]", "b": "tied to a, which is left out"}
+    assert bits(diffpack.load(onto, rebased.diff)) == bits(onto)
+
+
+def test_a_tie_to_a_tensor_of_another_shape_is_left_out():
+    rng = np.random.default_rng(0)
+    base = {name: rng.standard_normal((8, 8)).astype(np.float32) for name in "ab"}
+    diff = diffpack.extract(base, base | {"b": base["a"]})
+    onto = {"a": np.ones((4, 4), np.float32), "b": np.ones((8, 8), np.float32)}
+    rebased = diffpack.rebase(diff, onto, base=base)
+    assert rebased.left_out == {"b": "is F32[8, 8], and tied to a, which is F32[4, 4]"}
+    assert bits(diffpack.load(onto, rebased.diff)) == bits(onto)
+
+
+def test_a_diff_of_a_budget_is_carried_over_as_floats():
+    base = {"w": np.random.default_rng(0).standard_normal((80, 60)).astype(np.float32)}
+    tuned = {"w": base["w"] + np.random.default_rng(1).normal(0, 0.01, (80, 60)).astype(np.float32)}
+    diff = diffpack.extract(base, tuned, budget="10%")
+    rebased = diffpack.rebase(diff, base, base=base).diff
+    assert rebased.manifest.recipe["values"] == "f32"
+    assert bits(diffpack.load(base, rebased)) == bits(diffpack.load(base, diff))

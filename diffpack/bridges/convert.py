@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from diffpack.assemble import check_profile, write_diff
+from diffpack.assemble import check_profile
 from diffpack.atomic import refuse_overwriting
 from diffpack.bridges.bridge import Export, Import
 from diffpack.bridges.registry import detect, find_bridge, format_of_output
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.container.frame import MAGIC
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.errors import UsageError
 from diffpack.parallel import Progress
+from diffpack.publish import write_diff
 
 _DIFF = "diffpack"
 
@@ -60,8 +61,8 @@ def convert(
     Formats are named in `FORMATS` (docs/bridges.md says what each holds). `from_` names that of `source`, `to` that
     of the output; each is found by itself where that is safe. Several sources (for "hdf5") are diffs. `base` is needed
     wherever one side stores values and the other differences; an import records it as the diff's base. `rename` gives
-    (old prefix, new prefix) rules that lead from the base's names to those the other tool uses. `options` are the
-    format's own.
+    (old prefix, new prefix) rules that lead from the base's names to those the other tool uses; it, `profile` and
+    `metadata` are for imports. `options` are the format's own.
 
     Outputs appear whole or not at all. Without `output` an imported diff lives in a temporary file.
 
@@ -71,9 +72,12 @@ def convert(
     sources = list(cast(Sequence[DiffLike], source)) if isinstance(source, list | tuple) else [cast(DiffLike, source)]
     if not sources:
         raise UsageError("nothing to convert")
-    checkpoint = None if base is None else open_checkpoint(base)
+    checkpoint, rename = None if base is None else open_checkpoint(base), tuple(rename)
     exporting = all(_is_diff(item) for item in sources) and from_ in (None, _DIFF)
     if exporting:
+        for what, given in (("rename", rename), ("metadata", metadata), ("profile", profile != "compact")):
+            if given:
+                raise UsageError(f"{what} is for a diff that is written; here one is read")
         return _export(sources, output, to, checkpoint, dict(options or {}), threads, force)
     if to not in (None, _DIFF) or len(sources) > 1:
         raise UsageError("one side of a conversion is a diff: convert to a diff first, one source at a time")
@@ -84,9 +88,7 @@ def convert(
     if bridge.read is None:
         raise UsageError(f"{name} is only written, not read")
     _check_options(name, options, bridge.read_options)
-    job = Import(
-        name, path, checkpoint, dict(options or {}), tuple(rename), profile, dict(metadata or {}), threads, progress
-    )
+    job = Import(name, path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads, progress)
     read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
     inputs = [*read, *(checkpoint.files if checkpoint else [])]
     diff = write_diff(output, inputs, force, partial(bridge.read, job))
@@ -112,9 +114,8 @@ def _export(
     if bridge.write is None:
         raise UsageError(f"{name} is only read, not written")
     _check_options(name, options, bridge.write_options)
-    inputs = [Path(item) for item in sources if isinstance(item, str | os.PathLike)]
-    refuse_overwriting(path, [*inputs, *(base.files if base else [])], force)
-    diffs = [open_diff(item) for item in sources]
+    diffs = open_diffs(sources)
+    refuse_overwriting(path, [*files_behind(diffs), *(base.files if base else [])], force)
     job = Export(name, diffs, [_name_of(diff) for diff in diffs], path, base, options, threads)
     exact = bridge.write(job)
     return Converted(path, "export", name, exact, _bytes_of(path), (*(base.notes if base else ()), *job.notes))

@@ -210,7 +210,7 @@ def _write(job: Export) -> bool:
         for said in statement.records:
             positions, numbers = stored(records[said.name], plain_floats=True)
             if positions is None:
-                positions = np.flatnonzero(numbers)
+                positions = np.flatnonzero(numbers) if said.values == "exact" else np.arange(numbers.size)
                 numbers = numbers[positions]
             values = numbers if said.values == "exact" else floats.decode(numbers, "f32")
             _save(folder / said.place, two_dimensional(said.info), positions, values)

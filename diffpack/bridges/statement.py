@@ -22,8 +22,8 @@ from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, TensorDiff
 from diffpack.dtypes import DTYPES
-from diffpack.errors import CorruptFileError
-from diffpack.fingerprint import DIGEST_BYTES
+from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.fingerprint import DIGEST_BYTES, fingerprint
 from diffpack.layout import stored_blob
 from diffpack.manifest import Manifest, parse, to_json
 from diffpack.names import printable
@@ -109,34 +109,53 @@ def kept_coding(coding: str, plain_floats: bool) -> str:
 
 
 def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
-    """Give a record's positions and numbers, without numbers that change nothing unless every word is stored.
+    """Give a record's positions and numbers; those of an exact one without zeros, unless every word is stored.
 
-    Takes the memory of one record. Raises `BaseNeededError` if it is coded against the base and that is not bound.
+    A zero that is added says something: it makes -0.0 a 0.0. Takes the memory of one record. Raises `BaseNeededError`
+    if the record is coded against the base and that is not bound.
     """
-    coding = kept_coding(record.coding[1], plain_floats)
-    words = record.info.words
-    if record.coding[0] != "gaps" and coding == record.coding[1]:
-        return _from_dense(record, coding)
+    coding, positions = record.coding[1], record.coding[0]
+    if positions == "all" and coding != "exact":
+        parts = [part.numbers for part in record.changes()]
+        return None, _converted(np.concatenate([_no_numbers(record), *parts]), record, plain_floats)
+    if positions != "gaps" and coding == "exact":
+        return _from_dense(record)
     places: list[Positions] = [np.empty(0, np.int64)]
-    numbers: list[Numbers] = [np.empty(0, stream_dtype(coding, record.info.dtype))]
+    numbers: list[Numbers] = [_no_numbers(record)]
     for part in record.changes():
-        kept = np.flatnonzero(part.numbers)
-        found = part.numbers[kept]
-        if coding != record.coding[1]:
-            found = floats.encode(float_values(found, record.coding[1], record.scale), coding)
-        places.append(kept + part.start if part.positions is None else part.positions[kept])
+        found, where = part.numbers, part.positions
+        if where is None or coding in ("exact", "grid"):
+            kept = np.flatnonzero(found)
+            where, found = kept + part.start if where is None else where[kept], found[kept]
+        places.append(where)
         numbers.append(found)
-    positions, values = np.concatenate(places), np.concatenate(numbers)
-    if values.size < DENSE * words or not words:
-        return positions, values
-    dense = np.zeros(words, values.dtype)
-    dense[positions] = values
+    return _thinned(np.concatenate(places), _converted(np.concatenate(numbers), record, plain_floats), record)
+
+
+def _no_numbers(record: TensorDiff) -> Numbers:
+    return np.empty(0, stream_dtype(record.coding[1], record.info.dtype))
+
+
+def _converted(numbers: Numbers, record: TensorDiff, plain_floats: bool) -> Numbers:
+    """Give numbers in the coding that is kept."""
+    old = record.coding[1]
+    new = kept_coding(old, plain_floats)
+    return numbers if new == old else floats.encode(float_values(numbers, old, record.scale), new)
+
+
+def _thinned(positions: Positions, numbers: Numbers, record: TensorDiff) -> Stored:
+    """Leave the positions out where exact changes are dense; a word without one is one with a zero step."""
+    words = record.info.words
+    if not record.exact or numbers.size < DENSE * words or not words:
+        return positions, numbers
+    dense = np.zeros(words, numbers.dtype)
+    dense[positions] = numbers
     return None, dense
 
 
-def _from_dense(record: TensorDiff, coding: str) -> Stored:
-    """Give the numbers of a record that is coded word by word, without positions on the way."""
-    dense = np.zeros(record.info.words, stream_dtype(coding, record.info.dtype))
+def _from_dense(record: TensorDiff) -> Stored:
+    """Give the steps of a record that is coded word by word, without positions on the way."""
+    dense = np.zeros(record.info.words, record.info.dtype.step)
     for part in record.changes():
         index, numbers = part.within(part.start, part.stop)
         dense[part.start : part.stop][index] = numbers
@@ -195,9 +214,16 @@ def write_statement(
     Everything written is checked as a diff from anywhere is. Raises `CorruptFileError`.
     """
     where = str(job.source)
+    if job.rename:
+        raise UsageError(f"{where}: a whole diff, which knows its names; rename says nothing to it")
     manifest: Manifest = parse(
         {**statement.manifest, "groups": [], "requires": _requires(statement.manifest), "optional": []}, where
     )
+    expected = manifest.base.fingerprint
+    if job.base is not None and (found := fingerprint(job.base, threads=job.threads)) != expected:
+        raise WrongBaseError(
+            f"{job.base.source}: not the base of {where} (fingerprint expected {expected}, found {found})"
+        )
     writer = ContainerWriter(file)
     total = sum(record.info.nbytes for record in statement.records)
     groups = write_records(
@@ -233,13 +259,16 @@ def _entries(records: Iterable[Record], numbers: Callable[[Record], Stored], whe
         words = record.info.words
         if positions is None and values.size != words:
             raise CorruptFileError(f"{where}: {printable(record.name)}: {values.size} numbers for {words} words")
+        if positions is not None and positions.size == words:
+            positions = None
         parts = (Changes(0, words, positions, values),) if words else ()
         digests = (digest and bytes.fromhex(digest) for digest in (record.base_digest, record.result_digest))
         base_digest, digest = digests
         scale = np.uint32(record.scale).view(np.float32)
         yield Entry(
-            record.name, record.info, record.base, base_digest or None, digest or None, parts, record.values, scale
-        )
+            record.name, record.info, record.base, base_digest or None, digest or None, parts, record.values, scale,
+            adds_zeros=record.values != "exact",
+        )  # fmt: skip
 
 
 def blobs(diff: Diff) -> dict[str, bytes]:

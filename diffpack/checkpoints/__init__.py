@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffpack import limits
 from diffpack.checkpoints.base import Checkpoint, TensorInfo
 from diffpack.checkpoints.folder import find_weights
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.names import printable
 
 __all__ = ["HDF5_SUFFIXES", "TORCH_SUFFIXES", "Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
 
@@ -34,15 +36,30 @@ def open_checkpoint(source: CheckpointLike) -> Checkpoint:
     if isinstance(source, Checkpoint):
         return source
     if isinstance(source, Mapping):
-        return MappingCheckpoint(source)
+        return _storable(MappingCheckpoint(source))
     path = Path(source)
     if path.is_dir():
         checkpoint = _open_file(find_weights(path))
         checkpoint.folder = path
-        return checkpoint
+        return _storable(checkpoint)
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    return _open_file(path)
+    return _storable(_open_file(path))
+
+
+def _storable(checkpoint: Checkpoint) -> Checkpoint:
+    """Give a checkpoint whose tensors fit the format. Raises `CheckpointError` for a name or shape no diff can hold."""
+    for name, info in checkpoint.tensors.items():
+        try:
+            fits = len(name.encode()) <= limits.NAME_BYTES
+        except UnicodeEncodeError:
+            fits = False
+        if not fits:
+            raise CheckpointError(f"{checkpoint.source}: a tensor's name is too long or no text: {name[:80]!r}")
+        if len(info.shape) > limits.DIMENSIONS or max(info.shape, default=0) > limits.JSON_INTEGER:
+            what = f"{len(info.shape)} dimensions, the largest of {max(info.shape)}"
+            raise CheckpointError(f"{checkpoint.source}: {printable(name)}: {what}: more than a diff can hold")
+    return checkpoint
 
 
 def _open_file(path: Path) -> Checkpoint:

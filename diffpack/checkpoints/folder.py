@@ -55,6 +55,7 @@ def find_weights(folder: Path) -> Path:
 def side_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """List the small files beside the weights by name, and say what was left out for its size."""
     found, notes = {}, []
+    spelt: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         name = path.name
         wanted = path.suffix in SIDE_FILE_SUFFIXES and not name.endswith(".index.json")
@@ -62,6 +63,9 @@ def side_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
             continue
         if path.stat().st_size > MOST_SIDE_FILE_BYTES:
             notes.append(f"{path}: over {MOST_SIDE_FILE_BYTES >> 20} MiB, left out of the diff")
+            continue
+        if (other := spelt.setdefault(name.casefold(), name)) != name:
+            notes.append(f"{path}: differs from {other} in case alone, left out of the diff")
             continue
         found[name] = path
     return found, notes

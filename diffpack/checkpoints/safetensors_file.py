@@ -10,7 +10,8 @@ import errno
 import json
 import mmap
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,8 @@ def read_index(index: Path) -> tuple[bytes, dict[str, str]]:
         raise CheckpointError(f"{index}: cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError, RecursionError) as error:
         raise CheckpointError(f"{index}: damaged shard index: {error}") from None
+    if not weight_map:
+        raise CheckpointError(f"{index}: a shard index that names no tensor")
     for shard in weight_map.values():
         if Path(shard).name != shard:
             raise CheckpointError(f"{index}: the shard name {shard!r} is a path")
@@ -201,6 +204,7 @@ class SafetensorsWriter(CheckpointWriter):
 
     def __init__(self, targets: Sequence[tuple[Path, bytes]], extra: Sequence[tuple[Path, bytes]] = ()) -> None:
         self._stack = AtomicStack()
+        self._lock = threading.Lock()
         self._homes: dict[str, tuple[int, int]] = {}
         try:
             for path, raw in targets:
@@ -223,8 +227,16 @@ class SafetensorsWriter(CheckpointWriter):
         view = np.ascontiguousarray(data).view("u1").data
         at = start + offset
         while view:
-            written = os.pwrite(descriptor, view, at)
+            written = self._write_some(descriptor, view, at)
             view, at = view[written:], at + written
+
+    def _write_some(self, descriptor: int, view: memoryview, at: int) -> int:
+        pwrite: Callable[[int, memoryview, int], int] | None = getattr(os, "pwrite", None)
+        if pwrite is not None:
+            return pwrite(descriptor, view, at)
+        with self._lock:  # systems without pwrite
+            os.lseek(descriptor, at, os.SEEK_SET)
+            return os.write(descriptor, view)
 
     def publish(self) -> None:
         """Rename every file to its name."""

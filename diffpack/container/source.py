@@ -62,6 +62,8 @@ class FileSource:
         try:
             if path.is_dir():
                 raise DiffpackError(f"{path}: a folder, not a diff")
+            if path.exists() and not path.is_file():
+                raise DiffpackError(f"{path}: no regular file; - reads standard input")
             return cls(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), str(path))
         except OSError as error:
             raise DiffpackError(f"{path}: cannot be opened: {error.strerror}") from error
@@ -85,6 +87,8 @@ class FileSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_some(self, offset: int, length: int) -> bytes:
+        if not self._close.alive:  # the descriptor may be another file's by now
+            raise DiffpackError(f"{self.name}: is closed")
         pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
         if pread is not None:
             return pread(self._descriptor, length, offset)

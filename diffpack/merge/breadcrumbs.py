@@ -27,5 +27,5 @@ def keep_between(delta: Delta, settings: Settings, _: Draw) -> Delta:
     return delta.keep(mask)
 
 
-METHOD = Method("breadcrumbs", SOURCE, keep_between)
-TIES = Method("breadcrumbs_ties", SOURCE, keep_between, elect="weighted")
+METHOD = Method("breadcrumbs", SOURCE, keep_between, options=("gamma",))
+TIES = Method("breadcrumbs_ties", SOURCE, keep_between, elect="weighted", options=("gamma",))

@@ -44,5 +44,5 @@ def _norm(values: npt.NDArray[Any]) -> float:
     return float(np.abs(values).sum(dtype=np.float64))
 
 
-LINEAR = Method("dare_linear", SOURCE, keep_at_random, random=True)
-TIES = Method("dare_ties", SOURCE, keep_at_random, elect="weighted", random=True)
+LINEAR = Method("dare_linear", SOURCE, keep_at_random, random=True, options=("seed", "rescale"))
+TIES = Method("dare_ties", SOURCE, keep_at_random, elect="weighted", random=True, options=("seed", "rescale"))

@@ -48,5 +48,6 @@ def chances(delta: Delta, settings: Settings) -> npt.NDArray[np.float64]:
     return chance
 
 
-METHOD = Method("della", SOURCE, keep_by_rank, elect="weighted", normalize=True, random=True)
-LINEAR = Method("della_linear", SOURCE, keep_by_rank, random=True)
+OPTIONS = ("seed", "epsilon", "rescale")
+METHOD = Method("della", SOURCE, keep_by_rank, elect="weighted", normalize=True, random=True, options=OPTIONS)
+LINEAR = Method("della_linear", SOURCE, keep_by_rank, random=True, options=OPTIONS)

@@ -6,18 +6,17 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.assemble import Entry, check_profile, write_diff, write_records
+from diffpack.assemble import Entry, check_profile, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.codecs.values.floats import FLOATS
 from diffpack.compose import check_base
 from diffpack.container.table import EncodedChunk
 from diffpack.container.writer import ContainerWriter
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.manifest import Manifest, to_json
 from diffpack.merge.method import Method, Settings
@@ -26,6 +25,7 @@ from diffpack.merge.sources import Source
 from diffpack.merge.summary import result_summary
 from diffpack.merge.tensors import Merged, merge_tensor, structure
 from diffpack.parallel import Progress, run_in_order
+from diffpack.publish import write_diff
 from diffpack.seal import sealed
 
 VALUES = (*FLOATS, "int8")
@@ -34,7 +34,7 @@ _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 
 
 def merge(
-    diffs: Sequence[DiffLike],
+    diffs: DiffLike | Sequence[DiffLike],
     output: str | os.PathLike[str] | None = None,
     *,
     method: str = "linear",
@@ -73,7 +73,7 @@ def merge(
     check_profile(profile)
     if values is not None and values not in VALUES:
         raise UsageError(f"values of a merge are one of {', '.join(VALUES)}, not {values!r}")
-    opened = [open_diff(diff) for diff in diffs]
+    opened = open_diffs(diffs)
     chosen = find_method(method)
     settings = Settings(
         tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(opened),
@@ -83,9 +83,10 @@ def merge(
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
         check_base(opened[0], checkpoint, threads)
-    inputs = [Path(diff) for diff in diffs if isinstance(diff, str | os.PathLike)]
-    inputs += checkpoint.files if checkpoint else []
+    inputs = [*files_behind(opened), *(checkpoint.files if checkpoint else [])]
     if values is None and _is_itself(opened, chosen, settings):
+        if profile == "portable" and "pco" in opened[0].manifest.requires:
+            raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
         return write_diff(output, inputs, force, partial(_copy, diff=opened[0], metadata=metadata))
     job = _Merge(
         opened, chosen, settings, checkpoint, values or "f32", profile, dict(metadata or {}), threads, progress

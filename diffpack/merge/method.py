@@ -56,6 +56,8 @@ class Draw:
         return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+_OPTIONS = ("seed", "gamma", "epsilon", "rescale")
+"""Settings that few methods take."""
 Prune = Callable[[Delta, Settings, Draw], Delta]
 Select = Callable[[Sequence[Delta], Settings], tuple[list[Delta], list[float]]]
 
@@ -65,6 +67,7 @@ class Method:
     """A merge method: each delta is pruned, then the values at each place become one.
 
     `elect` is how signs are elected (see `combine`), `normalize` the default, `density` whether the method takes one,
+    `options` the settings that it alone or few take,
     `select` what a method that looks at all deltas of a tensor at once does instead of pruning each (it also gives the
     weights), `source` the paper.
     """
@@ -75,12 +78,20 @@ class Method:
     elect: str | None = None
     normalize: bool = False
     random: bool = False
+    options: tuple[str, ...] = ()
     select: Select | None = None
 
     def check(self, settings: Settings) -> None:
         """Raise `UsageError` for settings that mean nothing to the method."""
         if settings.density is not None and self.prune is None and self.select is None:
             raise UsageError(f"{self.name} keeps every change; a density says nothing to it")
+        for option in _OPTIONS:
+            if getattr(settings, option) == getattr(Settings, option):
+                continue
+            if option not in self.options:
+                raise UsageError(f"{self.name} takes no {option}")
+            if settings.density is None:
+                raise UsageError(f"{option} says how {self.name} leaves changes out: give a density as well")
         if self.select is not None and len(set(settings.weights)) > 1:
             raise UsageError(f"{self.name} finds its weights by itself")
 

@@ -76,14 +76,18 @@ class Source:
 
         Raises `BaseNeededError` for exact values without the base, `UsageError` for differences that are not finite.
         """
-        info, before = self.infos(name)
-        reference = self.reference(name, info, before)
-        delta = self._from_record(name, reference) if name in self.diff else self._from_alias(name, info, reference)
+        delta = self.change(name)
         if not np.isfinite(delta.values).all():
             raise UsageError(
                 f"{self.diff.name}: {printable(name)} has differences that are not finite: it cannot be merged"
             )
         return delta
+
+    def change(self, name: str) -> Delta:
+        """Give the same, finite or not. Raises `BaseNeededError`."""
+        info, before = self.infos(name)
+        reference = self.reference(name, info, before)
+        return self._from_record(name, reference) if name in self.diff else self._from_alias(name, info, reference)
 
     def _from_record(self, name: str, reference: Reference | None) -> Delta:
         record = self.record(name)

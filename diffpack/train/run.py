@@ -91,9 +91,7 @@ def train(
 
 def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path:
     """Give the checkpoint's place; raise before the training what would be in its way after it."""
-    refuse_overwriting(output, inputs, force)
-    if output.is_dir():
-        raise UsageError(f"{output}: a folder; name the file to write")
+    refuse_overwriting(output, inputs, force, folder=False)
     checkpoint = output.with_name(output.name + ".checkpoint")
     if checkpoint.exists() and not (resume or force):
         raise UsageError(f"{checkpoint}: a run was interrupted here; --resume goes on, --force begins anew")

@@ -1,0 +1,53 @@
+"""A diff file that was just written appears whole and readable, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from diffpack.atomic import atomic_file, refuse_overwriting
+from diffpack.container.source import FileSource
+from diffpack.diff import Diff, open_diff
+from diffpack.errors import CorruptFileError, UsageError
+
+
+def write_diff(
+    output: str | os.PathLike[str] | None,
+    inputs: Sequence[Path],
+    force: bool,
+    body: Callable[[BinaryIO], None],
+) -> Diff:
+    """Let `body` write a diff to `output`, or to an unnamed temporary file if that is None, and open it.
+
+    Raises `UsageError` if the output exists and `force` is false, if it is one of `inputs`, or if what was written is
+    no diff by the format's rules.
+    """
+    if output is None:
+        with tempfile.TemporaryFile() as file:
+            _write(file, body)
+            return reopened(file, "diff in memory")
+    path = Path(output)
+    refuse_overwriting(path, inputs, force, folder=False)
+    with atomic_file(path) as file:
+        _write(file, body)
+        reopened(file, str(path)).close()
+    return open_diff(path)
+
+
+def _write(file: BinaryIO, body: Callable[[BinaryIO], None]) -> None:
+    try:
+        body(file)
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{error.object[:80]!r} is no valid text: it cannot be stored") from None
+
+
+def reopened(file: BinaryIO, name: str) -> Diff:
+    """Open a diff that was just written, by the ordinary reader. Raises `UsageError` if that refuses it."""
+    file.flush()
+    try:
+        return Diff(FileSource.share(file, name))
+    except CorruptFileError as error:
+        raise UsageError(f"what is to be stored does not fit the format: {error}") from None
