@@ -19,13 +19,13 @@ _VARIABLE = "_DIFFPACK_COMPLETE"
 @global_options
 @click.pass_context
 def command(context: click.Context, shell: str) -> None:
-    r"""Print the script that lets SHELL complete diffpack.
+    """Print the script that lets SHELL complete diffpack.
 
     \b
     bash:  diffpack completion bash > ~/.local/share/bash-completion/completions/diffpack
     zsh:   eval "$(diffpack completion zsh)"          (in ~/.zshrc)
     fish:  diffpack completion fish > ~/.config/fish/completions/diffpack.fish
-    """
+    """  # noqa: D301 - click's mark is the character itself
     completer = get_completion_class(shell)
     assert completer is not None  # the choices above are those click has
     completing = completer(context.find_root().command, {}, "diffpack", _VARIABLE)

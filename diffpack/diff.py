@@ -121,7 +121,7 @@ class TensorDiff:
     def count(self) -> int:
         """How many words really change (steps of 0 in an `all` coding do not count)."""
         counts = self._decoder.group.counts
-        if counts is not None:
+        if counts is not None and self.coding[0] in BASE_CODED and self.coding[1] != "grid":  # else they mean nothing
             return counts[self._record]
         if self.coding[0] == "gaps":
             return sum(part.numbers.size for part in self.changes())
@@ -265,7 +265,7 @@ class Diff(Mapping[str, TensorDiff]):
         """Give the stored layout ("") or a stored side file; checked against its size. Raises `CorruptFileError`."""
         streams = self._reader.chunk(self._blobs[name])
         if len(streams) != 1 or streams[0].dtype != np.uint8:
-            raise CorruptFileError(f"{self.name}: chunk {self._blobs[name]}: not one u8 stream", "L2")
+            raise CorruptFileError(f"{self.name}: chunk {self._blobs[name]}: not one u8 stream", "L3" if name else "L2")
         return streams[0].tobytes()
 
     def _place(self, name: str) -> tuple[GroupDecoder, int]:

@@ -80,6 +80,12 @@ def stored_blob(diff: Diff, layout: Layout) -> bytes:
     return blob
 
 
+def check_blob(diff: Diff, layout: Layout) -> None:
+    """Check that a stored layout is of headers, no tensor in two of them. Raises `CorruptFileError` (L2)."""
+    headers, _ = _split_blob(layout, stored_blob(diff, layout))
+    _tensors_of(headers, f"{diff.name}: layout")
+
+
 def describe_layout(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     """Give a checkpoint's layout (marked as stored) and its blob; None if it is not safetensors."""
     if not isinstance(checkpoint, SafetensorsCheckpoint | ShardedSafetensorsCheckpoint):
@@ -109,17 +115,21 @@ def _split_blob(layout: Layout, blob: bytes) -> tuple[list[tuple[str, bytes]], t
 
 def _check_headers(headers: Headers, tensors: Mapping[str, TensorInfo], where: str) -> None:
     """Check that headers describe just these tensors, each once. Raises `CorruptFileError` (L2)."""
+    if _tensors_of(headers, where) != dict(tensors):
+        raise CorruptFileError(f"{where}: its tensors are not those of the result", "L2")
+
+
+def _tensors_of(headers: Headers, where: str) -> dict[str, TensorInfo]:
     found: dict[str, TensorInfo] = {}
-    count = 0
     for name, raw in headers:
         try:
             header = parse_header(raw, f"{where} {name}".rstrip())
         except CheckpointError as error:
             raise CorruptFileError(str(error), "L2") from None
+        if not found.keys().isdisjoint(header.tensors):
+            raise CorruptFileError(f"{where}: a tensor stands in two files", "L2")
         found |= header.tensors
-        count += len(header.tensors)
-    if count != len(found) or found != dict(tensors):
-        raise CorruptFileError(f"{where}: its tensors are not those of the result", "L2")
+    return found
 
 
 def _sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:

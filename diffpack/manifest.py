@@ -144,15 +144,20 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
 
 def _check_absent(value: dict[str, Any], where: str) -> None:
     """Check that members which may be absent are not null instead; the types above do not tell these apart."""
-    for holder in (value, value["base"], value["layout"] or {}, *value["groups"]):
-        for name in _OPTIONAL & holder.keys():
+    holders = [("", value), ("base", value["base"]), ("layout", value["layout"] or {})]
+    for kind, holder in [*holders, *(("group", group) for group in value["groups"])]:
+        for name in _OPTIONAL[kind] & holder.keys():
             if holder[name] is None:
                 raise CorruptFileError(f"{where}: manifest: {name!r} is null", "M2")
 
 
-_OPTIONAL = frozenset(
-    {"error", "errors", "counts", "base_digests", "result_digests", "rule", "sha256", "name", "revision"}
-)
+_OPTIONAL = {
+    "": {"error"},
+    "base": {"name", "revision"},
+    "layout": {"sha256"},
+    "group": {"errors", "counts", "base_digests", "result_digests", "rule"},
+}
+"""What may be absent where; elsewhere a later version may give such a name to a member that may be null."""
 
 
 def _check_seal(manifest: Manifest, where: str) -> None:
@@ -171,9 +176,13 @@ def _check_names(group: Group, taken: set[str], where: str) -> None:
             raise CorruptFileError(f"{where}: its names are not sorted at {name!r}", "G1")
         if name in taken:
             raise CorruptFileError(f"{where}: {name!r} has two records", "G1")
-        if len(name) > limits.NAME_BYTES // 4 and len(name.encode()) > limits.NAME_BYTES:
-            raise CorruptFileError(f"{where}: a name is over the limit", "F8")
+        _check_length(name, where)
         taken.add(name)
+
+
+def _check_length(name: str, where: str) -> None:
+    if len(name) > limits.NAME_BYTES // 4 and len(name.encode()) > limits.NAME_BYTES:
+        raise CorruptFileError(f"{where}: a name is over the limit", "F8")
 
 
 def _check_group(group: Group, exact: bool, where: str) -> None:
@@ -273,6 +282,8 @@ def _words(dtype: DType, shape: tuple[int, ...], where: str) -> int:
 
 
 def _check_aliases(manifest: Manifest, where: str) -> None:
+    for name in (*manifest.aliases, *manifest.removed):
+        _check_length(name, where)
     for name, target in manifest.aliases.items():
         if target in manifest.aliases or target in manifest.removed:
             raise CorruptFileError(f"{where}: the alias {name!r} leads to {target!r}, which is none", "A5")

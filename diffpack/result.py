@@ -24,6 +24,10 @@ Write = Callable[[str, int, Words], None]
 """Takes a tensor's name, a byte offset in it, and the words that belong there."""
 
 
+_MOST_BYTES = 1 << 48
+"""No checkpoint is larger: hashing it would take a day. A few bytes of a forged file can claim any size."""
+
+
 @dataclass(frozen=True)
 class Check:
     """What a run found: fingerprints (None where they were not computed) and result tensors that differ."""
@@ -58,6 +62,9 @@ class Result:
         for name in [*diff, *manifest.aliases]:
             if name not in self.tensors:
                 self.tensors[name] = self._info(name)
+        total = sum(info.nbytes for info in self.tensors.values())
+        if total > _MOST_BYTES:
+            raise CorruptFileError(f"{diff.name}: a result of {total:,} bytes fits no machine", "F8")
 
     def own_names(self) -> dict[str, str]:
         """Map the (renamed) names of the base's tensors to those in the base's own files."""

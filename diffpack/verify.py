@@ -8,7 +8,7 @@ from functools import partial
 from diffpack.apply import check_result
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, open_diff
-from diffpack.layout import stored_blob
+from diffpack.layout import check_blob, recorded_layout
 from diffpack.parallel import run_in_order
 from diffpack.result import Result
 from diffpack.sidefiles import side_content
@@ -41,6 +41,7 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
         result = Result(opened, open_checkpoint(base))
         check = result.run(None, threads=threads)
         check_result(opened, check)
+        recorded_layout(result)
         fingerprint = check.result
     sealed = opened.manifest.result.fingerprint is not None
     return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed)
@@ -59,4 +60,4 @@ def check_chunks(diff: Diff, threads: int | None = None) -> None:
             side_content(diff, item)
     layout = diff.manifest.layout
     if layout is not None and layout.stored:
-        stored_blob(diff, layout)
+        check_blob(diff, layout)

@@ -41,6 +41,17 @@ def spelled(option: click.Option) -> str:
     return f"`{', '.join(option.opts)}{value}`"
 
 
+def _fenced(text: str) -> str:
+    """Put paragraphs that click is told to leave as they are between fences."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        f"```text\n{part.removeprefix(_AS_IT_IS)}\n```" if part.startswith(_AS_IT_IS) else part for part in paragraphs
+    )
+
+
+_AS_IT_IS = "\b\n"
+
+
 def render() -> str:
     codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "exit_code")}
     missing = [code for code in codes if f"| {code} |" not in HEAD]
@@ -49,7 +60,7 @@ def render() -> str:
     parts = [HEAD]
     for verb in VERBS:
         module = importlib.import_module(f"diffpack_cli.{verb}")
-        parts.append(f"## {verb}\n\n{inspect.cleandoc(module.command.help)}\n")
+        parts.append(f"## {verb}\n\n{_fenced(inspect.cleandoc(module.command.help))}\n")
         options = [param for param in module.command.params if isinstance(param, click.Option)]
         rows = "\n".join(f"| {spelled(option)} | {option.help} |" for option in options)
         parts.append(f"| option | |\n|---|---|\n{rows}\n")

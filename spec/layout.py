@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from manifest import fits
+from manifest import fits, natural
 from words import DTYPES, Invalid, Tensor, check, short_digest, size_of
 
 Header = dict[str, tuple[str, tuple[int, ...], int, int]]  # in order of place: dtype, shape, start, stop
@@ -19,7 +19,7 @@ def read_header(text: bytes, rule: str) -> Header:
         return dict(pairs)
 
     try:
-        header = json.loads(text.decode(), object_pairs_hook=unique)
+        header = json.loads(text.decode(), object_pairs_hook=unique, parse_constant=natural)
         json.dumps(header, ensure_ascii=False).encode()  # no lone surrogates
     except (ValueError, RecursionError) as error:
         raise Invalid(rule, f"not a safetensors header: {error}") from error

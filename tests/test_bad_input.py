@@ -175,6 +175,14 @@ HEADERS = {
     "too short": b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',
     "too long": b'{"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}}',
     "deep": b'{"a":' + b"[" * 100_000,
+    "a tensor twice": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
+    b'"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+    "a tensor twice, spelt otherwise": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
+    b'"\\u0061":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+    "a member twice": b'{"a":{"dtype":"U8","dtype":"I8","shape":[2],"data_offsets":[0,2]}}',
+    "metadata twice": b'{"__metadata__":{},"__metadata__":{},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+    "a note twice": b'{"__metadata__":{"k":"1","k":"2"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+    "no number": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2],"more":NaN}}',
 }
 
 
@@ -184,6 +192,16 @@ def test_damaged_safetensors_headers_are_refused(tmp_path, header):
     path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
     with pytest.raises(CheckpointError, match=r"x\.safetensors"):
         diffpack.fingerprint(path)
+
+
+@pytest.mark.parametrize("notes", [b"null", b"{}", b'{"dtype":"the word \\"shape\\""}'])
+def test_odd_metadata_is_read_and_comes_back(tmp_path, notes):
+    for name, data in (("base", b"\1\2"), ("tuned", b"\1\3")):
+        header = b'{"__metadata__":' + notes + b',"dtype":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'
+        (tmp_path / f"{name}.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data)
+    diff = diffpack.extract(tmp_path / "base.safetensors", tmp_path / "tuned.safetensors")
+    diffpack.apply(tmp_path / "base.safetensors", diff, tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_bytes() == (tmp_path / "tuned.safetensors").read_bytes()
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path):

@@ -38,6 +38,8 @@ def lora(path, **config):
     ("config", "scale"),
     [
         ({}, 2.0),
+        ({"init_lora_weights": False}, 2.0),
+        ({"init_lora_weights": "gaussian"}, 2.0),
         ({"use_rslora": True}, 4 / 2**0.5),
         ({"alpha_pattern": {"q": 1}}, 0.5),
         ({"alpha_pattern": {"m.q": 1}}, 0.5),
@@ -67,6 +69,10 @@ def test_the_same_adapter_gives_the_same_bytes(tmp_path):
         ({"use_dora": True}, "use_dora"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"init_lora_weights": "pissa"}, "changes the base itself"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changes the base itself"),
+        ({"init_lora_weights": "olora"}, "changes the base itself"),
+        ({"init_lora_weights": ["pissa"]}, "changes the base itself"),
         ({"alpha_pattern": {"(a+)+$": 1}}, "regular expression"),
         ({"alpha_pattern": {".*q": 1}}, "regular expression"),
     ],
@@ -150,6 +156,17 @@ def test_a_shira_adapter_there_and_back(tmp_path):
     for name, record in diff.items():
         assert np.array_equal(back[name].values, record.values)
         assert np.array_equal(back[name].positions, record.positions)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_shira_adapter_without_the_zeros_a_diff_adds_is_lossy(tmp_path, given):
+    base = {"w.weight": np.full((40, 40), -0.0, np.float32)}
+    tuned = {"w.weight": base["w.weight"].copy()}
+    tuned["w.weight"][:2] = 1
+    diff = diffpack.extract(base, tuned, rule="random 3", density=0.05, values="f32")
+    done = diffpack.convert(diff, tmp_path / "a", to="peft-shira", base=base if given else None)
+    assert not done.exact
+    assert "lossy" in done.notes[-1]
 
 
 def test_an_exact_diff_becomes_a_shira_adapter_only_as_lossy(tmp_path):

@@ -69,7 +69,12 @@ def test_a_listed_tensor_its_shard_lacks_is_named_and_an_unlisted_one_noted(tmp_
     with pytest.raises(CheckpointError, match=r"index\.json: the shard two\.bin .*'empty'"):
         ShardedTorchCheckpoint(index)
     torch.save({"b": torch.ones(1), "empty": torch.ones(0), "stray": torch.ones(1)}, tmp_path / "two.bin")
-    assert ShardedTorchCheckpoint(index).notes == ["two.bin: skipped, not in the index: stray"]
+    opened = ShardedTorchCheckpoint(index)
+    assert opened.notes == ["not in the index, and taken as well: stray"]
+    assert list(opened.tensors)[-1] == "stray"
+    torch.save({"b": torch.ones(1), "empty": torch.ones(0), "a": torch.ones(1)}, tmp_path / "two.bin")
+    with pytest.raises(CheckpointError, match="'a' stands in two shards"):
+        ShardedTorchCheckpoint(index)
 
 
 @pytest.mark.parametrize(

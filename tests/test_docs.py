@@ -2,9 +2,19 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+
+
+def test_the_help_of_completion_shows_a_line_for_each_shell():
+    shown = subprocess.run(
+        [sys.executable, "-m", "diffpack_cli", "completion", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert sum(line.strip().startswith(("bash:", "zsh:", "fish:")) for line in shown.splitlines()) == 3
+    assert "\\b" not in shown + (ROOT / "docs" / "cli.md").read_text()
 
 
 def test_the_command_line_page_is_that_of_the_commands():

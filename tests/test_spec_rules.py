@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import craft
 import numpy as np
@@ -12,11 +15,49 @@ from broken_rules import BROKEN, pco
 from craft import Stream
 from drafts import SPEC, VALIDATOR, Draft, Tensors, reader, refused, run
 
+import diffpack
+from diffpack.errors import CorruptFileError, ResultMismatchError, UnsupportedFormatError, WrongBaseError
+
 
 @pytest.mark.parametrize(("rule", "change"), [pytest.param(r, c, id=f"{r}-{what}") for r, what, c in BROKEN])
 def test_a_broken_rule_is_named(rule: str, change: Callable[[Draft], Draft]) -> None:
     draft = change(Draft())
     assert refused(draft.build(), draft.base) == rule
+
+
+ANOTHER_FIRST = {
+    ("F7", "chunks too large"): "C1", ("F8", "line too large"): "G3", ("M2", "a digest that is not hex"): "G2",
+    ("C1", "streams longer than the chunk"): "F8", ("C1", "no streams"): "F8", ("P1", "no gaps"): "P2",
+    ("P1", "three streams"): "P2", ("V4", "scales after the span"): "P2", ("C4", "pco and more"): "A6",
+}  # fmt: skip
+"""What breaks two rules, and the one that the library meets first."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "what", "change"), [pytest.param(r, what, c, id=f"{r}-{what}") for r, what, c in BROKEN]
+)
+def test_the_library_refuses_it_too(rule: str, what: str, change: Callable[[Draft], Draft], tmp_path: Path) -> None:
+    draft = change(Draft())
+    raw = craft.header(draft.base, {})
+    base = tmp_path / "base.safetensors"
+    base.write_bytes(struct.pack("<Q", len(raw)) + raw + b"".join(data for _, _, data in draft.base.values()))
+    with pytest.raises((CorruptFileError, UnsupportedFormatError, WrongBaseError, ResultMismatchError)) as found:
+        diffpack.verify(draft.build(), base)
+    assert f"[{ANOTHER_FIRST.get((rule, what), rule)}]" in str(found.value)
+
+
+def test_members_a_later_version_may_have_are_ignored() -> None:
+    draft = Draft()
+    for place in ([], ["base"], ["layout"], ["groups", 0]):
+        holder: Any = draft.m
+        for step in place:
+            holder = holder[step]
+        holder |= {"later": None, "error2": {"a": 1}} | ({"name": None} if place != ["base"] else {"errors": None})
+    draft.put("groups", 0, "rule", "nonsense").put("groups", 0, "counts", [1])
+    assert not refused(draft.build(), draft.base)
+    diff = diffpack.open(draft.build())
+    assert diffpack.verify(diff).records == len(diff)
+    assert diffpack.stats(diff).diffs[0].changed >= sum(record.count for record in diff.values()) > 0
 
 
 def test_every_rule_is_broken() -> None:

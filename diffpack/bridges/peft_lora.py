@@ -37,6 +37,8 @@ _UNKNOWN = (
     "alora_invocation_tokens", "arrow_config", "velora_config", "monteclora_config", "kasa_config",
 )  # fmt: skip
 """Settings that make the change something else than scale x B A (or, for some inputs only, nothing)."""
+_PLAIN_STARTS = ("gaussian", "orthogonal", "eva", "mica")
+"""Ways to draw the factors that leave the base as it is; PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA take a part of it."""
 _BLOCK_ENTRIES = 1 << 18
 """Entries of the product made at a time: they stay in cache while the ranks are added."""
 
@@ -62,6 +64,12 @@ def _read(job: Import, file: BinaryIO) -> None:
     used = [name for name in _UNKNOWN if adapter.config.get(name)]
     if used:
         raise UsageError(f"{job.source}: {listed(used)}: only plain LoRA, scale x B A, can be merged here")
+    begun = adapter.config.get("init_lora_weights", True)
+    if not isinstance(begun, bool | None) and begun not in _PLAIN_STARTS:
+        raise UsageError(
+            f"{job.source}: init_lora_weights {begun!r} changes the base itself: save the adapter in PEFT with "
+            "path_initial_model_for_weight_conversion, which makes plain LoRA of it"
+        )
     changes: dict[str, Make] = {}
     taken = set()
     for name in sorted(adapter.keys):

@@ -109,7 +109,7 @@ def _write(job: Export) -> bool:
         kept = delta.values != 0
         values = delta.values[kept].astype(np.float32)
         found[name] = record.info, positions[kept], values
-        exact = exact and _adds_up(job, name, positions[kept], values)
+        exact = exact and (job.base is not None or bool(kept.all())) and _adds_up(job, name, positions[kept], values)
     rank = _rank(job, found)
     tensors = {}
     for name, (info, positions, values) in found.items():

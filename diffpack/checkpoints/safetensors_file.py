@@ -24,6 +24,7 @@ from diffpack.checkpoints.base import Checkpoint, TensorInfo
 from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.dtypes import DTYPES, Words
 from diffpack.errors import CheckpointError, MissingTensorError, UnsupportedCheckpointError
+from diffpack.names import listed, printable
 
 _MOST_HEADER = 100_000_000  # the safetensors package's own limit
 _METADATA = "__metadata__"
@@ -48,10 +49,14 @@ def parse_header(raw: bytes, where: str) -> Header:
     """Parse and check a header's JSON. Raises `CheckpointError`, `UnsupportedCheckpointError`."""
     try:
         items = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        metadata = msgspec.json.decode(items.pop(_METADATA, msgspec.Raw(b"{}")), type=dict[str, str])
+        free = bytes(items.pop(_METADATA, b"null"))
+        metadata = msgspec.json.decode(free, type=dict[str, str] | None) or {}
         entries = {name: msgspec.json.decode(item, type=_Entry) for name, item in items.items()}
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise CheckpointError(f"{where}: damaged safetensors header: {error}") from None
+    if _may_repeat(raw, len(entries)):
+        _refuse_repetition(raw, where)
+    _refuse_repetition(free, where)
     order = sorted(entries, key=lambda name: entries[name].data_offsets)
     tensors, starts, end = {}, {}, 0
     for name in order:
@@ -64,6 +69,22 @@ def parse_header(raw: bytes, where: str) -> Header:
             raise CheckpointError(f"{where}: tensor {name!r} does not stand where its header says")
         tensors[name], starts[name], end = info, start, stop
     return Header(tensors, starts, metadata, end)
+
+
+def _may_repeat(raw: bytes, entries: int) -> bool:
+    """Tell whether a header may name something twice outside its metadata; reading it pair by pair is slow."""
+    twice = any(raw.count(member) != entries for member in (b'"dtype"', b'"shape"', b'"data_offsets"'))
+    return twice or b"\\" in raw or raw.count(b'"__metadata__"') > 1
+
+
+def _refuse_repetition(raw: bytes, where: str) -> None:
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CheckpointError(f"{where}: damaged safetensors header: {twice!r} stands there twice")
+
+    json.loads(raw, object_pairs_hook=unique)
 
 
 def make_header(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
@@ -152,6 +173,9 @@ class ShardedSafetensorsCheckpoint(Checkpoint):
                 if name in self._home:
                     raise CheckpointError(f"{index}: tensor {name!r} stands in two shards")
                 self._tensors[name], self._home[name] = info, self.shards[shard]
+        unlisted = sorted(self._home.keys() - weight_map.keys())
+        if unlisted:
+            self.notes.append(f"not in the index, and taken as well: {listed([printable(name) for name in unlisted])}")
         for name, shard in weight_map.items():
             if name not in self._home or self._home[name] is not self.shards[shard]:
                 raise CheckpointError(f"{index}: tensor {name!r} is not in the shard {shard}")

@@ -93,7 +93,7 @@ class ShardedTorchCheckpoint(Checkpoint):
     """Several `torch.save` files and the index (`pytorch_model.bin.index.json`) that says which holds what.
 
     `path` is the index, which also sets the order; `homes` gives the shard of each tensor. Raises
-    `CheckpointError` if the index is damaged, a shard is missing, or a tensor is not in the shard named for it.
+    `CheckpointError` if the index is damaged, a shard is missing, a tensor is not in the shard named for it, or in two.
     """
 
     layout = "torch-sharded"
@@ -111,11 +111,16 @@ class ShardedTorchCheckpoint(Checkpoint):
                 self.notes += [f"{shard}: {note}" for note in self._shards[shard].notes]
             if name not in self._shards[shard].tensors:
                 raise CheckpointError(f"{path}: the shard {shard} should hold {name!r} but does not")
-        self._tensors = {name: self._shards[shard].tensors[name] for name, shard in self.homes.items()}
+        unlisted = []
         for shard, opened in self._shards.items():
-            unlisted = [name for name in opened.tensors if self.homes.get(name) != shard]
-            if unlisted:
-                self.notes.append(f"{shard}: skipped, not in the index: {_listed(unlisted)}")
+            for name in opened.tensors:
+                if self.homes.get(name, shard) != shard:
+                    raise CheckpointError(f"{path}: tensor {name!r} stands in two shards")
+                unlisted += [name] if name not in self.homes else []
+                self.homes[name] = shard
+        if unlisted:
+            self.notes.append(f"not in the index, and taken as well: {_listed(sorted(unlisted))}")
+        self._tensors = {name: self._shards[shard].tensors[name] for name, shard in self.homes.items()}
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
