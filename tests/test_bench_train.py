@@ -15,9 +15,10 @@ pytest.importorskip("sklearn")
 from tiny_bert import make_model, make_texts
 
 from benchmarks.train import __main__ as table
-from benchmarks.train import measure
+from benchmarks.train import cost, measure
 from benchmarks.train.plans import POSTHOC, RATES, Plan, plans
 from diffpack.train import METHODS
+from diffpack.train.memory import resident
 
 ROOT = Path(__file__).parent.parent
 HEAD = "task,method,variant,density,seed,accuracy,share_without_head_pct"
@@ -127,3 +128,13 @@ def test_rows_are_appended_one_by_one_and_none_twice(tmp_path, monkeypatch, caps
     code, told = run(*few, Plan("rte", "posthoc-budget", "", 0.02))
     assert (code, told.count("left out")) == (1, 2)  # the task without data, the row without its fine-tune
     assert str(kept) in told
+
+
+@pytest.mark.skipif(resident(peak=True) is None, reason="this system does not tell the peak of resident memory")
+def test_what_a_step_costs_is_measured(material):
+    folder, _, _ = material
+    assert cost.memory(folder, "sparse")["peak"] >= 0
+    assert cost.memory(folder, "picking")["peak"] >= 0
+    found = cost.seconds(folder)
+    assert found["full"] > 0
+    assert found["sparse"] > 0

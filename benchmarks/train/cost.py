@@ -42,7 +42,8 @@ def batch(model: torch.nn.Module, rows: int, tokens: int) -> dict[str, torch.Ten
 
 def memory(folder: Path, mode: str) -> dict[str, float]:
     """Train (or pick) in this process; give the peak above the model in units of the weights."""
-    model, head = load_classifier(folder, ("a", "b"), 0)
+    loaded = load_classifier(folder, ("a", "b"), 0)
+    model, head = loaded.model, loaded.head
     body = body_parameters(model, head)
     weights = sum(value.numel() * value.element_size() for value in model.parameters())
     count = round(DENSITY * sum(value.numel() for value in body.values()))
@@ -73,7 +74,8 @@ def seconds(folder: Path) -> dict[str, float]:
     """Time steps of both, in turn."""
     runs = {}
     for mode in ("full", "sparse"):
-        model, head = load_classifier(folder, ("a", "b"), 0)
+        loaded = load_classifier(folder, ("a", "b"), 0)
+        model, head = loaded.model, loaded.head
         body = body_parameters(model, head)
         if mode == "sparse":
             count = round(DENSITY * sum(value.numel() for value in body.values()))

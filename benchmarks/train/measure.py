@@ -111,12 +111,15 @@ def measure(places: Places, plan: Plan) -> Row:
     """Measure one row. Raises `RuntimeError` with what a process said that failed."""
     cut = plan.method in POSTHOC
     found = post_hoc(places, plan) if cut else trained(places, plan)
-    memory = found.get("peak_memory")
+    memory, scores = found.get("peak_memory"), found["scores"]
+    task, method, variant, density, _ = plan.key
     return Row(
-        *plan.key[:4], plan.seed, *(round(found["scores"][name], 4) for name in ("accuracy", "f1", "mcc")),
-        round(found["cpu_seconds"], 1), "" if memory is None else round(memory / 1e6, 1), found.get("trained", 0),
-        found["bytes"], found["bytes_without_head"],
-        *(round(100 * found[name] / found["base_bytes"], 4) for name in ("bytes", "bytes_without_head")),
-        EPOCHS, BATCH, rate(plan), SHORTER.get(plan.task, LENGTH), PRECISION,
-        DROPOUT, f"{processor()}, 1 thread of {os.cpu_count()}, CPU",
+        task=task, method=method, variant=variant, density=density, seed=plan.seed,
+        accuracy=round(scores["accuracy"], 4), f1=round(scores["f1"], 4), mcc=round(scores["mcc"], 4),
+        cpu_seconds=round(found["cpu_seconds"], 1), peak_memory_mb="" if memory is None else round(memory / 1e6, 1),
+        trained=found.get("trained", 0), bytes=found["bytes"], bytes_without_head=found["bytes_without_head"],
+        share_pct=round(100 * found["bytes"] / found["base_bytes"], 4),
+        share_without_head_pct=round(100 * found["bytes_without_head"] / found["base_bytes"], 4),
+        epochs=EPOCHS, batch=BATCH, lr=rate(plan), max_length=SHORTER.get(plan.task, LENGTH), precision=PRECISION,
+        dropout=DROPOUT, machine=f"{processor()}, 1 thread of {os.cpu_count()}, CPU",
     )  # fmt: skip

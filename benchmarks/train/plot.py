@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -37,7 +38,7 @@ def draw(found: dict[str, Groups], target: str) -> None:
     figure, axes = plt.subplots(
         1, len(found), figsize=(3.1 * len(found) + 1.6, 3.6), layout="constrained", squeeze=False
     )
-    used: dict[str, object] = {}
+    used: dict[str, Any] = {}
     for panel, (task, groups) in zip(axes[0], found.items(), strict=True):
         points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for (method, variant, _), rows in groups.items():
