@@ -133,3 +133,4 @@ def plans() -> Iterator[Plan]:
     for seed in SEEDS[1:]:
         for task in QUICK:
             yield from (plan for plan in others(task, seed) if plan.method in ("lt-sft", "lora", "bitfit"))
+    yield from (Plan("sst2", method, "", OUTER[0]) for method in WITHOUT_AND_WITH_GATES)
