@@ -195,14 +195,10 @@ class _Line:
 
 def _sparse_pieces(part: Changes, entry: Entry) -> Iterator[Changes]:
     """Cut changes into pieces of at most a chunk's values, without numbers that change nothing."""
-    if part.positions is None:
-        places = np.flatnonzero(part.numbers)
-        part = Changes(part.start, part.stop, places + part.start, part.numbers[places])
+    if part.positions is None or not entry.adds_zeros:
+        part = part.nonzero()
     assert part.positions is not None
     positions, numbers = part.positions, part.numbers
-    if not entry.adds_zeros and not numbers.all():
-        kept = numbers != 0
-        positions, numbers = positions[kept], numbers[kept]
     start, size = part.start, numbers.size
     for first in range(0, max(size, 1), CHUNK_VALUES):
         last = first + CHUNK_VALUES

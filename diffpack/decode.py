@@ -39,6 +39,14 @@ class Changes:
         low, high = np.searchsorted(self.positions, [start, stop])
         return self.positions[low:high] - start, self.numbers[low:high]
 
+    def nonzero(self) -> Changes:
+        """Give the same without numbers that are zero, and with positions."""
+        if self.positions is not None and self.numbers.all():
+            return self
+        kept = np.flatnonzero(self.numbers)
+        positions = kept + self.start if self.positions is None else self.positions[kept]
+        return Changes(self.start, self.stop, positions, self.numbers[kept])
+
 
 def float_values(numbers: Numbers, coding: str, scale: np.float32) -> npt.NDArray[np.float32]:
     """Give the float32 values that lossy numbers stand for (of grid values: their units)."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from typing import BinaryIO
@@ -124,24 +124,24 @@ class _Rebase:
             return f"is {found}, not {record.base}"
         if not self._alike(name) and not record.info.dtype.arithmetic:
             return f"{record.dtype} entries that differ are not added to"
-        if record.exact and self.changes_floats(name) and not self._adds_floats(name):
-            return "changes by more than float32 holds"
         return ""
-
-    def _adds_floats(self, name: str) -> bool:
-        """Tell whether all differences of an exact record are finite float32 numbers. Raises `BaseNeededError`."""
-        if not self.source.based:
-            name_of = f"{self.source.diff.name}: {printable(name)}"
-            raise BaseNeededError(f"{name_of} is stored as steps, and the bases differ: give the diff's base")
-        with np.errstate(over="ignore"):
-            return bool(np.isfinite(self.source.change(name).values.astype(np.float32)).all())
 
     def changes_floats(self, name: str) -> bool:
         """Whether a record is carried over as float differences: its values are, or its base tensors differ."""
         record = self.source.diff[name]
         return not record.exact or (record.base is not None and not self._alike(name))
 
-    def _entry(self, name: str) -> Entry:
+    def _entries(self, names: Sequence[str]) -> Iterator[Entry]:
+        """Give what is written of records; those that cannot be written are left out, with the reason."""
+        made = run_in_order((partial(self._entry, name) for name in names), self.threads)
+        for name, entry in zip(names, made, strict=True):
+            if entry is None:
+                self.left_out[name] = "changes by more than float32 holds"
+            elif not entry.unchanged:
+                yield entry
+
+    def _entry(self, name: str) -> Entry | None:
+        """Make a record for the other base; None if its differences are no finite float32 numbers."""
         record, diff = self.source.record(name), self.source.diff
         digest = None if record.base is None else self.onto.digest(name)
         if not record.exact or not self.changes_floats(name):
@@ -153,7 +153,13 @@ class _Rebase:
                 name, record.info, record.base, digest, kept, tuple(record.changes()), record.coding[1], record.scale,
                 adds_zeros=not record.exact,
             )  # fmt: skip
+        if not self.source.based:
+            where = f"{diff.name}: {printable(name)}"
+            raise BaseNeededError(f"{where} is stored as steps, and the bases differ: give the diff's base")
         delta = self.source.change(name)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(delta.values.astype(np.float32)).all():
+                return None
         numbers = floats.encode(delta.values, "f32")
         numbers = np.where(delta.values == 0, numbers.dtype.type(0), numbers)
         parts = (Changes(0, record.info.words, delta.positions, numbers),) if record.info.words else ()
@@ -173,7 +179,13 @@ class _Rebase:
     def write(self, file: BinaryIO) -> None:
         """Write the diff."""
         old = self.source.diff.manifest
+        writer = ContainerWriter(file)
         names = [name for name in self.source.diff if name not in self.left_out]
+        total = sum(self.source.diff[name].info.nbytes for name in names)
+        groups = write_records(
+            writer, self._entries(names), self.profile, threads=self.threads, progress=self.progress, total=total
+        )
+        names = [name for name in names if name not in self.left_out]
         whole = not self.left_out and not any(self.changes_floats(name) for name in names)
         removed = tuple(name for name in old.removed if name in self.onto.view)
         infos = {name: self.onto.checkpoint.info(own) for name, own in self.onto.view.items() if name not in removed}
@@ -184,11 +196,6 @@ class _Rebase:
         infos |= {name: infos[target] for name, target in aliases.items()}
         as_floats = (self.source.diff.exact and not whole) or old.recipe.get("values") == "grid"
         coding = {"values": "f32"} if as_floats else {}
-        writer = ContainerWriter(file)
-        total = sum(self.source.diff[name].info.nbytes for name in names)
-        entries = run_in_order((partial(self._entry, name) for name in names), self.threads)
-        kept = (entry for entry in entries if not entry.unchanged)
-        groups = write_records(writer, kept, self.profile, threads=self.threads, progress=self.progress, total=total)
         base = self.onto.checkpoint
         fingerprint = combine(base.tensors, self.onto.digests)
         manifest = Manifest(
@@ -209,11 +216,8 @@ class _Rebase:
 
 def _as_floats(part: Changes, scale: np.float32) -> Changes:
     """Give grid values as the float32 numbers they stand for; words without one stay without."""
-    found = np.flatnonzero(part.numbers)
-    places = found + part.start if part.positions is None else part.positions[found]
-    return Changes(
-        part.start, part.stop, places, floats.encode(float_values(part.numbers[found], "grid", scale), "f32")
-    )
+    found = part.nonzero()
+    return replace(found, numbers=floats.encode(float_values(found.numbers, "grid", scale), "f32"))
 
 
 def _size(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:

@@ -182,6 +182,9 @@ HEADERS = {
     "a member twice": b'{"a":{"dtype":"U8","dtype":"I8","shape":[2],"data_offsets":[0,2]}}',
     "metadata twice": b'{"__metadata__":{},"__metadata__":{},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
     "a note twice": b'{"__metadata__":{"k":"1","k":"2"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+    "a number of more digits than are read": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2],"\\u006d":'
+    + b"9" * 5000
+    + b"}}",
     "no number": b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2],"more":NaN}}',
 }
 

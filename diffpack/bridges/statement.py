@@ -123,12 +123,11 @@ def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
     places: list[Positions] = [np.empty(0, np.int64)]
     numbers: list[Numbers] = [_no_numbers(record)]
     for part in record.changes():
-        found, where = part.numbers, part.positions
-        if where is None or coding in ("exact", "grid"):
-            kept = np.flatnonzero(found)
-            where, found = kept + part.start if where is None else where[kept], found[kept]
-        places.append(where)
-        numbers.append(found)
+        if part.positions is None or coding in ("exact", "grid"):
+            part = part.nonzero()
+        assert part.positions is not None
+        places.append(part.positions)
+        numbers.append(part.numbers)
     return _thinned(np.concatenate(places), _converted(np.concatenate(numbers), record, plain_floats), record)
 
 

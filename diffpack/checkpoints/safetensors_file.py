@@ -52,11 +52,11 @@ def parse_header(raw: bytes, where: str) -> Header:
         free = bytes(items.pop(_METADATA, b"null"))
         metadata = msgspec.json.decode(free, type=dict[str, str] | None) or {}
         entries = {name: msgspec.json.decode(item, type=_Entry) for name, item in items.items()}
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        _refuse_repetition(free, where)
+        if _may_repeat(raw, len(entries)):
+            _refuse_repetition(raw, where)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: damaged safetensors header: {error}") from None
-    if _may_repeat(raw, len(entries)):
-        _refuse_repetition(raw, where)
-    _refuse_repetition(free, where)
     order = sorted(entries, key=lambda name: entries[name].data_offsets)
     tensors, starts, end = {}, {}, 0
     for name in order:

@@ -15,13 +15,12 @@ from diffpack.checkpoints.safetensors_file import read_index
 from diffpack.checkpoints.torch_tensors import import_torch, tensor_info, tensor_words, torch_cause
 from diffpack.dtypes import Words
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
-from diffpack.names import printable
+from diffpack.names import listed, printable
 
 _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",
 )  # fmt: skip
 _ZIP = b"PK\x03\x04"  # torch.save's own format since 1.6; the legacy one cannot be memory-mapped
-_NAMED = 5  # names in a note before it says "and N more"
 
 
 class TorchCheckpoint(Checkpoint):
@@ -67,7 +66,7 @@ class TorchCheckpoint(Checkpoint):
     def _state_dict(self, loaded: object) -> dict[str, Any]:
         trail = _trail(loaded, set())
         if trail is None:
-            keys = f" with {_listed(loaded)}" if isinstance(loaded, dict) else ""
+            keys = f" with {_named(loaded)}" if isinstance(loaded, dict) else ""
             what = f"{type(loaded).__name__}{keys}"
             raise CheckpointError(f"{self.source}: no dict of tensors found: it holds a {what}")
         found: Any = loaded
@@ -86,7 +85,7 @@ class TorchCheckpoint(Checkpoint):
     def _note_skipped(self, why: str, keys: Iterable[object]) -> None:
         skipped = list(keys)
         if skipped:
-            self.notes.append(f"skipped, {why}: {_listed(skipped)}")
+            self.notes.append(f"skipped, {why}: {_named(skipped)}")
 
 
 class ShardedTorchCheckpoint(Checkpoint):
@@ -119,7 +118,7 @@ class ShardedTorchCheckpoint(Checkpoint):
                 unlisted += [name] if name not in self.homes else []
                 self.homes[name] = shard
         if unlisted:
-            self.notes.append(f"not in the index, and taken as well: {_listed(sorted(unlisted))}")
+            self.notes.append(f"not in the index, and taken as well: {_named(sorted(unlisted))}")
         self._tensors = {name: self._shards[shard].tensors[name] for name, shard in self.homes.items()}
 
     @property
@@ -173,7 +172,5 @@ def _trail(value: object, seen: set[int]) -> tuple[str, ...] | None:
     return () if not value or any(_is_tensor(item) for item in value.values()) else None
 
 
-def _listed(keys: Any) -> str:
-    names = [printable(str(key)) for key in keys]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+def _named(keys: Iterable[Any]) -> str:
+    return listed([printable(str(key)) for key in keys])
