@@ -41,9 +41,9 @@ class Changes:
 
     def nonzero(self) -> Changes:
         """Give the same without numbers that are zero, and with positions."""
-        if self.positions is not None and self.numbers.all():
-            return self
         kept = np.flatnonzero(self.numbers)
+        if self.positions is not None and kept.size == self.numbers.size:
+            return self
         positions = kept + self.start if self.positions is None else self.positions[kept]
         return Changes(self.start, self.stop, positions, self.numbers[kept])
 
