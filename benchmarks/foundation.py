@@ -31,7 +31,7 @@ from benchmarks import pairs
 from benchmarks.pairs import Arrays
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import make_header
-from diffpack.dtypes import DTYPES
+from diffpack.tensors.dtypes import DTYPES
 
 WEIGHTS = "model.safetensors"
 ROUNDS = 5

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import diffpack
 from diffpack.checkpoints import TensorInfo, open_checkpoint
 from diffpack.checkpoints.safetensors_file import make_header
-from diffpack.dtypes import array_words, from_numpy
+from diffpack.tensors.dtypes import array_words, from_numpy
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -97,7 +97,7 @@ def _usage_hint(error: click.ClickException) -> str:
 
 def _tell_more(error: BaseException) -> None:
     """With -v: every tensor that differs, and where a bug or a failing system call happened."""
-    from diffpack.names import printable
+    from diffpack.support.names import printable
 
     for name in getattr(error, "tensors", ()):
         warn(f"  {printable(name)}")

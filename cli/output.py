@@ -99,7 +99,7 @@ def listed(names: Sequence[str], noun: str = "tensor") -> str:
 
 def safe(name: str) -> str:
     """Give a name from a file so that it cannot move a terminal's cursor."""
-    from diffpack.names import printable
+    from diffpack.support.names import printable
 
     return printable(name)
 

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from diffpack.atomic import refuse_overwriting
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, files_behind, open_diff
-from diffpack.dtypes import Words, words_array
 from diffpack.errors import ResultMismatchError, UsageError
-from diffpack.names import listed, printable
 from diffpack.outputs import open_output
-from diffpack.parallel import Progress
 from diffpack.result import Check, Result
+from diffpack.support.atomic import refuse_overwriting
+from diffpack.support.names import listed, printable
+from diffpack.support.parallel import Progress
+from diffpack.tensors.dtypes import Words, words_array
 
 
 @dataclass(frozen=True)

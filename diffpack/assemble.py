@@ -24,7 +24,7 @@ from diffpack.encode import CHUNK_VALUES
 from diffpack.errors import UsageError
 from diffpack.estimate import DENSE
 from diffpack.manifest import Group, digest_column
-from diffpack.parallel import Progress, run_in_order
+from diffpack.support.parallel import Progress, run_in_order
 
 _NO_SCALE = np.float32(0)
 PLAIN_PROFILES = tuple(profile for profile in PROFILES if profile != "smallest")

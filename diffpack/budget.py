@@ -18,7 +18,7 @@ from diffpack.errors import UsageError
 from diffpack.forecast import Forecast, grade
 from diffpack.found import Found
 from diffpack.options import Options, Target
-from diffpack.parallel import Progress
+from diffpack.support.parallel import Progress
 from diffpack.write import Written, write_records
 
 SLACK = 0.01

@@ -14,9 +14,9 @@ from diffpack.codecs.values import floats, int8
 from diffpack.encode import Record, fit_scales
 from diffpack.estimate import DENSE, best_positions
 from diffpack.options import Options
-from diffpack.parallel import run_in_order
 from diffpack.scan import Scan
 from diffpack.select import select, told
+from diffpack.support.parallel import run_in_order
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
 

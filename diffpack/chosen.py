@@ -11,8 +11,8 @@ from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.positions.rule import Rule
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.manifest import Group
-from diffpack.recent import Recent
-from diffpack.reference import Reference
+from diffpack.support.cache import Recent
+from diffpack.tensors.reference import Reference
 
 Part = tuple[int, int, int]
 """A record's number, and a range [start, stop) of its words."""

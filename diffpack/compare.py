@@ -15,8 +15,8 @@ from diffpack.diff import Diff, DiffLike, open_diff
 from diffpack.errors import WrongBaseError
 from diffpack.merge.delta import Delta, side_by_side
 from diffpack.merge.sources import Source
-from diffpack.parallel import run_all
 from diffpack.steps import gathered
+from diffpack.support.parallel import run_all
 
 
 @dataclass(frozen=True)

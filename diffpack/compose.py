@@ -20,10 +20,10 @@ from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.fingerprint import fingerprint
 from diffpack.lineage import Lineage, Trace, trace
 from diffpack.manifest import Manifest, to_json
-from diffpack.names import listed, printable
-from diffpack.parallel import Progress, run_in_order
 from diffpack.publish import write_diff
 from diffpack.squash import Chain, squash
+from diffpack.support.names import listed, printable
+from diffpack.support.parallel import Progress, run_in_order
 
 
 def compose(

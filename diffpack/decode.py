@@ -16,11 +16,11 @@ from diffpack.codecs.positions import classes, gaps, levels
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import SCALED, exact, floats, grid, int8, stream_dtype
-from diffpack.dtypes import DType, Words
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.manifest import Group
-from diffpack.recent import Recent
-from diffpack.reference import Reference
+from diffpack.support.cache import Recent
+from diffpack.tensors.dtypes import DType, Words
+from diffpack.tensors.reference import Reference
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
@@ -21,10 +20,11 @@ from diffpack.container.reader import ContainerReader
 from diffpack.container.source import ByteSource, FileSource, MemorySource
 from diffpack.container.table import ChunkSpec
 from diffpack.decode import Changes, GroupDecoder, decoders, float_values
-from diffpack.dtypes import DTYPES
 from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
 from diffpack.manifest import DIGEST_HEX, Manifest, parse
-from diffpack.reference import Reference
+from diffpack.support.atomic import atomic_file, refuse_overwriting
+from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.reference import Reference
 
 if TYPE_CHECKING:
     import scipy.sparse

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.codecs.values import floats
-from diffpack.dtypes import DType, Words
 from diffpack.scan import Scan
+from diffpack.tensors.dtypes import DType, Words
 
 MILLIONTHS = 10**6
 """What the file counts relative errors in."""

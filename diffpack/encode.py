@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.blocks import BLOCK_WORDS, blocks
 from diffpack.codecs.positions import gaps
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import exact, floats, grid, int8
 from diffpack.container.table import EncodedChunk, encode_chunk
-from diffpack.dtypes import Words
 from diffpack.encode_levels import Part, exact_streams, grid_streams
 from diffpack.scan import Scan
+from diffpack.tensors.blocks import BLOCK_WORDS, blocks
+from diffpack.tensors.dtypes import Words
 
 CHUNK_VALUES = 1 << 18
 """Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""

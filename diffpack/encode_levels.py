@@ -13,7 +13,7 @@ from diffpack.codecs.positions import classes, levels
 from diffpack.codecs.positions.levels import NONE, Exponents, Geometry, Plan
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import exact, floats, grid
-from diffpack.dtypes import DType, Words
+from diffpack.tensors.dtypes import DType, Words
 
 _FAINT = -8
 """Lowest level of a row of grid values: its differences are under a sixteenth of a step, and none is stored."""

@@ -13,9 +13,9 @@ from diffpack.codecs.positions.levels import Exponents, Geometry, Plan, row_widt
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values import exact
 from diffpack.container.table import encode_chunk
-from diffpack.dtypes import DTYPES
 from diffpack.encode_levels import exact_plans, magnitudes
 from diffpack.scan import Scan
+from diffpack.tensors.dtypes import DTYPES
 
 DENSE = 0.5
 """From this density on every word gets a step, if nothing better is known."""

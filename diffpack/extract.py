@@ -17,10 +17,10 @@ from diffpack.diff import Diff
 from diffpack.found import find
 from diffpack.importance import weights
 from diffpack.options import Options, Target
-from diffpack.parallel import Progress
 from diffpack.publish import write_diff
 from diffpack.select import Selection
 from diffpack.sidefiles import files_of
+from diffpack.support.parallel import Progress
 from diffpack.write import write_records
 
 

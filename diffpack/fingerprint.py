@@ -8,10 +8,10 @@ from functools import partial
 
 from blake3 import blake3
 
-from diffpack.blocks import blocks
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.dtypes import Words
-from diffpack.parallel import run_all
+from diffpack.support.parallel import run_all
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import Words
 
 _PREFIX = b"diffpack fingerprint 1\n"
 DIGEST_BYTES = 16

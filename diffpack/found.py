@@ -14,8 +14,8 @@ from diffpack.fingerprint import combine, digests_of
 from diffpack.manifest import CheckpointSummary
 from diffpack.options import Options
 from diffpack.pairs import Pairing, pair_up
-from diffpack.parallel import Progress, run_in_order
 from diffpack.scan import Scan, scan
+from diffpack.support.parallel import Progress, run_in_order
 
 
 @dataclass(frozen=True)

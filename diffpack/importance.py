@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.dtypes import to_float
 from diffpack.errors import UsageError
+from diffpack.tensors.dtypes import to_float
 
 
 def weights(source: Checkpoint, tensors: Mapping[str, TensorInfo]) -> dict[str, float]:

@@ -24,12 +24,12 @@ from diffpack.fingerprint import short_digest
 from diffpack.layout import describe_layout
 from diffpack.lineage import Lineage, added_names, free_names, trace, whole_names
 from diffpack.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
-from diffpack.names import listed, printable
 from diffpack.pairs import Rename, base_view, renamed
-from diffpack.parallel import Progress, run_in_order
 from diffpack.publish import write_diff
 from diffpack.squash import Chain, between
 from diffpack.steps import moved, negated
+from diffpack.support.names import listed, printable
+from diffpack.support.parallel import Progress, run_in_order
 
 Job = Callable[[], Entry]
 

@@ -19,9 +19,9 @@ from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.fingerprint import short_digest
 from diffpack.manifest import Layout
-from diffpack.names import is_plain_file_name
 from diffpack.options import Options
 from diffpack.result import Result
+from diffpack.support.names import is_plain_file_name
 
 Headers = list[tuple[str, bytes]]
 """(file name, header) pairs."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from diffpack.diff import Diff
 from diffpack.errors import BaseNeededError
-from diffpack.names import listed, printable
 from diffpack.pairs import Rename, renamed
+from diffpack.support.names import listed, printable
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from diffpack import limits
 from diffpack.codecs.positions import CODINGS as POSITION_CODINGS
 from diffpack.codecs.positions.rule import Rule
 from diffpack.codecs.values import CODINGS as VALUE_CODINGS
-from diffpack.dtypes import DTYPES, DType
 from diffpack.errors import CorruptFileError
-from diffpack.names import is_plain_file_name
+from diffpack.support.names import is_plain_file_name
+from diffpack.tensors.dtypes import DTYPES, DType
 
 DIGEST_HEX = 32
 """Hex digits of a tensor's digest: 16 bytes. The whole base is held by a fingerprint of 32."""

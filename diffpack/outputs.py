@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from diffpack.atomic import AtomicStack, atomic_folder
 from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES, Checkpoint
 from diffpack.checkpoints.safetensors_file import (
     SafetensorsCheckpoint,
@@ -22,6 +21,7 @@ from diffpack.errors import UsageError
 from diffpack.layout import Headers, Index, recorded_layout
 from diffpack.result import Result
 from diffpack.sidefiles import side_contents
+from diffpack.support.atomic import AtomicStack, atomic_folder
 
 _FOREIGN_SUFFIXES = frozenset({".dpk", ".gguf", ".gz", ".msgpack", ".npy", ".npz", ".onnx", ".pkl", ".tar", ".zip"})
 """Endings that name a file of a kind we do not write, even where a folder may have a dot in its name."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from diffpack.atomic import atomic_file, refuse_overwriting
 from diffpack.container.source import FileSource
 from diffpack.diff import Diff, open_diff
 from diffpack.errors import CorruptFileError, UsageError
+from diffpack.support.atomic import atomic_file, refuse_overwriting
 
 
 def write_diff(

@@ -22,11 +22,11 @@ from diffpack.errors import BaseNeededError
 from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of
 from diffpack.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.merge.sources import Source
-from diffpack.names import printable
 from diffpack.pairs import base_view
-from diffpack.parallel import Progress, run_in_order
 from diffpack.publish import write_diff
 from diffpack.seal import sealed
+from diffpack.support.names import printable
+from diffpack.support.parallel import Progress, run_in_order
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 

@@ -8,17 +8,17 @@ from functools import partial
 
 from blake3 import blake3
 
-from diffpack.blocks import blocks
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.decode import change
 from diffpack.diff import Diff, TensorDiff
-from diffpack.dtypes import Words
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
-from diffpack.names import listed, printable
 from diffpack.pairs import base_view
-from diffpack.parallel import run_all
-from diffpack.reference import Reference
+from diffpack.support.names import listed, printable
+from diffpack.support.parallel import run_all
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import Words
+from diffpack.tensors.reference import Reference
 
 Write = Callable[[str, int, Words], None]
 """Takes a tensor's name, a byte offset in it, and the words that belong there."""

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from diffpack.blocks import blocks
 from diffpack.checkpoints import Checkpoint
 from diffpack.codecs.positions.gaps import Positions
-from diffpack.dtypes import Words
 from diffpack.pairs import Pair
-from diffpack.reference import Reference
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import Words
+from diffpack.tensors.reference import Reference
 
 KEPT_DENSITY = 1 / 16
 """Below it the positions found are kept (8 bytes each: half of a float32 tensor's bytes at most)."""

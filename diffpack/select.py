@@ -13,8 +13,8 @@ from diffpack.codecs.positions import rule as rules
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.values.floats import difference
 from diffpack.errors import UsageError
-from diffpack.parallel import run_in_order
 from diffpack.scan import Scan
+from diffpack.support.parallel import run_in_order
 
 _SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess of the threshold
 

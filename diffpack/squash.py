@@ -11,18 +11,18 @@ import numpy as np
 from blake3 import blake3
 
 from diffpack.assemble import Entry
-from diffpack.blocks import blocks
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.codecs.values import exact
 from diffpack.decode import Changes
 from diffpack.diff import Diff, TensorDiff
-from diffpack.dtypes import Words, unordered
 from diffpack.errors import BaseNeededError
 from diffpack.lineage import Lineage, Trace
-from diffpack.names import printable
 from diffpack.pairs import base_view, comparable
-from diffpack.reference import Reference, convert
 from diffpack.steps import add_up, gathered, moved
+from diffpack.support.names import printable
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import Words, unordered
+from diffpack.tensors.reference import Reference, convert
 
 Layer = Iterable[Changes]
 _KEPT_BYTES = 256 << 20  # computed tensors kept for the links after

@@ -9,9 +9,9 @@ from diffpack.apply import check_result
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff import Diff, DiffLike, open_diff
 from diffpack.layout import check_blob, recorded_layout
-from diffpack.parallel import run_in_order
 from diffpack.result import Result
 from diffpack.sidefiles import side_content
+from diffpack.support.parallel import run_in_order
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from diffpack.found import Found
 from diffpack.layout import keep_layout
 from diffpack.manifest import Group, Manifest, digest_column, to_json
 from diffpack.options import Options
-from diffpack.parallel import Progress, run_in_order
 from diffpack.seal import sealed
 from diffpack.sidefiles import keep_side_files
+from diffpack.support.parallel import Progress, run_in_order
 
 
 @dataclass(frozen=True)

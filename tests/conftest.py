@@ -13,7 +13,7 @@ import pytest
 
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import make_header, make_index
-from diffpack.dtypes import array_words, from_numpy
+from diffpack.tensors.dtypes import array_words, from_numpy
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("unhurried")

@@ -12,8 +12,8 @@ from named_tensors import Named, assert_holds, fill, infos, some_words
 from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter
-from diffpack.dtypes import DTYPES
 from diffpack.errors import CheckpointError
+from diffpack.tensors.dtypes import DTYPES
 
 torch = pytest.importorskip("torch")
 

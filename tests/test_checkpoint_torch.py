@@ -20,8 +20,8 @@ from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.torch_pickle import TorchCheckpoint
 from diffpack.checkpoints.torch_tensors import tensor_words, to_torch
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
-from diffpack.dtypes import DTYPES
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
+from diffpack.tensors.dtypes import DTYPES
 
 torch = pytest.importorskip("torch")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffpack.dtypes import DTYPES, from_float, ordered, to_float, unordered
+from diffpack.tensors.dtypes import DTYPES, from_float, ordered, to_float, unordered
 
 ALL_BITS = {8: np.arange(1 << 8, dtype=np.uint8), 16: np.arange(1 << 16, dtype=np.uint16)}
 

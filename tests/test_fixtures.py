@@ -127,7 +127,7 @@ def test_the_limits_of_code_and_specification_are_the_same():
 
 
 def test_the_dtype_table_is_that_of_the_code():
-    from diffpack.dtypes import DTYPES
+    from diffpack.tensors.dtypes import DTYPES
 
     table = SPEC.split("## 8. Dtypes")[1].split("\n\n")[1]
     named = set(re.findall(r"\b(?:BOOL|C64|BF16|[FUI]\d+(?:_E\dM\d(?:FNUZ)?)?)\b", table))

@@ -12,7 +12,7 @@ from named_tensors import f32, named
 
 from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
-from diffpack.dtypes import DTYPES, Words
+from diffpack.tensors.dtypes import DTYPES, Words
 
 h5py = pytest.importorskip("h5py")
 

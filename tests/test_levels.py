@@ -13,8 +13,8 @@ from conftest import bits, model, tune
 import diffpack
 from diffpack.codecs.positions import classes, grouped
 from diffpack.codecs.positions.levels import Geometry, Plan, row_width
-from diffpack.dtypes import DTYPES
 from diffpack.errors import BaseNeededError, WrongBaseError
+from diffpack.tensors.dtypes import DTYPES
 from diffpack_cli.main import cli
 
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import model, tune, write_safetensors
 
 import diffpack
-from diffpack.atomic import atomic_file, atomic_folder
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError
+from diffpack.support.atomic import atomic_file, atomic_folder
 
 BASE, TUNED = {"w": np.zeros(64, np.float32)}, {"w": np.ones(64, np.float32)}
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import diffpack
-from diffpack.dtypes import _ML_DTYPES, _NUMPY, DTYPES, numpy_dtype
+from diffpack.tensors.dtypes import _ML_DTYPES, _NUMPY, DTYPES, numpy_dtype
 
 ARRAY_DTYPES = [numpy_dtype(DTYPES[name]) for name in (*_NUMPY, *_ML_DTYPES)]
 

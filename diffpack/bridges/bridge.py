@@ -11,7 +11,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.pairs import Rename, base_view
-from diffpack.parallel import Progress
+from diffpack.support.parallel import Progress
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,10 @@ from diffpack.bridges.importing import (
 )
 from diffpack.bridges.inert_pickle import StoredTensor, read_torch_zip
 from diffpack.checkpoints import TensorInfo
-from diffpack.dtypes import to_float
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.limits import WORDS
-from diffpack.names import printable
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import to_float
 
 FILE = "pytorch_diff.bin"
 _MEMBERS = {"size", "index_steps", "values"}

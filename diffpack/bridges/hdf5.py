@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack import limits
-from diffpack.atomic import atomic_file
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.importing import sorted_positions
 from diffpack.bridges.place_names import encoded
@@ -44,8 +43,9 @@ from diffpack.codecs.values import floats, stream_dtype
 from diffpack.codecs.values.floats import FLOATS
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError
-from diffpack.names import listed, printable
 from diffpack.result import Result
+from diffpack.support.atomic import atomic_file
+from diffpack.support.names import listed, printable
 
 _FORMAT, _VERSION = "diffpack diffs", 1
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"

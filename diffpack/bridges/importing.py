@@ -18,14 +18,14 @@ from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.values import floats
 from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes
-from diffpack.dtypes import Words
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import combine, digests_of
 from diffpack.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
-from diffpack.names import listed, printable
-from diffpack.parallel import run_in_order
 from diffpack.seal import sealed
 from diffpack.squash import between
+from diffpack.support.names import listed, printable
+from diffpack.support.parallel import run_in_order
+from diffpack.tensors.dtypes import Words
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 

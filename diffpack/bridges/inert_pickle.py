@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.dtypes import DTYPES, DType, Words
 from diffpack.errors import CheckpointError
-from diffpack.names import printable
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import DTYPES, DType, Words
 
 _STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",

@@ -16,8 +16,8 @@ from typing import Any
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed
 from diffpack.checkpoints import Checkpoint, open_checkpoint
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
-from diffpack.names import printable
-from diffpack.reference import convert
+from diffpack.support.names import printable
+from diffpack.tensors.reference import convert
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -24,9 +24,9 @@ from diffpack.bridges.bridge import Bridge, Import
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, write_patch
 from diffpack.bridges.peft_adapter import Adapter, is_adapter, open_adapter
 from diffpack.codecs.values import floats
-from diffpack.dtypes import to_float
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.names import listed, printable
+from diffpack.support.names import listed, printable
+from diffpack.tensors.dtypes import to_float
 
 _KIND = "LORA"
 _PAIRS = {".lora_A.weight": ".lora_B.weight", ".lora_embedding_A": ".lora_embedding_B"}

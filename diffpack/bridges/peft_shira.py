@@ -16,7 +16,6 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.atomic import atomic_folder
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
@@ -26,11 +25,12 @@ from diffpack.checkpoints.safetensors_file import SafetensorsWriter, make_header
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.values import floats
 from diffpack.compose import check_base
-from diffpack.dtypes import DTYPES, to_float
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.merge.sources import Source
-from diffpack.names import listed, printable
 from diffpack.result import Result
+from diffpack.support.atomic import atomic_folder
+from diffpack.support.names import listed, printable
+from diffpack.tensors.dtypes import DTYPES, to_float
 
 _KIND = "SHIRA"
 _VALUES, _INDICES = ".shira_weight", ".shira_indices"

@@ -21,7 +21,6 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.atomic import atomic_folder
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
 from diffpack.bridges.place_names import encoded
@@ -42,8 +41,9 @@ from diffpack.codecs.values import floats
 from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 from diffpack.limits import STREAM_DECODED_BYTES
-from diffpack.names import is_plain_file_name, printable
 from diffpack.result import Result
+from diffpack.support.atomic import atomic_folder
+from diffpack.support.names import is_plain_file_name, printable
 
 INDEX = "diffpack.json"
 _ENDING = ".npz"

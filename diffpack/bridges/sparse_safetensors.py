@@ -33,10 +33,10 @@ from diffpack.bridges.importing import (
 )
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, SafetensorsWriter, make_header
-from diffpack.dtypes import DTYPES, Words
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import fingerprint
-from diffpack.names import printable
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import DTYPES, Words
 
 _SPELLINGS = ((".indices", ".values"), (".idx", ".val"))
 _INDICES = ("I32", "I64", "U16", "U32", "U64")

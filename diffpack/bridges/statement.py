@@ -21,13 +21,13 @@ from diffpack.container.source import FileSource
 from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, TensorDiff
-from diffpack.dtypes import DTYPES
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import DIGEST_BYTES, fingerprint
 from diffpack.layout import stored_blob
 from diffpack.manifest import Manifest, parse, to_json
-from diffpack.names import printable
 from diffpack.sidefiles import side_content
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import DTYPES
 from diffpack.verify import check_chunks
 
 VERSION = 1

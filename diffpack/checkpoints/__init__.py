@@ -16,7 +16,7 @@ from diffpack.checkpoints.folder import find_weights
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
-from diffpack.names import printable
+from diffpack.support.names import printable
 
 __all__ = ["HDF5_SUFFIXES", "TORCH_SUFFIXES", "Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
 

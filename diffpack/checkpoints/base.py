@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from diffpack.dtypes import DType, Words
 from diffpack.errors import MissingTensorError
+from diffpack.tensors.dtypes import DType, Words
 
 
 @dataclass(frozen=True)

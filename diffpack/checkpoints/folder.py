@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffpack.errors import CheckpointError
-from diffpack.names import is_plain_file_name
+from diffpack.support.names import is_plain_file_name
 
 _KNOWN = (
     "model.safetensors.index.json",

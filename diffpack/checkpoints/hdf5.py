@@ -9,7 +9,7 @@ import numpy as np
 
 from diffpack.checkpoints.base import Checkpoint, TensorInfo
 from diffpack.checkpoints.hdf5_contents import LIBRARY, Contents, Stored, explained, import_h5py
-from diffpack.dtypes import Words
+from diffpack.tensors.dtypes import Words
 
 
 class Hdf5Checkpoint(Checkpoint):

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffpack.checkpoints.base import TensorInfo
-from diffpack.dtypes import DTYPES, from_numpy
 from diffpack.errors import CheckpointError, DiffpackError, MissingDependencyError, UnsupportedCheckpointError
-from diffpack.names import printable
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import DTYPES, from_numpy
 
 DTYPE_MARK = "diffpack_dtype"
 SHAPE_MARK = "diffpack_shape"

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.atomic import AtomicStack, atomic_file
 from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.hdf5_contents import (
     DTYPE_MARK,
@@ -26,8 +25,9 @@ from diffpack.checkpoints.hdf5_contents import (
     import_h5py,
 )
 from diffpack.checkpoints.writer import CheckpointWriter
-from diffpack.dtypes import Words, numpy_dtype
 from diffpack.errors import CheckpointError
+from diffpack.support.atomic import AtomicStack, atomic_file
+from diffpack.tensors.dtypes import Words, numpy_dtype
 
 _ALIGNMENT = 64  # bytes; data that stands aligned in the file can be used without a copy
 _NOT_WRITTEN = "cannot be written as HDF5"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from diffpack.checkpoints.base import Checkpoint, TensorInfo
-from diffpack.dtypes import Words, array_words, from_numpy
 from diffpack.errors import UnsupportedCheckpointError
+from diffpack.tensors.dtypes import Words, array_words, from_numpy
 
 
 class MappingCheckpoint(Checkpoint):

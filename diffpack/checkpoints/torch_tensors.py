@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffpack.checkpoints.base import TensorInfo
-from diffpack.dtypes import DTYPES, Words
 from diffpack.errors import MissingDependencyError, UnsupportedCheckpointError
+from diffpack.tensors.dtypes import DTYPES, Words
 
 if TYPE_CHECKING:
     import torch

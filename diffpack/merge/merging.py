@@ -24,9 +24,9 @@ from diffpack.merge.methods import find_method
 from diffpack.merge.sources import Source
 from diffpack.merge.summary import result_summary
 from diffpack.merge.tensors import Merged, merge_tensor, structure
-from diffpack.parallel import Progress, run_in_order
 from diffpack.publish import write_diff
 from diffpack.seal import sealed
+from diffpack.support.parallel import Progress, run_in_order
 
 VALUES = (*FLOATS, "int8")
 """How merged values may be stored: they are floats, so never as steps."""

@@ -11,13 +11,13 @@ from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.values import exact, floats
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, TensorDiff
-from diffpack.dtypes import to_float
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.merge.delta import Delta, Values
-from diffpack.names import printable
 from diffpack.pairs import base_view, comparable
-from diffpack.reference import Reference
 from diffpack.result import Result
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import to_float
+from diffpack.tensors.reference import Reference
 
 
 class Source:

@@ -17,8 +17,8 @@ from diffpack.merge.combine import Combined, combine
 from diffpack.merge.delta import Delta
 from diffpack.merge.method import Method, Settings
 from diffpack.merge.sources import Source
-from diffpack.names import printable
 from diffpack.steps import gathered
+from diffpack.support.names import printable
 
 
 @dataclass(frozen=True)

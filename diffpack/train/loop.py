@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from diffpack.atomic import atomic_file
 from diffpack.errors import CorruptFileError, UsageError
-from diffpack.parallel import Progress
+from diffpack.support.atomic import atomic_file
+from diffpack.support.parallel import Progress
 from diffpack.train.cost import Cost, Meter
 from diffpack.train.stage import Stage, State
 from diffpack.train.task import STAGE_SEEDS, Task

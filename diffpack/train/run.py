@@ -12,13 +12,13 @@ from typing import Any
 
 from blake3 import blake3
 
-from diffpack.atomic import refuse_overwriting
 from diffpack.checkpoints import open_checkpoint
 from diffpack.diff import Diff, open_diff
 from diffpack.errors import UsageError
 from diffpack.fingerprint import fingerprint
-from diffpack.parallel import Progress
 from diffpack.stats import DiffStats, diff_stats
+from diffpack.support.atomic import refuse_overwriting
+from diffpack.support.parallel import Progress
 from diffpack.train.cost import Cost
 from diffpack.train.data import Examples, read_tsv
 from diffpack.train.evaluate import load_task, predict, require_metrics, scores

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from diffpack.codecs.positions import grouped
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
-from diffpack.dtypes import DType, Words
 from diffpack.errors import CorruptFileError
+from diffpack.tensors.dtypes import DType, Words
 
 MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 SIGN = 1  # bits above the exponent

@@ -20,8 +20,8 @@ from diffpack.codecs.positions import grouped
 from diffpack.codecs.positions.gaps import Positions
 from diffpack.codecs.streams import Numbers
 from diffpack.codecs.values.grid import OFFSETS
-from diffpack.dtypes import DType
 from diffpack.errors import CorruptFileError
+from diffpack.tensors.dtypes import DType
 
 Levels = npt.NDArray[np.int8]
 Exponents = npt.NDArray[np.uint16]

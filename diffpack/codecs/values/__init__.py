@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffpack.codecs.values.floats import FLOATS
-from diffpack.dtypes import DType
+from diffpack.tensors.dtypes import DType
 
 CODINGS = ("exact", *FLOATS, "int8", "grid")
 """Ids of the value codings a group may use."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffpack.codecs.streams import Numbers
-from diffpack.dtypes import DType, Words, ordered, unordered
+from diffpack.tensors.dtypes import DType, Words, ordered, unordered
 
 
 def encode(reference: Words, tuned: Words, dtype: DType) -> Numbers:

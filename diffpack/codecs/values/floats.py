@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.codecs.streams import Numbers
-from diffpack.dtypes import DTYPES, DType, Words, from_float, ordered, to_float, unordered
+from diffpack.tensors.dtypes import DTYPES, DType, Words, from_float, ordered, to_float, unordered
 
 FLOATS: dict[str, DType] = {"f32": DTYPES["F32"], "f16": DTYPES["F16"], "bf16": DTYPES["BF16"]}
 """Value codings that are floats, and the dtype each is stored in."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffpack.codecs.positions import rule
 from diffpack.codecs.positions.rule import Rule
-from diffpack.dtypes import Words
+from diffpack.tensors.dtypes import Words
 from diffpack.train.model import plain_name
 from diffpack.train.selections.top import top_k
 

@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.blocks import blocks
 from diffpack.checkpoints import TensorInfo
-from diffpack.dtypes import DType, Words, from_float, to_float
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import DType, Words, from_float, to_float
 
 
 class Reference:

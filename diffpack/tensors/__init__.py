@@ -1,0 +1,1 @@
+"""What a tensor is: bits in words, their order, blocks, the reference of a change, identity, names."""
