@@ -18,8 +18,8 @@ from pathlib import Path
 from types import ModuleType
 
 import diffpack
-from diffpack.container import frame
 from diffpack.errors import CorruptFileError, UnsupportedFormatError
+from diffpack.format import frame
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,7 +74,7 @@ def swap_token(manifest: bytes, rng: random.Random) -> bytes:
 
 
 def frame_decompress(stored: bytes, size: int) -> bytes:
-    from diffpack.codecs.streams.zstd import decompress
+    from diffpack.format.streams.zstd import decompress
 
     return decompress(stored, size, "seed", "F6")
 

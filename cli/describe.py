@@ -8,7 +8,7 @@ from .output import Report, listed, plural, safe, size
 
 if TYPE_CHECKING:
     from diffpack import Diff
-    from diffpack.manifest import ResultSummary
+    from diffpack.format.manifest import ResultSummary
 
 SUMMARY_KEYS = {
     "base.fingerprint": "the base's content hash, 64 hex digits",

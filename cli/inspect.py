@@ -13,7 +13,7 @@ from .output import Report, emit, emit_json, fields, listed, mode, percent, plur
 
 if TYPE_CHECKING:
     from diffpack import Diff
-    from diffpack.manifest import Group
+    from diffpack.format.manifest import Group
 
 KEYS = {
     "path": "the diff",

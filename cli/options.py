@@ -38,7 +38,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
-    from diffpack.container import frame
+    from diffpack.format import frame
     from diffpack.version import __version__
 
     click.echo(f"diffpack {__version__} (format {frame.MAJOR}.{frame.MINOR})")
@@ -155,6 +155,6 @@ def read_diff(path: str) -> Any:
     if sys.stdin is None or sys.stdin.isatty():
         raise click.UsageError("the diff is to come from standard input, which is a terminal or closed")
     from diffpack import Diff
-    from diffpack.container.source import MemorySource
+    from diffpack.format.source import MemorySource
 
     return Diff(MemorySource(sys.stdin.buffer.read(), "standard input"))

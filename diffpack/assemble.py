@@ -14,16 +14,16 @@ from functools import partial
 import numpy as np
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.positions import gaps
-from diffpack.codecs.streams import PROFILES, Numbers
-from diffpack.codecs.values import stream_dtype
-from diffpack.container.table import EncodedChunk, encode_chunk
-from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes
 from diffpack.encode import CHUNK_VALUES
 from diffpack.errors import UsageError
 from diffpack.estimate import DENSE
-from diffpack.manifest import Group, digest_column
+from diffpack.format.chunks import EncodedChunk, encode_chunk
+from diffpack.format.manifest import Group, digest_column
+from diffpack.format.positions import gaps
+from diffpack.format.streams import PROFILES, Numbers
+from diffpack.format.values import stream_dtype
+from diffpack.format.writer import ContainerWriter
 from diffpack.support.parallel import Progress, run_in_order
 
 _NO_SCALE = np.float32(0)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace as changed
 
 from diffpack.assemble import copy_blob
-from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff
+from diffpack.format.manifest import Layout, SideFile
+from diffpack.format.writer import ContainerWriter
 from diffpack.layout import stored_blob
-from diffpack.manifest import Layout, SideFile
 from diffpack.sidefiles import side_content
 
 

@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.values import floats, int8
 from diffpack.encode import Record, fit_scales
 from diffpack.estimate import DENSE, best_positions
+from diffpack.format.values import floats, int8
 from diffpack.options import Options
 from diffpack.scan import Scan
 from diffpack.select import select, told

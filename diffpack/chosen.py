@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from diffpack.codecs.positions import rule
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.positions.rule import Rule
 from diffpack.errors import BaseNeededError, CorruptFileError
-from diffpack.manifest import Group
+from diffpack.format.manifest import Group
+from diffpack.format.positions import rule
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.positions.rule import Rule
 from diffpack.support.cache import Recent
 from diffpack.tensors.reference import Reference
 

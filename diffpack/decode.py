@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.chosen import Chosen
-from diffpack.codecs.positions import classes, gaps, levels
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import SCALED, exact, floats, grid, int8, stream_dtype
 from diffpack.errors import BaseNeededError, CorruptFileError
-from diffpack.manifest import Group
+from diffpack.format.manifest import Group
+from diffpack.format.positions import classes, gaps, levels
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.streams import Numbers
+from diffpack.format.values import SCALED, exact, floats, grid, int8, stream_dtype
 from diffpack.support.cache import Recent
 from diffpack.tensors.dtypes import DType, Words
 from diffpack.tensors.reference import Reference

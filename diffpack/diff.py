@@ -14,14 +14,14 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
-from diffpack.container.reader import ContainerReader
-from diffpack.container.source import ByteSource, FileSource, MemorySource
-from diffpack.container.table import ChunkSpec
 from diffpack.decode import Changes, GroupDecoder, decoders, float_values
 from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
-from diffpack.manifest import DIGEST_HEX, Manifest, parse
+from diffpack.format.chunks import ChunkSpec
+from diffpack.format.manifest import DIGEST_HEX, Manifest, parse
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.reader import ContainerReader
+from diffpack.format.source import ByteSource, FileSource, MemorySource
+from diffpack.format.streams import Numbers
 from diffpack.support.atomic import atomic_file, refuse_overwriting
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.reference import Reference

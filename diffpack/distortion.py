@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.values import floats
+from diffpack.format.values import floats
 from diffpack.scan import Scan
 from diffpack.tensors.dtypes import DType, Words
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import gaps
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import exact, floats, grid, int8
-from diffpack.container.table import EncodedChunk, encode_chunk
 from diffpack.encode_levels import Part, exact_streams, grid_streams
+from diffpack.format.chunks import EncodedChunk, encode_chunk
+from diffpack.format.positions import gaps
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.streams import Numbers
+from diffpack.format.values import exact, floats, grid, int8
 from diffpack.scan import Scan
 from diffpack.tensors.blocks import BLOCK_WORDS, blocks
 from diffpack.tensors.dtypes import Words

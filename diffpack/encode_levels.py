@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.activity import STEPS_AN_OCTAVE, STILL, Sizes, cheapest, column_levels, row_levels, still_columns
-from diffpack.codecs.positions import classes, levels
-from diffpack.codecs.positions.levels import NONE, Exponents, Geometry, Plan
-from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import exact, floats, grid
+from diffpack.format.positions import classes, levels
+from diffpack.format.positions.levels import NONE, Exponents, Geometry, Plan
+from diffpack.format.streams import Numbers
+from diffpack.format.values import exact, floats, grid
 from diffpack.tensors.dtypes import DType, Words
 
 _FAINT = -8

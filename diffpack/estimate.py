@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffpack.activity import Sizes, bit_lengths, cheapest, cost
-from diffpack.codecs.positions import classes, gaps, levels
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.positions.levels import Exponents, Geometry, Plan, row_width
-from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import exact
-from diffpack.container.table import encode_chunk
 from diffpack.encode_levels import exact_plans, magnitudes
+from diffpack.format.chunks import encode_chunk
+from diffpack.format.positions import classes, gaps, levels
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.positions.levels import Exponents, Geometry, Plan, row_width
+from diffpack.format.streams import Numbers
+from diffpack.format.values import exact
 from diffpack.scan import Scan
 from diffpack.tensors.dtypes import DTYPES
 

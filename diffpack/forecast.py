@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.activity import row_levels
-from diffpack.codecs.values import floats, grid
 from diffpack.encode import Record
 from diffpack.estimate import sampled_rows
+from diffpack.format.values import floats, grid
 from diffpack.scan import Scan
 from diffpack.select import magnitudes
 

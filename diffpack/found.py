@@ -11,7 +11,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.choose import split_aliases
 from diffpack.distortion import norms
 from diffpack.fingerprint import combine, digests_of
-from diffpack.manifest import CheckpointSummary
+from diffpack.format.manifest import CheckpointSummary
 from diffpack.options import Options
 from diffpack.pairs import Pairing, pair_up
 from diffpack.scan import Scan, scan

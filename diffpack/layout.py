@@ -13,12 +13,12 @@ from diffpack.checkpoints.safetensors_file import (
     ShardedSafetensorsCheckpoint,
     parse_header,
 )
-from diffpack.container.table import encode_chunk
-from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.fingerprint import short_digest
-from diffpack.manifest import Layout
+from diffpack.format.chunks import encode_chunk
+from diffpack.format.manifest import Layout
+from diffpack.format.writer import ContainerWriter
 from diffpack.options import Options
 from diffpack.result import Result
 from diffpack.support.names import is_plain_file_name

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from diffpack.codecs.streams import PROFILES
-from diffpack.codecs.values.floats import FLOATS
-from diffpack.codecs.values.int8 import LIMITS
 from diffpack.errors import UsageError
+from diffpack.format.streams import PROFILES
+from diffpack.format.values.floats import FLOATS
+from diffpack.format.values.int8 import LIMITS
 from diffpack.select import EVERYTHING, Selection
 
 VALUES = ("exact", *FLOATS, *LIMITS)

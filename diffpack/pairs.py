@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diffpack.checkpoints import TensorInfo
 from diffpack.errors import UsageError
-from diffpack.manifest import CONVERTIBLE
+from diffpack.format.manifest import CONVERTIBLE
 
 Rename = tuple[tuple[str, str], ...]
 """(old prefix, new prefix) pairs; the first whose old prefix fits is taken."""

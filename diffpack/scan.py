@@ -10,7 +10,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.codecs.positions.gaps import Positions
+from diffpack.format.positions.gaps import Positions
 from diffpack.pairs import Pair
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words

@@ -7,9 +7,9 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.container.writer import ContainerWriter
 from diffpack.distortion import Distortion
-from diffpack.manifest import Manifest, to_json
+from diffpack.format.manifest import Manifest, to_json
+from diffpack.format.writer import ContainerWriter
 from diffpack.publish import reopened
 from diffpack.result import Result
 

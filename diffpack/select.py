@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import rule as rules
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.values.floats import difference
 from diffpack.errors import UsageError
+from diffpack.format.positions import rule as rules
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.values.floats import difference
 from diffpack.scan import Scan
 from diffpack.support.parallel import run_in_order
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
-from diffpack.container.table import encode_chunk
-from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.fingerprint import short_digest
-from diffpack.manifest import SideFile
+from diffpack.format.chunks import encode_chunk
+from diffpack.format.manifest import SideFile
+from diffpack.format.writer import ContainerWriter
 from diffpack.options import Options
 from diffpack.result import Result
 

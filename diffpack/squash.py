@@ -12,10 +12,10 @@ from blake3 import blake3
 
 from diffpack.assemble import Entry
 from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.codecs.values import exact
 from diffpack.decode import Changes
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import BaseNeededError
+from diffpack.format.values import exact
 from diffpack.lineage import Lineage, Trace
 from diffpack.pairs import base_view, comparable
 from diffpack.steps import add_up, gathered, moved

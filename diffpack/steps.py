@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
 from diffpack.decode import Changes
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.streams import Numbers
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import DType
 

@@ -9,15 +9,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from diffpack.codecs.streams import FEATURES
-from diffpack.codecs.values import SCALED
-from diffpack.container.table import encode_chunk
-from diffpack.container.writer import ContainerWriter
 from diffpack.distortion import MILLIONTHS, Distortion
 from diffpack.encode import Record, span_jobs
+from diffpack.format.chunks import encode_chunk
+from diffpack.format.manifest import Group, Manifest, digest_column, to_json
+from diffpack.format.streams import FEATURES
+from diffpack.format.values import SCALED
+from diffpack.format.writer import ContainerWriter
 from diffpack.found import Found
 from diffpack.layout import keep_layout
-from diffpack.manifest import Group, Manifest, digest_column, to_json
 from diffpack.options import Options
 from diffpack.seal import sealed
 from diffpack.sidefiles import keep_side_files

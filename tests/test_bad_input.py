@@ -10,7 +10,6 @@ import pytest
 from conftest import model, tune, write_safetensors
 
 import diffpack
-from diffpack.container import frame
 from diffpack.errors import (
     CheckpointError,
     CorruptFileError,
@@ -20,6 +19,7 @@ from diffpack.errors import (
     UsageError,
     WrongBaseError,
 )
+from diffpack.format import frame
 
 
 def small_diff(**options):

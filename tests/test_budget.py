@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from conftest import bits, write_safetensors
 
 import diffpack
-from diffpack.codecs.values import grid
 from diffpack.errors import UsageError
+from diffpack.format.values import grid
 from diffpack.options import parse_size
 from diffpack_cli.main import cli
 

@@ -116,7 +116,7 @@ def test_both_readers_compute_one_fingerprint():
 
 
 def test_the_limits_of_code_and_specification_are_the_same():
-    from diffpack import limits
+    from diffpack.format import limits
 
     rows = dict(re.findall(r"^\| ([^|]+?) \| (\d+)", SPEC.split("## 9. Limits")[1], re.MULTILINE))
     assert {int(value) for value in rows.values()} == {

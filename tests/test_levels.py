@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from conftest import bits, model, tune
 
 import diffpack
-from diffpack.codecs.positions import classes, grouped
-from diffpack.codecs.positions.levels import Geometry, Plan, row_width
 from diffpack.errors import BaseNeededError, WrongBaseError
+from diffpack.format.positions import classes, grouped
+from diffpack.format.positions.levels import Geometry, Plan, row_width
 from diffpack.tensors.dtypes import DTYPES
 from diffpack_cli.main import cli
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffpack
-from diffpack.codecs.values import int8
 from diffpack.errors import UsageError
+from diffpack.format.values import int8
 
 
 def both(size=50_000, seed=0, dtype=np.float32):

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffpack
-from diffpack.codecs.positions import rule
-from diffpack.codecs.positions.rule import Rule
 from diffpack.errors import BaseNeededError, DiffpackError, UsageError, WrongBaseError
+from diffpack.format.positions import rule
+from diffpack.format.positions.rule import Rule
 from diffpack_cli.main import cli
 
 

@@ -32,7 +32,7 @@ from diffpack.bridges.importing import (
 from diffpack.bridges.inert_pickle import StoredTensor, read_torch_zip
 from diffpack.checkpoints import TensorInfo
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
-from diffpack.limits import WORDS
+from diffpack.format.limits import WORDS
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float
 

@@ -13,9 +13,9 @@ from diffpack.assemble import check_profile
 from diffpack.bridges.bridge import Export, Import
 from diffpack.bridges.registry import detect, find_bridge, format_of_output
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.container.frame import MAGIC
 from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.errors import UsageError
+from diffpack.format.frame import MAGIC
 from diffpack.publish import write_diff
 from diffpack.support.atomic import refuse_overwriting
 from diffpack.support.parallel import Progress

@@ -10,10 +10,10 @@ import numpy as np
 
 from diffpack.bridges.bridge import Export
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.positions.gaps import Positions
 from diffpack.compose import check_base
 from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.fingerprint import combine, digests_of, tensor_digest
+from diffpack.format.positions.gaps import Positions
 from diffpack.result import Result
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Words

@@ -23,7 +23,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack import limits
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.importing import sorted_positions
 from diffpack.bridges.place_names import encoded
@@ -39,10 +38,11 @@ from diffpack.bridges.statement import (
     write_statement,
 )
 from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
-from diffpack.codecs.values import floats, stream_dtype
-from diffpack.codecs.values.floats import FLOATS
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError
+from diffpack.format import limits
+from diffpack.format.values import floats, stream_dtype
+from diffpack.format.values.floats import FLOATS
 from diffpack.result import Result
 from diffpack.support.atomic import atomic_file
 from diffpack.support.names import listed, printable

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from diffpack.assemble import Entry, write_records
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.values import floats
-from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import combine, digests_of
-from diffpack.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
+from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.values import floats
+from diffpack.format.writer import ContainerWriter
 from diffpack.seal import sealed
 from diffpack.squash import between
 from diffpack.support.names import listed, printable

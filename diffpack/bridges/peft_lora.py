@@ -23,8 +23,8 @@ import numpy.typing as npt
 from diffpack.bridges.bridge import Bridge, Import
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, write_patch
 from diffpack.bridges.peft_adapter import Adapter, is_adapter, open_adapter
-from diffpack.codecs.values import floats
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.format.values import floats
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import to_float
 

@@ -22,10 +22,10 @@ from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_m
 from diffpack.bridges.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, make_header
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.values import floats
 from diffpack.compose import check_base
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.values import floats
 from diffpack.merge.sources import Source
 from diffpack.result import Result
 from diffpack.support.atomic import atomic_folder

@@ -31,8 +31,8 @@ from diffpack.bridges.exporting import PARTIAL, ChangedTensor, changed_tensors, 
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, sorted_positions, write_patch
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, ShardedSafetensorsCheckpoint, make_header
-from diffpack.codecs.streams.zstd import decompress
 from diffpack.errors import CheckpointError, CorruptFileError, MissingDependencyError, UsageError, WrongBaseError
+from diffpack.format.streams.zstd import decompress
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES

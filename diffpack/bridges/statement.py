@@ -9,22 +9,21 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from diffpack import limits
 from diffpack.assemble import Entry, copy_blob, write_records
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values import CODINGS, SCALED, floats, stream_dtype
-from diffpack.container import canonical
-from diffpack.container.source import FileSource
-from diffpack.container.writer import ContainerWriter
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.fingerprint import DIGEST_BYTES, fingerprint
+from diffpack.format import canonical, limits
+from diffpack.format.manifest import Manifest, parse, to_json
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.source import FileSource
+from diffpack.format.streams import Numbers
+from diffpack.format.values import CODINGS, SCALED, floats, stream_dtype
+from diffpack.format.writer import ContainerWriter
 from diffpack.layout import stored_blob
-from diffpack.manifest import Manifest, parse, to_json
 from diffpack.sidefiles import side_content
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES

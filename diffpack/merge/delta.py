@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions.gaps import Positions
+from diffpack.format.positions.gaps import Positions
 from diffpack.tensors.blocks import BLOCK_WORDS, blocks
 
 Values = npt.NDArray[Any]  # 1-D, float32 or float64

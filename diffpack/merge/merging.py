@@ -12,13 +12,13 @@ from msgspec.structs import replace
 
 from diffpack.assemble import Entry, check_profile, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.codecs.values.floats import FLOATS
 from diffpack.compose import check_base
-from diffpack.container.table import EncodedChunk
-from diffpack.container.writer import ContainerWriter
 from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.errors import UsageError, WrongBaseError
-from diffpack.manifest import Manifest, to_json
+from diffpack.format.chunks import EncodedChunk
+from diffpack.format.manifest import Manifest, to_json
+from diffpack.format.values.floats import FLOATS
+from diffpack.format.writer import ContainerWriter
 from diffpack.merge.method import Method, Settings
 from diffpack.merge.methods import find_method
 from diffpack.merge.sources import Source

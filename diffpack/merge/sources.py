@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.values import exact, floats
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import BaseNeededError, UsageError
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.values import exact, floats
 from diffpack.merge.delta import Delta, Values
 from diffpack.pairs import base_view, comparable
 from diffpack.result import Result

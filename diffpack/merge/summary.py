@@ -7,8 +7,8 @@ from math import prod
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.errors import BaseNeededError
+from diffpack.format.manifest import ResultSummary
 from diffpack.lineage import added_names
-from diffpack.manifest import ResultSummary
 from diffpack.merge.sources import Source
 from diffpack.merge.tensors import Structure, changed_infos
 from diffpack.pairs import base_view

@@ -9,9 +9,9 @@ import numpy as np
 
 from diffpack.assemble import Entry
 from diffpack.checkpoints import TensorInfo
-from diffpack.codecs.values import floats, int8
 from diffpack.decode import Changes
 from diffpack.errors import UsageError
+from diffpack.format.values import floats, int8
 from diffpack.merge.average import METHOD as AVERAGE
 from diffpack.merge.combine import Combined, combine
 from diffpack.merge.delta import Delta

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffpack.codecs.positions import rule
-from diffpack.codecs.positions.rule import Rule
+from diffpack.format.positions import rule
+from diffpack.format.positions.rule import Rule
 from diffpack.tensors.dtypes import Words
 from diffpack.train.model import plain_name
 from diffpack.train.selections.top import top_k

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from diffpack.errors import CorruptFileError, TruncatedFileError, UnsupportedFormatError
-from diffpack.limits import MANIFEST_BYTES
+from diffpack.format.limits import MANIFEST_BYTES
 
 MAGIC = b"\x89DPK\r\n\x1a\n"
 CLOSING_MAGIC = MAGIC[::-1]

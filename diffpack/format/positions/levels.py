@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import grouped
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
-from diffpack.codecs.values.grid import OFFSETS
 from diffpack.errors import CorruptFileError
+from diffpack.format.positions import grouped
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.streams import Numbers
+from diffpack.format.values.grid import OFFSETS
 from diffpack.tensors.dtypes import DType
 
 Levels = npt.NDArray[np.int8]

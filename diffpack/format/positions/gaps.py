@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.streams import Numbers
 from diffpack.errors import CorruptFileError
+from diffpack.format.streams import Numbers
 
 Positions = npt.NDArray[np.int64]  # 1-D, strictly increasing
 

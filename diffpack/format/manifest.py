@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from diffpack import limits
-from diffpack.codecs.positions import CODINGS as POSITION_CODINGS
-from diffpack.codecs.positions.rule import Rule
-from diffpack.codecs.values import CODINGS as VALUE_CODINGS
 from diffpack.errors import CorruptFileError
+from diffpack.format import limits
+from diffpack.format.positions import CODINGS as POSITION_CODINGS
+from diffpack.format.positions.rule import Rule
+from diffpack.format.values import CODINGS as VALUE_CODINGS
 from diffpack.support.names import is_plain_file_name
 from diffpack.tensors.dtypes import DTYPES, DType
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import grouped
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
 from diffpack.errors import CorruptFileError
+from diffpack.format.positions import grouped
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import DType, Words
 
 MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffpack.codecs.streams import Numbers
+from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import DType, Words, ordered, unordered
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from diffpack.errors import CorruptFileError
-from diffpack.limits import JSON_INTEGER
+from diffpack.format.limits import JSON_INTEGER
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _RULE = "M1"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.streams import Numbers
+from diffpack.format.streams import Numbers
 
 UNITS = 256
 """Units a step: what offsets count in."""

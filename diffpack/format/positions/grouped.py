@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.positions import gaps
-from diffpack.codecs.positions.gaps import Positions
-from diffpack.codecs.streams import Numbers
 from diffpack.errors import CorruptFileError
+from diffpack.format.positions import gaps
+from diffpack.format.positions.gaps import Positions
+from diffpack.format.streams import Numbers
 
 CLASS_WORDS = 4096
 """Neighbouring keys share a class until it has this many words: a smaller one costs more than it tells."""

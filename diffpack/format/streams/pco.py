@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
-from diffpack.codecs.streams.raw import Numbers
 from diffpack.errors import CorruptFileError
+from diffpack.format.streams.raw import Numbers
 
 LEVEL = 8
 SMALL_LEVEL = 11

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from diffpack.codecs.streams import pco, raw, zstd
-from diffpack.codecs.streams.raw import Numbers
 from diffpack.errors import CorruptFileError
+from diffpack.format.streams import pco, raw, zstd
+from diffpack.format.streams.raw import Numbers
 
 __all__ = ["CODECS", "DTYPES", "FEATURES", "PROFILES", "Numbers", "decode", "dtype_name", "encode"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.streams import Numbers
+from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import DTYPES, DType, Words, from_float, ordered, to_float, unordered
 
 FLOATS: dict[str, DType] = {"f32": DTYPES["F32"], "f16": DTYPES["F16"], "bf16": DTYPES["BF16"]}

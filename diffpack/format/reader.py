@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffpack.codecs.streams import FEATURES, Numbers
-from diffpack.codecs.streams.zstd import decompress
-from diffpack.container import canonical, frame
-from diffpack.container.source import ByteSource
-from diffpack.container.table import ChunkSpec, decode_chunk, parse_table
 from diffpack.errors import CorruptFileError, TruncatedFileError, UnsupportedFormatError
+from diffpack.format import canonical, frame
+from diffpack.format.chunks import ChunkSpec, decode_chunk, parse_table
+from diffpack.format.source import ByteSource
+from diffpack.format.streams import FEATURES, Numbers
+from diffpack.format.streams.zstd import decompress
 
 
 class ContainerReader:

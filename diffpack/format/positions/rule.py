@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from diffpack.codecs.positions.gaps import Positions
+from diffpack.format.positions.gaps import Positions
 
 KINDS = ("smallest", "largest", "random")
 """The first word of a rule; a seed follows `random`."""

@@ -8,10 +8,9 @@ from typing import Any
 
 from blake3 import blake3
 
-from diffpack import limits
-from diffpack.codecs import streams
-from diffpack.codecs.streams import Numbers
 from diffpack.errors import CorruptFileError, UnsupportedFormatError
+from diffpack.format import limits, streams
+from diffpack.format.streams import Numbers
 
 
 @dataclass(frozen=True)

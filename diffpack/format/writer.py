@@ -6,9 +6,9 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from diffpack.codecs.streams import FEATURES
-from diffpack.container import canonical, frame
-from diffpack.container.table import ChunkSpec, EncodedChunk
+from diffpack.format import canonical, frame
+from diffpack.format.chunks import ChunkSpec, EncodedChunk
+from diffpack.format.streams import FEATURES
 
 MANIFEST_LEVEL = 19  # manifests are small; their bytes count in every diff
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.codecs.streams import Numbers
+from diffpack.format.streams import Numbers
 
 LIMITS = {"int8": 127, "int4": 7, "ternary": 1, "sign": 1}
 """The largest multiple of each way to quantise."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffpack.codecs.values.floats import FLOATS
+from diffpack.format.values.floats import FLOATS
 from diffpack.tensors.dtypes import DType
 
 CODINGS = ("exact", *FLOATS, "int8", "grid")

@@ -1,1 +1,0 @@
-"""Arrays <-> bytes: streams of integers, positions, values."""

@@ -1,1 +1,0 @@
-"""Bytes <-> file: header, chunks, manifest, trailer. Knows nothing of models."""
