@@ -14,9 +14,9 @@ from typing import BinaryIO
 from diffpack.assemble import Entry, check_profile, recipe, write_records
 from diffpack.carry import carry_files, carry_layout
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
-from diffpack.fingerprint import fingerprint
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.lineage import Lineage, Trace, trace

@@ -8,9 +8,9 @@ from functools import cached_property
 from math import prod
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.fingerprint import combine, digests_of
 from diffpack.choose import split_aliases
 from diffpack.distortion import norms
-from diffpack.fingerprint import combine, digests_of
 from diffpack.format.manifest import CheckpointSummary
 from diffpack.options import Options
 from diffpack.pairs import Pairing, pair_up

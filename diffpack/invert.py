@@ -15,11 +15,11 @@ from msgspec.structs import replace
 
 from diffpack.assemble import Entry, check_profile, copy_blob, recipe, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import side_files
 from diffpack.compose import check_base, check_exact
 from diffpack.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
 from diffpack.errors import BaseNeededError
-from diffpack.fingerprint import short_digest
 from diffpack.format.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.layout import describe_layout

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.safetensors_file import (
     SafetensorsCheckpoint,
     ShardedSafetensorsCheckpoint,
@@ -15,7 +16,6 @@ from diffpack.checkpoints.safetensors_file import (
 )
 from diffpack.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
-from diffpack.fingerprint import short_digest
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import Layout
 from diffpack.format.writer import ContainerWriter

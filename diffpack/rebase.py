@@ -13,11 +13,11 @@ import numpy as np
 
 from diffpack.assemble import Entry, check_profile, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.checkpoints.fingerprint import DIGEST_BYTES, combine, digests_of
 from diffpack.compose import check_base
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.errors import BaseNeededError
-from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter

@@ -9,10 +9,10 @@ from functools import partial
 from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
 from diffpack.decode import change
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
 from diffpack.pairs import base_view
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all

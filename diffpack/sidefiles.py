@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
-from diffpack.fingerprint import short_digest
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter

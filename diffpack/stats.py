@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.decode import GroupDecoder
 from diffpack.diff import Diff, DiffLike, open_diffs
 from diffpack.distortion import MILLIONTHS
 from diffpack.errors import WrongBaseError
-from diffpack.fingerprint import fingerprint
 from diffpack.format.chunks import ChunkSpec
 
 

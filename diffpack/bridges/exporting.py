@@ -10,9 +10,9 @@ import numpy as np
 
 from diffpack.bridges.bridge import Export
 from diffpack.checkpoints import TensorInfo
+from diffpack.checkpoints.fingerprint import combine, digests_of, tensor_digest
 from diffpack.compose import check_base
 from diffpack.errors import ResultMismatchError, UsageError
-from diffpack.fingerprint import combine, digests_of, tensor_digest
 from diffpack.format.positions.gaps import Positions
 from diffpack.result import Result
 from diffpack.support.names import listed, printable

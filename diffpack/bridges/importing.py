@@ -14,9 +14,9 @@ import numpy.typing as npt
 from diffpack.assemble import Entry, write_records
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
+from diffpack.checkpoints.fingerprint import combine, digests_of
 from diffpack.decode import Changes
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.fingerprint import combine, digests_of
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats

@@ -32,9 +32,9 @@ from diffpack.bridges.importing import (
     write_patch,
 )
 from diffpack.checkpoints import TensorInfo
+from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, SafetensorsWriter, make_header
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.fingerprint import fingerprint
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, Words
 

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from diffpack.assemble import Entry, copy_blob, write_records
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
+from diffpack.checkpoints.fingerprint import DIGEST_BYTES, fingerprint
 from diffpack.decode import Changes, float_values
 from diffpack.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.fingerprint import DIGEST_BYTES, fingerprint
 from diffpack.format import canonical, limits
 from diffpack.format.manifest import Manifest, parse, to_json
 from diffpack.format.positions.gaps import Positions

@@ -13,9 +13,9 @@ from typing import Any
 from blake3 import blake3
 
 from diffpack.checkpoints import open_checkpoint
+from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff import Diff, open_diff
 from diffpack.errors import UsageError
-from diffpack.fingerprint import fingerprint
 from diffpack.stats import DiffStats, diff_stats
 from diffpack.support.atomic import refuse_overwriting
 from diffpack.support.parallel import Progress
