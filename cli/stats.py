@@ -11,7 +11,7 @@ from .output import Report, emit, emit_json, mode, percent, plural, safe, size, 
 from .progress import watched
 
 if TYPE_CHECKING:
-    from diffpack.stats import DiffStats, Stats, TensorStats
+    from diffpack.diff.stats import DiffStats, Stats, TensorStats
 
 KEYS = {
     "diffs[].path": "the diff",

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.compose import check_base
-from diffpack.diff import Diff, DiffLike, open_diff
+from diffpack.diff.diff import Diff, DiffLike, open_diff
 from diffpack.errors import WrongBaseError
 from diffpack.merge.delta import Delta, side_by_side
 from diffpack.merge.sources import Source

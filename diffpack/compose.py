@@ -11,16 +11,16 @@ from functools import partial
 from itertools import pairwise
 from typing import BinaryIO
 
-from diffpack.assemble import Entry, check_profile, recipe, write_records
-from diffpack.carry import carry_files, carry_layout
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
+from diffpack.diff.carry import carry_files, carry_layout
+from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
+from diffpack.diff.entries import Entry, check_profile, recipe, write_records
+from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.lineage import Lineage, Trace, trace
-from diffpack.publish import write_diff
 from diffpack.squash import Chain, squash
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order

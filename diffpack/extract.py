@@ -13,13 +13,13 @@ from typing import BinaryIO
 from diffpack.budget import write_to_target
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.choose import choose, float_entries
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
+from diffpack.diff.publish import write_diff
+from diffpack.diff.sidefiles import files_of
 from diffpack.found import find
 from diffpack.importance import weights
 from diffpack.options import Options, Target
-from diffpack.publish import write_diff
 from diffpack.select import Selection
-from diffpack.sidefiles import files_of
 from diffpack.support.parallel import Progress
 from diffpack.write import write_records
 

@@ -13,19 +13,19 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.assemble import Entry, check_profile, copy_blob, recipe, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import side_files
 from diffpack.compose import check_base, check_exact
-from diffpack.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
+from diffpack.diff.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
+from diffpack.diff.entries import Entry, check_profile, copy_blob, recipe, write_records
+from diffpack.diff.layout import describe_layout
+from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
 from diffpack.format.writer import ContainerWriter
-from diffpack.layout import describe_layout
 from diffpack.lineage import Lineage, added_names, free_names, trace, whole_names
 from diffpack.pairs import Rename, base_view, renamed
-from diffpack.publish import write_diff
 from diffpack.squash import Chain, between
 from diffpack.steps import moved, negated
 from diffpack.support.names import listed, printable

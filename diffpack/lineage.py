@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError
 from diffpack.pairs import Rename, renamed
 from diffpack.support.names import listed, printable

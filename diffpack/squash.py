@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 from blake3 import blake3
 
-from diffpack.assemble import Entry
 from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.decode import Changes
-from diffpack.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.entries import Entry
+from diffpack.diff.group_decoder import Changes
 from diffpack.errors import BaseNeededError
 from diffpack.format.values import exact
 from diffpack.lineage import Lineage, Trace

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.decode import Changes
+from diffpack.diff.group_decoder import Changes
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
 from diffpack.tensors.blocks import blocks

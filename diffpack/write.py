@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from diffpack.diff.layout import keep_layout
+from diffpack.diff.sidefiles import keep_side_files
 from diffpack.distortion import MILLIONTHS, Distortion
 from diffpack.encode import Record, span_jobs
 from diffpack.format.chunks import encode_chunk
@@ -17,10 +19,8 @@ from diffpack.format.streams import FEATURES
 from diffpack.format.values import SCALED
 from diffpack.format.writer import ContainerWriter
 from diffpack.found import Found
-from diffpack.layout import keep_layout
 from diffpack.options import Options
-from diffpack.seal import sealed
-from diffpack.sidefiles import keep_side_files
+from diffpack.result.seal import sealed
 from diffpack.support.parallel import Progress, run_in_order
 
 

@@ -11,9 +11,9 @@ from conftest import bits, model, tune, write_safetensors
 from test_cli import fails, ok
 
 import diffpack
-from diffpack.assemble import PLAIN_PROFILES
 from diffpack.bridges import FORMATS
 from diffpack.bridges.registry import find_bridge
+from diffpack.diff.entries import PLAIN_PROFILES
 from diffpack_cli import convert
 
 ORACLES = Path(__file__).parent / "oracles" / "bridges"

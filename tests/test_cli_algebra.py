@@ -9,7 +9,7 @@ from conftest import model, tune, write_safetensors
 from test_cli import fails, ok, run
 
 import diffpack
-from diffpack.assemble import PLAIN_PROFILES
+from diffpack.diff.entries import PLAIN_PROFILES
 from diffpack.merge.merging import VALUES
 from diffpack.merge.method import RESCALES
 from diffpack.merge.methods import METHODS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.pairs import Rename, base_view
 from diffpack.support.parallel import Progress

@@ -9,14 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from diffpack.assemble import check_profile
 from diffpack.bridges.bridge import Export, Import
 from diffpack.bridges.registry import detect, find_bridge, format_of_output
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
+from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
+from diffpack.diff.entries import check_profile
+from diffpack.diff.publish import write_diff
 from diffpack.errors import UsageError
 from diffpack.format.frame import MAGIC
-from diffpack.publish import write_diff
 from diffpack.support.atomic import refuse_overwriting
 from diffpack.support.parallel import Progress
 

@@ -14,7 +14,7 @@ from diffpack.checkpoints.fingerprint import combine, digests_of, tensor_digest
 from diffpack.compose import check_base
 from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.format.positions.gaps import Positions
-from diffpack.result import Result
+from diffpack.result.result import Result
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Words
 

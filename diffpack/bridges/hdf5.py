@@ -38,12 +38,12 @@ from diffpack.bridges.statement import (
     write_statement,
 )
 from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
-from diffpack.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format import limits
 from diffpack.format.values import floats, stream_dtype
 from diffpack.format.values.floats import FLOATS
-from diffpack.result import Result
+from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_file
 from diffpack.support.names import listed, printable
 

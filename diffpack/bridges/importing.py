@@ -11,17 +11,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.assemble import Entry, write_records
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.fingerprint import combine, digests_of
-from diffpack.decode import Changes
+from diffpack.diff.entries import Entry, write_records
+from diffpack.diff.group_decoder import Changes
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter
-from diffpack.seal import sealed
+from diffpack.result.seal import sealed
 from diffpack.squash import between
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_in_order

@@ -27,7 +27,7 @@ from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
 from diffpack.merge.sources import Source
-from diffpack.result import Result
+from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import DTYPES, to_float

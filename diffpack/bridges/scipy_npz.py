@@ -36,12 +36,12 @@ from diffpack.bridges.statement import (
     write_statement,
 )
 from diffpack.checkpoints import TensorInfo
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 from diffpack.format.limits import STREAM_DECODED_BYTES
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
-from diffpack.result import Result
+from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import is_plain_file_name, printable
 

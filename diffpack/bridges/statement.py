@@ -9,12 +9,14 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from diffpack.assemble import Entry, copy_blob, write_records
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.fingerprint import DIGEST_BYTES, fingerprint
-from diffpack.decode import Changes, float_values
-from diffpack.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.entries import Entry, copy_blob, write_records
+from diffpack.diff.group_decoder import Changes, float_values
+from diffpack.diff.layout import stored_blob
+from diffpack.diff.sidefiles import side_content
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import canonical, limits
 from diffpack.format.manifest import Manifest, parse, to_json
@@ -23,11 +25,9 @@ from diffpack.format.source import FileSource
 from diffpack.format.streams import Numbers
 from diffpack.format.values import CODINGS, SCALED, floats, stream_dtype
 from diffpack.format.writer import ContainerWriter
-from diffpack.layout import stored_blob
-from diffpack.sidefiles import side_content
+from diffpack.result.verify import check_chunks
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES
-from diffpack.verify import check_chunks
 
 VERSION = 1
 MOST_BYTES = limits.MANIFEST_BYTES

@@ -10,10 +10,11 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.assemble import Entry, check_profile, write_records
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.compose import check_base
-from diffpack.diff import Diff, DiffLike, files_behind, open_diffs
+from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
+from diffpack.diff.entries import Entry, check_profile, write_records
+from diffpack.diff.publish import write_diff
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.format.chunks import EncodedChunk
 from diffpack.format.manifest import Manifest, to_json
@@ -24,8 +25,7 @@ from diffpack.merge.methods import find_method
 from diffpack.merge.sources import Source
 from diffpack.merge.summary import result_summary
 from diffpack.merge.tensors import Merged, merge_tensor, structure
-from diffpack.publish import write_diff
-from diffpack.seal import sealed
+from diffpack.result.seal import sealed
 from diffpack.support.parallel import Progress, run_in_order
 
 VALUES = (*FLOATS, "int8")

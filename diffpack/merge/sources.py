@@ -7,14 +7,14 @@ from functools import cached_property
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.decode import Changes, float_values
-from diffpack.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import exact, floats
 from diffpack.merge.delta import Delta, Values
 from diffpack.pairs import base_view, comparable
-from diffpack.result import Result
+from diffpack.result.result import Result
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float
 from diffpack.tensors.reference import Reference

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from diffpack.assemble import Entry
 from diffpack.checkpoints import TensorInfo
-from diffpack.decode import Changes
+from diffpack.diff.entries import Entry
+from diffpack.diff.group_decoder import Changes
 from diffpack.errors import UsageError
 from diffpack.format.values import floats, int8
 from diffpack.merge.average import METHOD as AVERAGE

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from diffpack.apply import load
 from diffpack.checkpoints import open_checkpoint
-from diffpack.diff import DiffLike, open_diff
+from diffpack.diff.diff import DiffLike, open_diff
+from diffpack.diff.sidefiles import side_contents
 from diffpack.errors import CorruptFileError, MissingDependencyError, UsageError
-from diffpack.result import Result
-from diffpack.sidefiles import side_contents
+from diffpack.result.apply import load
+from diffpack.result.result import Result
 from diffpack.train.data import Encoded, collate, encode, sorted_batches
 from diffpack.train.methods import adapters, lora
 from diffpack.train.model import build_classifier, load_tokenizer, plain_name

@@ -14,9 +14,9 @@ from blake3 import blake3
 
 from diffpack.checkpoints import open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff import Diff, open_diff
+from diffpack.diff.diff import Diff, open_diff
+from diffpack.diff.stats import DiffStats, diff_stats
 from diffpack.errors import UsageError
-from diffpack.stats import DiffStats, diff_stats
 from diffpack.support.atomic import refuse_overwriting
 from diffpack.support.parallel import Progress
 from diffpack.train.cost import Cost

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace as changed
 
-from diffpack.assemble import copy_blob
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
+from diffpack.diff.entries import copy_blob
+from diffpack.diff.layout import stored_blob
+from diffpack.diff.sidefiles import side_content
 from diffpack.format.manifest import Layout, SideFile
 from diffpack.format.writer import ContainerWriter
-from diffpack.layout import stored_blob
-from diffpack.sidefiles import side_content
 
 
 def carry_layout(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> Layout | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from diffpack.diff import Diff, open_diff
+from diffpack.diff.diff import Diff, open_diff
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format.source import FileSource
 from diffpack.support.atomic import atomic_file, refuse_overwriting

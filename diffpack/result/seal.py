@@ -7,11 +7,11 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.diff.publish import reopened
 from diffpack.distortion import Distortion
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
-from diffpack.publish import reopened
-from diffpack.result import Result
+from diffpack.result.result import Result
 
 
 def sealed(

@@ -17,10 +17,10 @@ from diffpack.checkpoints.safetensors_file import (
     make_index,
 )
 from diffpack.checkpoints.writer import CheckpointWriter
+from diffpack.diff.layout import Headers, Index, recorded_layout
+from diffpack.diff.sidefiles import side_contents
 from diffpack.errors import UsageError
-from diffpack.layout import Headers, Index, recorded_layout
-from diffpack.result import Result
-from diffpack.sidefiles import side_contents
+from diffpack.result.result import Result
 from diffpack.support.atomic import AtomicStack, atomic_folder
 
 _FOREIGN_SUFFIXES = frozenset({".dpk", ".gguf", ".gz", ".msgpack", ".npy", ".npz", ".onnx", ".pkl", ".tar", ".zip"})

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.decode import GroupDecoder
-from diffpack.diff import Diff, DiffLike, open_diffs
+from diffpack.diff.diff import Diff, DiffLike, open_diffs
+from diffpack.diff.group_decoder import GroupDecoder
 from diffpack.distortion import MILLIONTHS
 from diffpack.errors import WrongBaseError
 from diffpack.format.chunks import ChunkSpec

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
-from diffpack.diff import Diff, DiffLike, files_behind, open_diff
+from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.errors import ResultMismatchError, UsageError
-from diffpack.outputs import open_output
-from diffpack.result import Check, Result
+from diffpack.result.outputs import open_output
+from diffpack.result.result import Check, Result
 from diffpack.support.atomic import refuse_overwriting
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress

@@ -11,7 +11,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.chosen import Chosen
+from diffpack.diff.rule_positions import Chosen
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.positions import classes, gaps, levels

@@ -14,13 +14,13 @@ from diffpack.checkpoints.safetensors_file import (
     ShardedSafetensorsCheckpoint,
     parse_header,
 )
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import Layout
 from diffpack.format.writer import ContainerWriter
 from diffpack.options import Options
-from diffpack.result import Result
+from diffpack.result.result import Result
 from diffpack.support.names import is_plain_file_name
 
 Headers = list[tuple[str, bytes]]

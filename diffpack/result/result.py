@@ -10,8 +10,8 @@ from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.checkpoints.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
-from diffpack.decode import change
-from diffpack.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.group_decoder import change
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.pairs import base_view
 from diffpack.support.names import listed, printable

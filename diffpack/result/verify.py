@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from diffpack.apply import check_result
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
-from diffpack.diff import Diff, DiffLike, open_diff
-from diffpack.layout import check_blob, recorded_layout
-from diffpack.result import Result
-from diffpack.sidefiles import side_content
+from diffpack.diff.diff import Diff, DiffLike, open_diff
+from diffpack.diff.layout import check_blob, recorded_layout
+from diffpack.diff.sidefiles import side_content
+from diffpack.result.apply import check_result
+from diffpack.result.result import Result
 from diffpack.support.parallel import run_in_order
 
 

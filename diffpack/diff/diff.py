@@ -14,7 +14,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.decode import Changes, GroupDecoder, decoders, float_values
+from diffpack.diff.group_decoder import Changes, GroupDecoder, decoders, float_values
 from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
 from diffpack.format.chunks import ChunkSpec
 from diffpack.format.manifest import DIGEST_HEX, Manifest, parse
@@ -209,7 +209,7 @@ class Diff(Mapping[str, TensorDiff]):
 
         Names, dtypes and shapes are checked, the base's bits are not. Raises `WrongBaseError`, `CheckpointError`.
         """
-        from diffpack.result import Result  # result stands above diff
+        from diffpack.result.result import Result  # result stands above diff
 
         return Result(self, open_checkpoint(base)).records
 

@@ -9,13 +9,13 @@ import numpy as np
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
-from diffpack.diff import Diff
+from diffpack.diff.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
 from diffpack.options import Options
-from diffpack.result import Result
+from diffpack.result.result import Result
 
 
 def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> list[SideFile]:

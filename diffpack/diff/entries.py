@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.decode import Changes
+from diffpack.diff.group_decoder import Changes
 from diffpack.encode import CHUNK_VALUES
 from diffpack.errors import UsageError
 from diffpack.estimate import DENSE

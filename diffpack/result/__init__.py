@@ -1,0 +1,1 @@
+"""Base and diff -> the tuned model: applied, written out, verified, sealed."""
