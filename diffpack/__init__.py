@@ -21,7 +21,7 @@ from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
 from diffpack.diff.stats import Stats, stats
 from diffpack.errors import DiffpackError
-from diffpack.extract import extract
+from diffpack.extraction.extract import extract
 from diffpack.invert import invert
 from diffpack.merge import merge
 from diffpack.rebase import Rebased, rebase

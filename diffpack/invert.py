@@ -22,10 +22,10 @@ from diffpack.diff.entries import Entry, check_profile, copy_blob, recipe, write
 from diffpack.diff.layout import describe_layout
 from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
+from diffpack.extraction.scan.pairs import Rename, base_view, renamed
 from diffpack.format.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.lineage import Lineage, added_names, free_names, trace, whole_names
-from diffpack.pairs import Rename, base_view, renamed
 from diffpack.squash import Chain, between
 from diffpack.steps import moved, negated
 from diffpack.support.names import listed, printable

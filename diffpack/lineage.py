@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError
-from diffpack.pairs import Rename, renamed
+from diffpack.extraction.scan.pairs import Rename, renamed
 from diffpack.support.names import listed, printable
 
 

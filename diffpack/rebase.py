@@ -19,11 +19,11 @@ from diffpack.diff.entries import Entry, check_profile, write_records
 from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
+from diffpack.extraction.scan.pairs import base_view
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter
 from diffpack.merge.sources import Source
-from diffpack.pairs import base_view
 from diffpack.result.seal import sealed
 from diffpack.support.names import printable
 from diffpack.support.parallel import Progress, run_in_order

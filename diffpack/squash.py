@@ -15,9 +15,9 @@ from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.entries import Entry
 from diffpack.diff.group_decoder import Changes
 from diffpack.errors import BaseNeededError
+from diffpack.extraction.scan.pairs import base_view, comparable
 from diffpack.format.values import exact
 from diffpack.lineage import Lineage, Trace
-from diffpack.pairs import base_view, comparable
 from diffpack.steps import add_up, gathered, moved
 from diffpack.support.names import printable
 from diffpack.tensors.blocks import blocks

@@ -12,8 +12,8 @@ from conftest import bits, write_safetensors
 
 import diffpack
 from diffpack.errors import UsageError
+from diffpack.extraction.options import parse_size
 from diffpack.format.values import grid
-from diffpack.options import parse_size
 from diffpack_cli.main import cli
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from conftest import model, tune, write_safetensors, write_shards
 
 import diffpack
-from diffpack import options
+from diffpack.extraction import options
 from diffpack.format.streams import PROFILES
 from diffpack_cli import extract as extract_verb
 from diffpack_cli import main as main_module

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import diffpack
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
+from diffpack.extraction.scan.pairs import renamed
 from diffpack.lineage import compose_rename
-from diffpack.pairs import renamed
 
 LENIENT = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
-from diffpack.pairs import Rename, base_view
+from diffpack.extraction.scan.pairs import Rename, base_view
 from diffpack.support.parallel import Progress
 
 

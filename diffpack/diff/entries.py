@@ -15,9 +15,9 @@ import numpy as np
 
 from diffpack.checkpoints import TensorInfo
 from diffpack.diff.group_decoder import Changes
-from diffpack.encode import CHUNK_VALUES
 from diffpack.errors import UsageError
-from diffpack.estimate import DENSE
+from diffpack.extraction.choose.coding import DENSE
+from diffpack.extraction.encode.spans import CHUNK_VALUES
 from diffpack.format.chunks import EncodedChunk, encode_chunk
 from diffpack.format.manifest import Group, digest_column
 from diffpack.format.positions import gaps

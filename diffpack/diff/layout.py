@@ -16,10 +16,10 @@ from diffpack.checkpoints.safetensors_file import (
 )
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
+from diffpack.extraction.options import Options
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import Layout
 from diffpack.format.writer import ContainerWriter
-from diffpack.options import Options
 from diffpack.result.result import Result
 from diffpack.support.names import is_plain_file_name
 

@@ -11,10 +11,10 @@ from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.diff.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
+from diffpack.extraction.options import Options
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
-from diffpack.options import Options
 from diffpack.result.result import Result
 
 

@@ -10,8 +10,8 @@ from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff, DiffLike, open_diffs
 from diffpack.diff.group_decoder import GroupDecoder
-from diffpack.distortion import MILLIONTHS
 from diffpack.errors import WrongBaseError
+from diffpack.extraction.distortion import MILLIONTHS
 from diffpack.format.chunks import ChunkSpec
 
 

@@ -10,10 +10,10 @@ from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.errors import BaseNeededError, UsageError
+from diffpack.extraction.scan.pairs import base_view, comparable
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import exact, floats
 from diffpack.merge.delta import Delta, Values
-from diffpack.pairs import base_view, comparable
 from diffpack.result.result import Result
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float

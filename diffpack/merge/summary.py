@@ -7,11 +7,11 @@ from math import prod
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.errors import BaseNeededError
+from diffpack.extraction.scan.pairs import base_view
 from diffpack.format.manifest import ResultSummary
 from diffpack.lineage import added_names
 from diffpack.merge.sources import Source
 from diffpack.merge.tensors import Structure, changed_infos
-from diffpack.pairs import base_view
 
 
 def result_summary(

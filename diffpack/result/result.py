@@ -13,7 +13,7 @@ from diffpack.checkpoints.fingerprint import DIGEST_BYTES, combine, digests_of, 
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.group_decoder import change
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.pairs import base_view
+from diffpack.extraction.scan.pairs import base_view
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.blocks import blocks

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.publish import reopened
-from diffpack.distortion import Distortion
+from diffpack.extraction.distortion import Distortion
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.result import Result

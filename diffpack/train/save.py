@@ -10,7 +10,7 @@ from pathlib import Path
 from diffpack.checkpoints import Checkpoint, open_checkpoint
 from diffpack.checkpoints.folder import side_files
 from diffpack.diff.diff import Diff
-from diffpack.extract import extract
+from diffpack.extraction.extract import extract
 from diffpack.train.model import config_of, plain_name
 from diffpack.train.task import Task
 

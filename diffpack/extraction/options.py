@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffpack.errors import UsageError
+from diffpack.extraction.choose.entries import EVERYTHING, Selection
 from diffpack.format.streams import PROFILES
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.values.int8 import LIMITS
-from diffpack.select import EVERYTHING, Selection
 
 VALUES = ("exact", *FLOATS, *LIMITS)
 """How values may be stored; byte budgets and target errors have a way of their own."""

@@ -9,12 +9,12 @@ from math import prod
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import combine, digests_of
-from diffpack.choose import split_aliases
-from diffpack.distortion import norms
+from diffpack.extraction.choose.records import split_aliases
+from diffpack.extraction.distortion import norms
+from diffpack.extraction.options import Options
+from diffpack.extraction.scan.pairs import Pairing, pair_up
+from diffpack.extraction.scan.scan import Scan, scan
 from diffpack.format.manifest import CheckpointSummary
-from diffpack.options import Options
-from diffpack.pairs import Pairing, pair_up
-from diffpack.scan import Scan, scan
 from diffpack.support.parallel import Progress, run_in_order
 
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffpack.activity import Sizes, bit_lengths, cheapest, cost
-from diffpack.encode_levels import exact_plans, magnitudes
+from diffpack.extraction.encode.level_costs import Sizes, bit_lengths, cheapest, cost
+from diffpack.extraction.encode.level_streams import exact_plans, magnitudes
+from diffpack.extraction.scan.scan import Scan
 from diffpack.format.chunks import encode_chunk
 from diffpack.format.positions import classes, gaps, levels
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.positions.levels import Exponents, Geometry, Plan, row_width
 from diffpack.format.streams import Numbers
 from diffpack.format.values import exact
-from diffpack.scan import Scan
 from diffpack.tensors.dtypes import DTYPES
 
 DENSE = 0.5

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.activity import STEPS_AN_OCTAVE, STILL, Sizes, cheapest, column_levels, row_levels, still_columns
+from diffpack.extraction.encode.level_costs import (
+    STEPS_AN_OCTAVE,
+    STILL,
+    Sizes,
+    cheapest,
+    column_levels,
+    row_levels,
+    still_columns,
+)
 from diffpack.format.positions import classes, levels
 from diffpack.format.positions.levels import NONE, Exponents, Geometry, Plan
 from diffpack.format.streams import Numbers

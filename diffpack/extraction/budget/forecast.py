@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.activity import row_levels
-from diffpack.encode import Record
-from diffpack.estimate import sampled_rows
+from diffpack.extraction.choose.coding import sampled_rows
+from diffpack.extraction.choose.entries import magnitudes
+from diffpack.extraction.encode.level_costs import row_levels
+from diffpack.extraction.encode.spans import Record
+from diffpack.extraction.scan.scan import Scan
 from diffpack.format.values import floats, grid
-from diffpack.scan import Scan
-from diffpack.select import magnitudes
 
 _PRECISION = 1.002  # of a step; the forecast is not better
 _WEIGHT_RANGE = 64.0  # steps of weighted tensors differ from the common one by at most this factor

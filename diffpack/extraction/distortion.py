@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.extraction.scan.scan import Scan
 from diffpack.format.values import floats
-from diffpack.scan import Scan
 from diffpack.tensors.dtypes import DType, Words
 
 MILLIONTHS = 10**6

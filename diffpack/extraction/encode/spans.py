@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.encode_levels import Part, exact_streams, grid_streams
+from diffpack.extraction.encode.level_streams import Part, exact_streams, grid_streams
+from diffpack.extraction.scan.scan import Scan
 from diffpack.format.chunks import EncodedChunk, encode_chunk
 from diffpack.format.positions import gaps
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
 from diffpack.format.values import exact, floats, grid, int8
-from diffpack.scan import Scan
 from diffpack.tensors.blocks import BLOCK_WORDS, blocks
 from diffpack.tensors.dtypes import Words
 

@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 
 from diffpack.checkpoints import TensorInfo
-from diffpack.encode import Record, fit_scales
-from diffpack.estimate import DENSE, best_positions
+from diffpack.extraction.choose.coding import DENSE, best_positions
+from diffpack.extraction.choose.entries import select, told
+from diffpack.extraction.encode.spans import Record, fit_scales
+from diffpack.extraction.options import Options
+from diffpack.extraction.scan.scan import Scan
 from diffpack.format.values import floats, int8
-from diffpack.options import Options
-from diffpack.scan import Scan
-from diffpack.select import select, told
 from diffpack.support.parallel import run_in_order
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own

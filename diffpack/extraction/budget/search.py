@@ -13,13 +13,13 @@ from typing import BinaryIO
 
 import numpy as np
 
-from diffpack.choose import choose, exact_records, may_be_lossy
 from diffpack.errors import UsageError
-from diffpack.forecast import Forecast, grade
-from diffpack.found import Found
-from diffpack.options import Options, Target
+from diffpack.extraction.budget.forecast import Forecast, grade
+from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
+from diffpack.extraction.options import Options, Target
+from diffpack.extraction.scan.survey import Found
+from diffpack.extraction.write import Written, write_records
 from diffpack.support.parallel import Progress
-from diffpack.write import Written, write_records
 
 SLACK = 0.01
 """How far under a budget, or a target error, a diff may land."""

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.errors import UsageError
+from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions import rule as rules
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values.floats import difference
-from diffpack.scan import Scan
 from diffpack.support.parallel import run_in_order
 
 _SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess of the threshold

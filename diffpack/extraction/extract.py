@@ -10,18 +10,18 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
-from diffpack.budget import write_to_target
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.choose import choose, float_entries
 from diffpack.diff.diff import Diff
 from diffpack.diff.publish import write_diff
 from diffpack.diff.sidefiles import files_of
-from diffpack.found import find
-from diffpack.importance import weights
-from diffpack.options import Options, Target
-from diffpack.select import Selection
+from diffpack.extraction.budget.importance import weights
+from diffpack.extraction.budget.search import write_to_target
+from diffpack.extraction.choose.entries import Selection
+from diffpack.extraction.choose.records import choose, float_entries
+from diffpack.extraction.options import Options, Target
+from diffpack.extraction.scan.survey import find
+from diffpack.extraction.write import write_records
 from diffpack.support.parallel import Progress
-from diffpack.write import write_records
 
 
 def extract(

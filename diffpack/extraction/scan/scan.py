@@ -10,8 +10,8 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.extraction.scan.pairs import Pair
 from diffpack.format.positions.gaps import Positions
-from diffpack.pairs import Pair
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.reference import Reference

@@ -1,0 +1,1 @@
+"""What is stored of each tensor, and in which coding."""

@@ -1,0 +1,1 @@
+"""From the records to write to the streams of chunks."""
