@@ -12,7 +12,7 @@ from .progress import watched
 from .written import needed_base, read_diffs
 
 if TYPE_CHECKING:
-    from diffpack.compare import Comparison, Overlap
+    from diffpack.algebra.compare import Comparison, Overlap
 
 _OVERLAP = {
     "first": "entries the first diff changes",

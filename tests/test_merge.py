@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffpack
+from diffpack.algebra.delta import Delta
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.merge import METHODS
 from diffpack.merge.della import chances
-from diffpack.merge.delta import Delta
 from diffpack.merge.method import Draw, Settings
 
 

@@ -8,10 +8,10 @@ from math import prod
 
 import numpy as np
 
+from diffpack.algebra.compose import check_base
 from diffpack.bridges.bridge import Export
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.fingerprint import combine, digests_of, tensor_digest
-from diffpack.compose import check_base
 from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.format.positions.gaps import Positions
 from diffpack.result.result import Result

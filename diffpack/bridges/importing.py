@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.squash import between
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.fingerprint import combine, digests_of
@@ -22,7 +23,6 @@ from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import sealed
-from diffpack.squash import between
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_in_order
 from diffpack.tensors.dtypes import Words

@@ -16,17 +16,17 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.compose import check_base
+from diffpack.algebra.delta_source import Source
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
 from diffpack.bridges.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, make_header
-from diffpack.compose import check_base
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
-from diffpack.merge.sources import Source
 from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import listed, printable

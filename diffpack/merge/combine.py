@@ -9,7 +9,7 @@ from math import fsum
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.merge.delta import Block, Delta, Matrix, Values, side_by_side
+from diffpack.algebra.delta import Block, Delta, Matrix, Values, side_by_side
 
 _NO_WEIGHT = 1e-8  # weights that add up to less do not normalise anything (mergekit's bound)
 

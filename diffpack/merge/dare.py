@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.merge.delta import Delta
+from diffpack.algebra.delta import Delta
 from diffpack.merge.method import Draw, Method, Settings
 
 SOURCE = "Yu et al. 2024, arXiv 2311.03099"

@@ -11,9 +11,9 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.delta import Delta
 from diffpack.errors import UsageError
 from diffpack.merge.dare import drop
-from diffpack.merge.delta import Delta
 from diffpack.merge.method import Draw, Method, Settings
 
 SOURCE = "Deep et al. 2024, arXiv 2406.11617"

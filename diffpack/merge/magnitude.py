@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffpack.merge.delta import Delta
+from diffpack.algebra.delta import Delta
 from diffpack.merge.method import Draw, Method, Settings
 
 

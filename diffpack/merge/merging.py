@@ -10,8 +10,9 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
+from diffpack.algebra.compose import check_base
+from diffpack.algebra.delta_source import Source
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.compose import check_base
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, write_records
 from diffpack.diff.publish import write_diff
@@ -22,7 +23,6 @@ from diffpack.format.values.floats import FLOATS
 from diffpack.format.writer import ContainerWriter
 from diffpack.merge.method import Method, Settings
 from diffpack.merge.methods import find_method
-from diffpack.merge.sources import Source
 from diffpack.merge.summary import result_summary
 from diffpack.merge.tensors import Merged, merge_tensor, structure
 from diffpack.result.seal import sealed

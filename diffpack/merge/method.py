@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
+from diffpack.algebra.delta import Delta
 from diffpack.errors import UsageError
-from diffpack.merge.delta import Delta
 
 RESCALES = ("expected", "norm", "none")
 """How values that a random method keeps are scaled: by 1 / chance (the papers), to the old L1 norm, not at all."""

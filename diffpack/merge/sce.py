@@ -12,7 +12,7 @@ from math import fsum
 
 import numpy as np
 
-from diffpack.merge.delta import Delta, side_by_side, united
+from diffpack.algebra.delta import Delta, side_by_side, united
 from diffpack.merge.magnitude import largest
 from diffpack.merge.method import Method, Settings
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from diffpack.algebra.delta import Delta
+from diffpack.algebra.delta_source import Source
+from diffpack.algebra.steps import gathered
 from diffpack.checkpoints import TensorInfo
 from diffpack.diff.entries import Entry
 from diffpack.diff.group_decoder import Changes
@@ -14,10 +17,7 @@ from diffpack.errors import UsageError
 from diffpack.format.values import floats, int8
 from diffpack.merge.average import METHOD as AVERAGE
 from diffpack.merge.combine import Combined, combine
-from diffpack.merge.delta import Delta
 from diffpack.merge.method import Method, Settings
-from diffpack.merge.sources import Source
-from diffpack.steps import gathered
 from diffpack.support.names import printable
 
 

@@ -10,6 +10,8 @@ from functools import partial
 import numpy as np
 from blake3 import blake3
 
+from diffpack.algebra.steps import add_up, gathered, moved
+from diffpack.algebra.trace import Lineage, Trace
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.entries import Entry
@@ -17,8 +19,6 @@ from diffpack.diff.group_decoder import Changes
 from diffpack.errors import BaseNeededError
 from diffpack.extraction.scan.pairs import base_view, comparable
 from diffpack.format.values import exact
-from diffpack.lineage import Lineage, Trace
-from diffpack.steps import add_up, gathered, moved
 from diffpack.support.names import printable
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words, unordered

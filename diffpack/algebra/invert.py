@@ -13,10 +13,13 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
+from diffpack.algebra.compose import check_base, check_exact
+from diffpack.algebra.squash import Chain, between
+from diffpack.algebra.steps import moved, negated
+from diffpack.algebra.trace import Lineage, added_names, free_names, trace, whole_names
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import side_files
-from diffpack.compose import check_base, check_exact
 from diffpack.diff.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, copy_blob, recipe, write_records
 from diffpack.diff.layout import describe_layout
@@ -25,9 +28,6 @@ from diffpack.errors import BaseNeededError
 from diffpack.extraction.scan.pairs import Rename, base_view, renamed
 from diffpack.format.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
 from diffpack.format.writer import ContainerWriter
-from diffpack.lineage import Lineage, added_names, free_names, trace, whole_names
-from diffpack.squash import Chain, between
-from diffpack.steps import moved, negated
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 

@@ -11,6 +11,8 @@ from functools import partial
 from itertools import pairwise
 from typing import BinaryIO
 
+from diffpack.algebra.squash import Chain, squash
+from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.carry import carry_files, carry_layout
@@ -20,8 +22,6 @@ from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
-from diffpack.lineage import Lineage, Trace, trace
-from diffpack.squash import Chain, squash
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 

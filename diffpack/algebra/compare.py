@@ -9,13 +9,13 @@ from math import isfinite, sqrt
 
 import numpy as np
 
+from diffpack.algebra.compose import check_base
+from diffpack.algebra.delta import Delta, side_by_side
+from diffpack.algebra.delta_source import Source
+from diffpack.algebra.steps import gathered
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
-from diffpack.compose import check_base
 from diffpack.diff.diff import Diff, DiffLike, open_diff
 from diffpack.errors import WrongBaseError
-from diffpack.merge.delta import Delta, side_by_side
-from diffpack.merge.sources import Source
-from diffpack.steps import gathered
 from diffpack.support.parallel import run_all
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from diffpack.algebra.delta import Delta, Values
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.group_decoder import Changes, float_values
@@ -13,7 +14,6 @@ from diffpack.errors import BaseNeededError, UsageError
 from diffpack.extraction.scan.pairs import base_view, comparable
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import exact, floats
-from diffpack.merge.delta import Delta, Values
 from diffpack.result.result import Result
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float

@@ -1,0 +1,1 @@
+"""Diffs in, diffs out: composed, inverted, merged, compared, carried to another base."""
