@@ -22,8 +22,8 @@ import numpy as np
 
 import diffpack
 from benchmarks.foundation import Row, at_most, timed, write_large_pair, write_rows
+from diffpack.algebra.merge import method
 from diffpack.checkpoints import open_checkpoint
-from diffpack.merge import method
 
 ROUNDS = 3
 DIFFS = 3

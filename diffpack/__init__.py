@@ -15,6 +15,7 @@ Everything that is raised on purpose derives from `diffpack.errors.DiffpackError
 from diffpack.algebra.compare import Comparison, compare
 from diffpack.algebra.compose import compose
 from diffpack.algebra.invert import invert
+from diffpack.algebra.merge import merge
 from diffpack.algebra.rebase import Rebased, rebase
 from diffpack.bridges import Converted, convert
 from diffpack.checkpoints import Checkpoint, open_checkpoint
@@ -24,7 +25,6 @@ from diffpack.diff.diff import open_diff as open  # noqa: A004 - diffpack.open(p
 from diffpack.diff.stats import Stats, stats
 from diffpack.errors import DiffpackError
 from diffpack.extraction.extract import extract
-from diffpack.merge import merge
 from diffpack.result.apply import Applied, apply, load
 from diffpack.result.verify import Verified, verify
 from diffpack.version import __version__

@@ -9,10 +9,10 @@ from conftest import model, tune, write_safetensors
 from test_cli import fails, ok, run
 
 import diffpack
+from diffpack.algebra.merge.merge import VALUES
+from diffpack.algebra.merge.method import RESCALES
+from diffpack.algebra.merge.methods import METHODS
 from diffpack.diff.entries import PLAIN_PROFILES
-from diffpack.merge.merging import VALUES
-from diffpack.merge.method import RESCALES
-from diffpack.merge.methods import METHODS
 from diffpack_cli import merge, written
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import diffpack
 from diffpack.algebra.delta import Delta
+from diffpack.algebra.merge import METHODS
+from diffpack.algebra.merge.method import Draw, Settings
+from diffpack.algebra.merge.methods.della import chances
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
-from diffpack.merge import METHODS
-from diffpack.merge.della import chances
-from diffpack.merge.method import Draw, Settings
 
 
 def zeros(*shapes):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.merge import METHODS, method
+from diffpack.algebra.merge import METHODS, method
 
 HERE = Path(__file__).parent / "oracles"
 CASES = json.loads((HERE / "oracles.json").read_text())["cases"]

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.merge.tensors import Structure, changed_infos
 from diffpack.algebra.trace import added_names
 from diffpack.checkpoints import Checkpoint, TensorInfo
 from diffpack.errors import BaseNeededError
 from diffpack.extraction.scan.pairs import base_view
 from diffpack.format.manifest import ResultSummary
-from diffpack.merge.tensors import Structure, changed_infos
 
 
 def result_summary(

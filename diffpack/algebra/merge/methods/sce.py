@@ -13,8 +13,8 @@ from math import fsum
 import numpy as np
 
 from diffpack.algebra.delta import Delta, side_by_side, united
-from diffpack.merge.magnitude import largest
-from diffpack.merge.method import Method, Settings
+from diffpack.algebra.merge.method import Method, Settings
+from diffpack.algebra.merge.methods.magnitude import largest
 
 
 def select(deltas: Sequence[Delta], settings: Settings) -> tuple[list[Delta], list[float]]:

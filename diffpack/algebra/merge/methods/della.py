@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.algebra.delta import Delta
+from diffpack.algebra.merge.method import Draw, Method, Settings
+from diffpack.algebra.merge.methods.dare import drop
 from diffpack.errors import UsageError
-from diffpack.merge.dare import drop
-from diffpack.merge.method import Draw, Method, Settings
 
 SOURCE = "Deep et al. 2024, arXiv 2406.11617"
 _EPSILON = 0.15  # mergekit's default, made smaller where density +- epsilon would leave (0, 1)

@@ -4,6 +4,6 @@ Wortsman et al. 2022, *Model soups* (arXiv 2203.05482), section 2: the mean of t
 mean of the diffs.
 """
 
-from diffpack.merge.method import Method
+from diffpack.algebra.merge.method import Method
 
 METHOD = Method("average", "Wortsman et al. 2022, arXiv 2203.05482", normalize=True)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.algebra.delta import Delta
-from diffpack.merge.method import Draw, Method, Settings
+from diffpack.algebra.merge.method import Draw, Method, Settings
 
 SOURCE = "Yu et al. 2024, arXiv 2311.03099"
 

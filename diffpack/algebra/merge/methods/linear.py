@@ -3,6 +3,6 @@
 Ilharco et al. 2023, *Editing Models with Task Arithmetic* (arXiv 2212.04089), section 2: theta + lambda sum(w_i tau_i).
 """
 
-from diffpack.merge.method import Method
+from diffpack.algebra.merge.method import Method
 
 METHOD = Method("linear", "Ilharco et al. 2023, arXiv 2212.04089")

@@ -12,6 +12,10 @@ from msgspec.structs import replace
 
 from diffpack.algebra.compose import check_base
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.merge.method import Method, Settings
+from diffpack.algebra.merge.methods import find_method
+from diffpack.algebra.merge.summary import result_summary
+from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
 from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, write_records
@@ -21,10 +25,6 @@ from diffpack.format.chunks import EncodedChunk
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.writer import ContainerWriter
-from diffpack.merge.method import Method, Settings
-from diffpack.merge.methods import find_method
-from diffpack.merge.summary import result_summary
-from diffpack.merge.tensors import Merged, merge_tensor, structure
 from diffpack.result.seal import sealed
 from diffpack.support.parallel import Progress, run_in_order
 

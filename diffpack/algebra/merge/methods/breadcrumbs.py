@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffpack.algebra.delta import Delta
-from diffpack.merge.method import Draw, Method, Settings
+from diffpack.algebra.merge.method import Draw, Method, Settings
 
 SOURCE = "Davari and Belilovsky 2024, arXiv 2312.06795"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffpack.algebra.delta import Delta
-from diffpack.merge.method import Draw, Method, Settings
+from diffpack.algebra.merge.method import Draw, Method, Settings
 
 
 def keep_largest(delta: Delta, settings: Settings, _: Draw) -> Delta:

@@ -4,7 +4,7 @@ Yadav et al. 2023, *TIES-Merging* (arXiv 2306.01708), section 4.2. As in mergeki
 elected by the weighted values.
 """
 
-from diffpack.merge.magnitude import keep_largest
-from diffpack.merge.method import Method
+from diffpack.algebra.merge.method import Method
+from diffpack.algebra.merge.methods.magnitude import keep_largest
 
 METHOD = Method("ties", "Yadav et al. 2023, arXiv 2306.01708", keep_largest, elect="weighted", normalize=True)

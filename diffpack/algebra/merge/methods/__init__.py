@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from diffpack.algebra.merge.method import Method
+from diffpack.algebra.merge.methods import average, breadcrumbs, dare, della, linear, magnitude, sce, ties
 from diffpack.errors import UsageError
-from diffpack.merge import average, breadcrumbs, dare, della, linear, magnitude, sce, ties
-from diffpack.merge.method import Method
 
 METHODS: dict[str, Method] = {
     method.name: method
