@@ -13,7 +13,7 @@ import pytest
 from conftest import bits
 
 import diffpack
-from diffpack.bridges.inert_pickle import read_torch_zip
+from diffpack.bridges.formats.inert_pickle import read_torch_zip
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 
 torch = pytest.importorskip("torch")

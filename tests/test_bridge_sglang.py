@@ -13,7 +13,7 @@ from blake3 import blake3
 from conftest import bits, model, tune, write_safetensors
 
 import diffpack
-from diffpack.bridges.sglang_delta import INDEX
+from diffpack.bridges.formats.sglang_delta import INDEX
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 

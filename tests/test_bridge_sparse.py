@@ -229,7 +229,7 @@ def test_rename_leads_from_the_bases_names(tmp_path):
 
 def test_positions_beyond_int32():
     """2^31 entries and more are never made here: the choice of the index is checked on a claimed shape."""
-    from diffpack.bridges import sparse_safetensors as bridge
+    from diffpack.bridges.formats import sparse_safetensors as bridge
     from diffpack.bridges.importing import sorted_positions
 
     assert np.iinfo(np.int32).max + 1 == bridge._INT32_WORDS

@@ -28,7 +28,7 @@ def find_bridge(name: str) -> Bridge:
     """Give a format's bridge. Raises `UsageError` for an unknown one."""
     if name not in _MODULES:
         raise UsageError(f"the format is one of {', '.join(FORMATS)}, not {name!r}")
-    bridge: Bridge = import_module(f"diffpack.bridges.{_MODULES[name]}").BRIDGE
+    bridge: Bridge = import_module(f"diffpack.bridges.formats.{_MODULES[name]}").BRIDGE
     return bridge
 
 

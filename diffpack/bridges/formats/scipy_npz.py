@@ -22,9 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Bridge, Export, Import
-from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.bridges.place_names import encoded
-from diffpack.bridges.statement import (
+from diffpack.bridges.formats.link_names import encoded
+from diffpack.bridges.formats.statement import (
     MOST_BYTES,
     Record,
     Stored,
@@ -35,6 +34,7 @@ from diffpack.bridges.statement import (
     to_bytes,
     write_statement,
 )
+from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
 from diffpack.checkpoints import TensorInfo
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError

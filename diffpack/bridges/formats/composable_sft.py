@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Bridge, Import
+from diffpack.bridges.formats.inert_pickle import StoredTensor, read_torch_zip
 from diffpack.bridges.importing import (
     Added,
     BaseTensor,
@@ -29,7 +30,6 @@ from diffpack.bridges.importing import (
     sorted_positions,
     write_patch,
 )
-from diffpack.bridges.inert_pickle import StoredTensor, read_torch_zip
 from diffpack.checkpoints import TensorInfo
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.limits import WORDS

@@ -20,8 +20,8 @@ from diffpack.algebra.compose import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
+from diffpack.bridges.formats.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.bridges.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
 from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, make_header
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError

@@ -24,9 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Bridge, Export, Import
-from diffpack.bridges.importing import sorted_positions
-from diffpack.bridges.place_names import encoded
-from diffpack.bridges.statement import (
+from diffpack.bridges.formats.link_names import encoded
+from diffpack.bridges.formats.statement import (
     MOST_BYTES,
     Record,
     Stored,
@@ -37,6 +36,7 @@ from diffpack.bridges.statement import (
     to_bytes,
     write_statement,
 )
+from diffpack.bridges.importing import sorted_positions
 from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.errors import CorruptFileError, UsageError

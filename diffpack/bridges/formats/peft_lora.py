@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Bridge, Import
+from diffpack.bridges.formats.peft_adapter import Adapter, is_adapter, open_adapter
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, write_patch
-from diffpack.bridges.peft_adapter import Adapter, is_adapter, open_adapter
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.values import floats
 from diffpack.support.names import listed, printable
