@@ -18,7 +18,7 @@ from benchmarks.train import __main__ as table
 from benchmarks.train import cost, measure
 from benchmarks.train.plans import POSTHOC, RATES, Plan, plans
 from diffpack.train import METHODS
-from diffpack.train.memory import resident
+from diffpack.train.loop.peak_memory import resident
 
 ROOT = Path(__file__).parent.parent
 HEAD = "task,method,variant,density,seed,accuracy,share_without_head_pct"

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from diffpack.train.diff_pruning import PENALTY_TIMES_POOL, DiffPruner, PruningSettings
-from diffpack.train.hard_concrete import LEFT, NOISE_EDGE, RIGHT, open_probability, sample, slope
+from diffpack.train.tuners.diff_pruning import PENALTY_TIMES_POOL, DiffPruner, PruningSettings
+from diffpack.train.tuners.hard_concrete import LEFT, NOISE_EDGE, RIGHT, open_probability, sample, slope
 
 
 def model() -> nn.Sequential:

@@ -161,7 +161,7 @@ def test_what_was_spent_before_an_interruption_counts(material, tmp_path, monkey
 
 
 def loop_resume(path: Path, identity: str, resume: bool):
-    from diffpack.train.loop import Resume
+    from diffpack.train.loop.fit import Resume
 
     return Resume(path, identity, resume, seconds_between=0.0)
 

@@ -16,7 +16,7 @@ from diffpack.train.selections.gradients import by_gradient
 from diffpack.train.selections.magnitude import by_change
 from diffpack.train.selections.regrowth import Regrowth
 from diffpack.train.selections.top import floors, top_k
-from diffpack.train.sparse import SparseTuner
+from diffpack.train.tuners.sparse import SparseTuner
 
 
 def chosen(positions: dict[str, torch.Tensor]) -> set[tuple[str, int]]:

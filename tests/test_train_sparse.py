@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from diffpack.errors import UsageError
-from diffpack.train.sparse import SparseTuner
-from diffpack.train.trainer_callback import trainer_callback
+from diffpack.train.tuners.sparse import SparseTuner
+from diffpack.train.tuners.trainer_callback import trainer_callback
 
 LR = 0.01
 

@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from diffpack.train.memory import reset_peak, resident
+from diffpack.train.loop.peak_memory import reset_peak, resident
 from diffpack.train.model import body_parameters, load_classifier
-from diffpack.train.optimise import adamw
 from diffpack.train.selections.datafree import at_random
 from diffpack.train.selections.gradients import by_gradient
-from diffpack.train.sparse import SparseTuner
+from diffpack.train.tuners.optimise import adamw
+from diffpack.train.tuners.sparse import SparseTuner
 
 DENSITY = 0.005
 MEMORY_BOUND, TIME_BOUND = 0.6, 1.1

@@ -11,12 +11,12 @@
 Needs the extra `[train]` (torch, transformers); nothing else of diffpack imports this package.
 """
 
-from diffpack.train.diff_pruning import DiffPruner, PruningSettings
 from diffpack.train.evaluate import TaskModel, load_task
 from diffpack.train.options import METHODS, SELECTIONS, TrainOptions
 from diffpack.train.run import Trained, train
-from diffpack.train.sparse import SparseTuner
-from diffpack.train.trainer_callback import trainer_callback
+from diffpack.train.tuners.diff_pruning import DiffPruner, PruningSettings
+from diffpack.train.tuners.sparse import SparseTuner
+from diffpack.train.tuners.trainer_callback import trainer_callback
 
 __all__ = [
     "METHODS",

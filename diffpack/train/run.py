@@ -19,14 +19,14 @@ from diffpack.diff.stats import DiffStats, diff_stats
 from diffpack.errors import UsageError
 from diffpack.support.atomic import refuse_overwriting
 from diffpack.support.parallel import Progress
-from diffpack.train.cost import Cost
 from diffpack.train.data import Examples, read_tsv
 from diffpack.train.evaluate import load_task, predict, require_metrics, scores
-from diffpack.train.loop import Resume, fit, forget
+from diffpack.train.loop.cost import Cost
+from diffpack.train.loop.fit import Resume, fit, forget
+from diffpack.train.loop.stage import Stage
 from diffpack.train.methods import BATCH_SIZES, stages_of
 from diffpack.train.options import TrainOptions
 from diffpack.train.save import bytes_without_head, make_diff
-from diffpack.train.stage import Stage
 from diffpack.train.task import Task, make_task
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from diffpack.train.diff_pruning import PruningSettings
+from diffpack.train.loop.stage import DenseStage, Stage
 from diffpack.train.methods import adapters, dense, diff_pruning, lora, model_pruning, sparse
 from diffpack.train.methods.defaults import HEAD_LR
 from diffpack.train.options import METHODS
-from diffpack.train.stage import DenseStage, Stage
 from diffpack.train.task import Task
+from diffpack.train.tuners.diff_pruning import PruningSettings
 
 Method = Callable[[Task], Sequence[Stage]]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from diffpack.errors import UsageError
+from diffpack.train.loop.stage import DenseStage, Stage
 from diffpack.train.methods.defaults import ADAPTER_LR, ADAPTER_WARMUP, epochs_of, lr_of
 from diffpack.train.model import encoder_layers
-from diffpack.train.stage import DenseStage, Stage
 from diffpack.train.task import Task
 
 SIZE = 64

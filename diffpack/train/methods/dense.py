@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from diffpack.train.loop.stage import DenseStage, Stage
 from diffpack.train.methods.defaults import FULL_LR, HEAD_LR, epochs_of, lr_of
 from diffpack.train.selections.structure import layers
-from diffpack.train.stage import DenseStage, Stage
 from diffpack.train.task import Task
 
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from diffpack.train.data import Batch
-from diffpack.train.diff_pruning import DiffPruner, PruningSettings
+from diffpack.train.loop.stage import DenseStage, Stage, State, train_only
 from diffpack.train.methods.defaults import FULL_LR, epochs_of, find_lr_of, lr_of
 from diffpack.train.methods.sparse import SparseStage
 from diffpack.train.selections.magnitude import by_change
-from diffpack.train.stage import DenseStage, Stage, State, train_only
 from diffpack.train.task import Task
+from diffpack.train.tuners.diff_pruning import DiffPruner, PruningSettings
 
 FIXED_OVER_FIRST = PruningSettings.fixed_lr / PruningSettings.lr
 """The last stage's learning rate over the first's, as published; kept when the user chooses another."""

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from diffpack.errors import MissingDependencyError, UsageError
+from diffpack.train.loop.stage import DenseStage, Stage
 from diffpack.train.methods.defaults import LORA_LR, epochs_of, lr_of
-from diffpack.train.stage import DenseStage, Stage
 from diffpack.train.task import Task
 
 RANK = 8

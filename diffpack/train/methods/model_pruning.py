@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from diffpack.train.data import Batch
+from diffpack.train.loop.stage import Stage, State, train_only
 from diffpack.train.methods.defaults import FULL_LR, epochs_of, lr_of
 from diffpack.train.model import encoder_layers
-from diffpack.train.optimise import adamw, clip_and_step
-from diffpack.train.stage import Stage, State, train_only
 from diffpack.train.task import Task
+from diffpack.train.tuners.optimise import adamw, clip_and_step
 
 COOLDOWN = 1 / 3
 """The last part of training keeps the final density, so that the rest recovers."""

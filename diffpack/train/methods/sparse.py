@@ -7,16 +7,16 @@ from itertools import islice
 
 from torch import Tensor
 
+from diffpack.train.loop.stage import DenseStage, Stage, State
 from diffpack.train.methods.defaults import BIAS_LR, FULL_LR, SPARSE_LR, SPARSE_WARMUP, epochs_of, find_lr_of, lr_of
-from diffpack.train.optimise import adamw
 from diffpack.train.selections.datafree import at_random, by_weight
 from diffpack.train.selections.gradients import SAMPLES, by_gradient
 from diffpack.train.selections.magnitude import by_change
 from diffpack.train.selections.regrowth import INTERVAL, RATE, Regrowth
 from diffpack.train.selections.structure import biases, layers
-from diffpack.train.sparse import Positions, SparseTuner
-from diffpack.train.stage import DenseStage, Stage, State
 from diffpack.train.task import Task
+from diffpack.train.tuners.optimise import adamw
+from diffpack.train.tuners.sparse import Positions, SparseTuner
 
 
 class PickStage(Stage):

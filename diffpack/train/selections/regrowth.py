@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffpack.train.slot import Slot
+from diffpack.train.tuners.slot import Slot
 
 INTERVAL = 20
 """Steps between regrowths (the paper's S)."""

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from diffpack.train.data import Batch
-from diffpack.train.optimise import adamw, clip_and_step, values_of
 from diffpack.train.precision import autocast
 from diffpack.train.task import Task
+from diffpack.train.tuners.optimise import adamw, clip_and_step, values_of
 
 State = dict[str, Any]
 """Tensors, numbers, text and dicts and lists of them: what `torch.load(weights_only=True)` reads back."""

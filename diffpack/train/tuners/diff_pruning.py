@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from diffpack.errors import UsageError
-from diffpack.train.hard_concrete import open_probability, sample, slope
-from diffpack.train.optimise import adamw, clip_and_step
+from diffpack.train.tuners.hard_concrete import open_probability, sample, slope
+from diffpack.train.tuners.optimise import adamw, clip_and_step
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from diffpack.train.memory import reset_peak, resident
+from diffpack.train.loop.peak_memory import reset_peak, resident
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.support.atomic import atomic_file
 from diffpack.support.parallel import Progress
-from diffpack.train.cost import Cost, Meter
-from diffpack.train.stage import Stage, State
+from diffpack.train.loop.cost import Cost, Meter
+from diffpack.train.loop.stage import Stage, State
 from diffpack.train.task import STAGE_SEEDS, Task
 
 SECONDS_BETWEEN = 60.0

@@ -31,7 +31,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.hooks import RemovableHandle
 
 from diffpack.errors import UsageError
-from diffpack.train.slot import Slot, make_slot
+from diffpack.train.tuners.slot import Slot, make_slot
 
 Positions = Mapping[str, Tensor | None]
 """Parameter name -> sorted flat positions (int64, C order) that are trained; None trains all of a tensor."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffpack.train.model import require_transformers
-from diffpack.train.sparse import SparseTuner
+from diffpack.train.tuners.sparse import SparseTuner
 
 
 def trainer_callback(tuner: SparseTuner, max_norm: float | None = None) -> Any:

@@ -1,0 +1,1 @@
+"""The training loop: stages, fitting, what a step costs in time and memory."""
