@@ -1,1 +1,1 @@
-"""How a part of a model's weights is trained: sparse slots, diff pruning's gates, and their hooks into training loops."""
+"""How a part of a model's weights is trained: sparse slots, gates of diff pruning, their hooks into training loops."""
