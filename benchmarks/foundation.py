@@ -29,9 +29,9 @@ import numpy as np
 import diffpack
 from benchmarks import pairs
 from benchmarks.pairs import Arrays
-from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import make_header
 from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.info import TensorInfo
 
 WEIGHTS = "model.safetensors"
 ROUNDS = 5

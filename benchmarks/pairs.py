@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 import diffpack
-from diffpack.checkpoints import TensorInfo, open_checkpoint
+from diffpack.checkpoints import open_checkpoint
 from diffpack.checkpoints.safetensors_file import make_header
 from diffpack.tensors.dtypes import array_words, from_numpy
+from diffpack.tensors.info import TensorInfo
 
 Arrays = dict[str, npt.NDArray[Any]]
 

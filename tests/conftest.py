@@ -11,9 +11,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import make_header, make_index
 from diffpack.tensors.dtypes import array_words, from_numpy
+from diffpack.tensors.info import TensorInfo
 
 hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("unhurried")

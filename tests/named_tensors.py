@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from diffpack.checkpoints.base import TensorInfo
 from diffpack.tensors.dtypes import DTYPES, Words
+from diffpack.tensors.info import TensorInfo
 
 Named = dict[str, tuple[TensorInfo, Words]]
 

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from named_tensors import Named, assert_holds, fill, infos, some_words
 
-from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.torch_pickle import TorchCheckpoint
 from diffpack.checkpoints.torch_tensors import tensor_words, to_torch
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.info import TensorInfo
 
 torch = pytest.importorskip("torch")
 

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import diffpack
-from diffpack.algebra.trace import compose_rename
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
-from diffpack.extraction.scan.pairs import renamed
+from diffpack.tensors.rename import compose_rename, renamed
 
 LENIENT = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

@@ -7,17 +7,18 @@ from functools import cached_property
 import numpy as np
 
 from diffpack.algebra.delta import Delta, Values
-from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.errors import BaseNeededError, UsageError
-from diffpack.extraction.scan.pairs import base_view, comparable
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import exact, floats
 from diffpack.result.result import Result
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float
-from diffpack.tensors.reference import Reference
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.reference import Reference, comparable
+from diffpack.tensors.rename import base_view
 
 
 class Source:

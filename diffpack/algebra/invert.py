@@ -16,20 +16,21 @@ from msgspec.structs import replace
 from diffpack.algebra.compose import check_base, check_exact
 from diffpack.algebra.squash import Chain, between
 from diffpack.algebra.steps import moved, negated
-from diffpack.algebra.trace import Lineage, added_names, free_names, trace, whole_names
-from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.checkpoints.fingerprint import short_digest
+from diffpack.algebra.trace import Lineage, added_names, trace
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.folder import side_files
 from diffpack.diff.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, copy_blob, recipe, write_records
 from diffpack.diff.layout import describe_layout
 from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
-from diffpack.extraction.scan.pairs import Rename, base_view, renamed
 from diffpack.format.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
+from diffpack.tensors.digests import short_digest
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.rename import Rename, base_view, free_names, renamed, whole_names
 
 Job = Callable[[], Entry]
 

@@ -13,20 +13,22 @@ import numpy as np
 
 from diffpack.algebra.compose import check_base
 from diffpack.algebra.delta_source import Source
-from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
-from diffpack.checkpoints.fingerprint import DIGEST_BYTES, combine, digests_of
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_records
 from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
-from diffpack.extraction.scan.pairs import base_view
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import sealed
 from diffpack.support.names import printable
 from diffpack.support.parallel import Progress, run_in_order
+from diffpack.tensors.digests import DIGEST_BYTES, combine
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.rename import base_view
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 

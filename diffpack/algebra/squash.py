@@ -12,17 +12,18 @@ from blake3 import blake3
 
 from diffpack.algebra.steps import add_up, gathered, moved
 from diffpack.algebra.trace import Lineage, Trace
-from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.entries import Entry
 from diffpack.diff.group_decoder import Changes
 from diffpack.errors import BaseNeededError
-from diffpack.extraction.scan.pairs import base_view, comparable
 from diffpack.format.values import exact
 from diffpack.support.names import printable
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words, unordered
-from diffpack.tensors.reference import Reference, convert
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.reference import Reference, comparable, convert
+from diffpack.tensors.rename import base_view
 
 Layer = Iterable[Changes]
 _KEPT_BYTES = 256 << 20  # computed tensors kept for the links after

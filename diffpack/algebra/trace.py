@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError
-from diffpack.extraction.scan.pairs import Rename, renamed
 from diffpack.support.names import listed, printable
+from diffpack.tensors.rename import Rename, compose_rename, free_names, renamed, whole_names
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,6 @@ def _apart(state: Trace, view: dict[str, str]) -> dict[str, str]:
     return kept | free_names({own: name for own, name in view.items() if own not in kept}, taken)
 
 
-def free_names(wanted: Mapping[str, str], taken: set[str]) -> dict[str, str]:
-    """Give names that nothing has: those wanted (by key) where they are free, else longer ones."""
-    found = {}
-    for key, name in wanted.items():
-        while name in taken:
-            name += ".removed"
-        taken.add(name)
-        found[key] = name
-    return found
-
-
-def whole_names(view: Mapping[str, str]) -> Rename:
-    """Give rules that do just this to these names: each is a whole name, and of those that fit the longest is first."""
-    return tuple(sorted(view.items(), key=lambda rule: (-len(rule[0]), rule)))
-
-
 def _follow(state: Trace, link: int, diff: Diff, *, certain: bool) -> None:
     manifest = diff.manifest
     if manifest.rename:
@@ -176,29 +160,3 @@ def added_names(diff: Diff) -> frozenset[str] | None:
     if added == len(candidates):
         return frozenset(candidates)
     return frozenset() if added == 0 else None
-
-
-def compose_rename(first: Rename, second: Rename) -> Rename:
-    """Give the rules that do to every name what the first and then the second do (of each, the first that fits)."""
-    rules: list[tuple[str, str]] = []
-    for old, new in first:
-        rules += _after(old, new, second)
-    rules += second
-    kept: list[tuple[str, str]] = []
-    for old, new in rules:
-        if not any(old.startswith(earlier) for earlier, _ in kept):  # else an earlier rule takes all its names
-            kept.append((old, new))
-    while kept and kept[-1][0] == kept[-1][1]:  # a last rule that changes nothing
-        kept.pop()
-    return tuple(kept)
-
-
-def _after(old: str, new: str, second: Rename) -> list[tuple[str, str]]:
-    """Give the rules for names that the rule old -> new takes, followed by the second rules."""
-    rules: list[tuple[str, str]] = []
-    for source, target in second:
-        if new.startswith(source):
-            return [*rules, (old, target + new[len(source) :])]
-        if source.startswith(new):
-            rules.append((old + source[len(new) :], target))
-    return [*rules, (old, new)]

@@ -10,8 +10,8 @@ from typing import BinaryIO
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
-from diffpack.extraction.scan.pairs import Rename, base_view
 from diffpack.support.parallel import Progress
+from diffpack.tensors.rename import Rename, base_view
 
 
 @dataclass(frozen=True)

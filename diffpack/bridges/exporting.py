@@ -10,13 +10,14 @@ import numpy as np
 
 from diffpack.algebra.compose import check_base
 from diffpack.bridges.bridge import Export
-from diffpack.checkpoints import TensorInfo
-from diffpack.checkpoints.fingerprint import combine, digests_of, tensor_digest
+from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.format.positions.gaps import Positions
 from diffpack.result.result import Result
 from diffpack.support.names import listed, printable
+from diffpack.tensors.digests import combine, tensor_digest
 from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from diffpack.algebra.squash import between
 from diffpack.bridges.bridge import Import
-from diffpack.checkpoints import TensorInfo
-from diffpack.checkpoints.fingerprint import combine, digests_of
+from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.diff.entries import Entry, write_records
 from diffpack.diff.group_decoder import Changes
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
@@ -25,7 +24,9 @@ from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import sealed
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_in_order
+from diffpack.tensors.digests import combine
 from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.folder import find_weights
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.format import limits
 from diffpack.support.names import printable
+from diffpack.tensors.info import TensorInfo
 
 __all__ = ["HDF5_SUFFIXES", "TORCH_SUFFIXES", "Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
 

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from diffpack.errors import MissingTensorError
-from diffpack.tensors.dtypes import DType, Words
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """What is known of a tensor without reading it."""
-
-    dtype: DType
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensor's data."""
-        return self.dtype.nbytes(self.shape)
-
-    @property
-    def words(self) -> int:
-        """Words of the tensor's data."""
-        return self.dtype.words(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.dtype.name}{list(self.shape)}"
+from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 
 
 class Checkpoint(ABC):

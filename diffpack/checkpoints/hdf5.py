@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.hdf5_contents import LIBRARY, Contents, Stored, explained, import_h5py
 from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 
 
 class Hdf5Checkpoint(Checkpoint):

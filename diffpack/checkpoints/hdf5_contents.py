@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from diffpack.checkpoints.base import TensorInfo
 from diffpack.errors import CheckpointError, DiffpackError, MissingDependencyError, UnsupportedCheckpointError
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, from_numpy
+from diffpack.tensors.info import TensorInfo
 
 DTYPE_MARK = "diffpack_dtype"
 SHAPE_MARK = "diffpack_shape"

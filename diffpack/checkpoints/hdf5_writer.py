@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.checkpoints.base import TensorInfo
 from diffpack.checkpoints.hdf5_contents import (
     DTYPE_MARK,
     LIBRARY,
@@ -28,6 +27,7 @@ from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.errors import CheckpointError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.tensors.dtypes import Words, numpy_dtype
+from diffpack.tensors.info import TensorInfo
 
 _ALIGNMENT = 64  # bytes; data that stands aligned in the file can be used without a copy
 _NOT_WRITTEN = "cannot be written as HDF5"

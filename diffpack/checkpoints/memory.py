@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.checkpoints.base import Checkpoint
 from diffpack.errors import UnsupportedCheckpointError
 from diffpack.tensors.dtypes import Words, array_words, from_numpy
+from diffpack.tensors.info import TensorInfo
 
 
 class MappingCheckpoint(Checkpoint):

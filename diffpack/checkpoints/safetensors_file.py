@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.errors import CheckpointError, MissingTensorError, UnsupportedCheckpointError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import DTYPES, Words
+from diffpack.tensors.info import TensorInfo
 
 _MOST_HEADER = 100_000_000  # the safetensors package's own limit
 _METADATA = "__metadata__"

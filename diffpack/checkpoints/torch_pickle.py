@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffpack.checkpoints.base import Checkpoint, TensorInfo
+from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.safetensors_file import read_index
 from diffpack.checkpoints.torch_tensors import import_torch, tensor_info, tensor_words, torch_cause
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 
 _WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffpack.checkpoints.base import TensorInfo
 from diffpack.errors import MissingDependencyError, UnsupportedCheckpointError
 from diffpack.tensors.dtypes import DTYPES, Words
+from diffpack.tensors.info import TensorInfo
 
 if TYPE_CHECKING:
     import torch

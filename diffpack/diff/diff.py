@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
-from diffpack.checkpoints import CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.group_decoder import Changes, GroupDecoder, decoders, float_values
 from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
 from diffpack.format.chunks import ChunkSpec
@@ -24,6 +24,7 @@ from diffpack.format.source import ByteSource, FileSource, MemorySource
 from diffpack.format.streams import Numbers
 from diffpack.support.atomic import atomic_file, refuse_overwriting
 from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
 
 if TYPE_CHECKING:

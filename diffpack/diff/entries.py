@@ -13,7 +13,6 @@ from functools import partial
 
 import numpy as np
 
-from diffpack.checkpoints import TensorInfo
 from diffpack.diff.group_decoder import Changes
 from diffpack.errors import UsageError
 from diffpack.extraction.choose.coding import DENSE
@@ -25,6 +24,7 @@ from diffpack.format.streams import PROFILES, Numbers
 from diffpack.format.values import stream_dtype
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.parallel import Progress, run_in_order
+from diffpack.tensors.info import TensorInfo
 
 _NO_SCALE = np.float32(0)
 PLAIN_PROFILES = tuple(profile for profile in PROFILES if profile != "smallest")

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.checkpoints.fingerprint import short_digest
+from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.safetensors_file import (
     SafetensorsCheckpoint,
     ShardedSafetensorsCheckpoint,
@@ -22,6 +21,8 @@ from diffpack.format.manifest import Layout
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.result import Result
 from diffpack.support.names import is_plain_file_name
+from diffpack.tensors.digests import short_digest
+from diffpack.tensors.info import TensorInfo
 
 Headers = list[tuple[str, bytes]]
 """(file name, header) pairs."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.fingerprint import short_digest
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.diff.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
@@ -16,6 +15,7 @@ from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.result import Result
+from diffpack.tensors.digests import short_digest
 
 
 def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> list[SideFile]:

@@ -14,12 +14,10 @@ from diffpack.format.positions import CODINGS as POSITION_CODINGS
 from diffpack.format.positions.rule import Rule
 from diffpack.format.values import CODINGS as VALUE_CODINGS
 from diffpack.support.names import is_plain_file_name
-from diffpack.tensors.dtypes import DTYPES, DType
+from diffpack.tensors.dtypes import CONVERTIBLE, DTYPES, DType
 
 DIGEST_HEX = 32
 """Hex digits of a tensor's digest: 16 bytes. The whole base is held by a fingerprint of 32."""
-CONVERTIBLE = frozenset(name for name, dtype in DTYPES.items() if dtype.arithmetic)
-"""Dtypes the reference may be converted between."""
 
 
 class ResultSummary(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,17 +8,19 @@ from functools import partial
 
 from blake3 import blake3
 
-from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.checkpoints.fingerprint import DIGEST_BYTES, combine, digests_of, fingerprint
+from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.fingerprint import digests_of, fingerprint
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.group_decoder import change
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.extraction.scan.pairs import base_view
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.blocks import blocks
+from diffpack.tensors.digests import DIGEST_BYTES, combine
 from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
+from diffpack.tensors.rename import base_view
 
 Write = Callable[[str, int, Words], None]
 """Takes a tensor's name, a byte offset in it, and the words that belong there."""

@@ -181,3 +181,7 @@ def _round_to_odd_f32(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32
     down = np.where(np.abs(wide) > np.abs(values), np.nextafter(near, np.float32(0)), near)
     inexact = (down.astype(np.float64) != values) & np.isfinite(values)
     return np.where(inexact, (down.view("<u4") | np.uint32(1)).view("<f4"), down)
+
+
+CONVERTIBLE = frozenset(name for name, dtype in DTYPES.items() if dtype.arithmetic)
+"""Dtypes the reference may be converted between."""

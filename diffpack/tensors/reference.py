@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.checkpoints import TensorInfo
 from diffpack.tensors.blocks import blocks
-from diffpack.tensors.dtypes import DType, Words, from_float, to_float
+from diffpack.tensors.dtypes import CONVERTIBLE, DType, Words, from_float, to_float
+from diffpack.tensors.info import TensorInfo
 
 
 class Reference:
@@ -65,3 +65,13 @@ def _resize(words: Words, base: TensorInfo, info: TensorInfo) -> Words:
     overlap = tuple(slice(min(a, b)) for a, b in zip(base.shape, info.shape, strict=True))
     whole[overlap] = converted.reshape(*base.shape, per_entry)[overlap]
     return whole.reshape(-1)
+
+
+def comparable(base: TensorInfo, tuned: TensorInfo) -> bool:
+    """Tell whether a base tensor can serve as the reference: the rules G4 and G6 of the specification."""
+    if base.dtype != tuned.dtype and not {base.dtype.name, tuned.dtype.name} <= CONVERTIBLE:
+        return False
+    if base.shape == tuned.shape:
+        return True
+    overlap = all(min(a, b) for a, b in zip(base.shape, tuned.shape, strict=False))
+    return len(base.shape) == len(tuned.shape) > 0 and tuned.dtype.bits >= 8 and overlap

@@ -16,7 +16,7 @@ from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods import find_method
 from diffpack.algebra.merge.summary import result_summary
 from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
-from diffpack.checkpoints import Checkpoint, CheckpointLike, TensorInfo, open_checkpoint
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, write_records
 from diffpack.diff.publish import write_diff
@@ -27,6 +27,7 @@ from diffpack.format.values.floats import FLOATS
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import sealed
 from diffpack.support.parallel import Progress, run_in_order
+from diffpack.tensors.info import TensorInfo
 
 VALUES = (*FLOATS, "int8")
 """How merged values may be stored: they are floats, so never as steps."""

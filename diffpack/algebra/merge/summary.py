@@ -8,10 +8,11 @@ from math import prod
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.merge.tensors import Structure, changed_infos
 from diffpack.algebra.trace import added_names
-from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints import Checkpoint
 from diffpack.errors import BaseNeededError
-from diffpack.extraction.scan.pairs import base_view
 from diffpack.format.manifest import ResultSummary
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.rename import base_view
 
 
 def result_summary(

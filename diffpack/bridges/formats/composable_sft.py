@@ -30,11 +30,11 @@ from diffpack.bridges.importing import (
     sorted_positions,
     write_patch,
 )
-from diffpack.checkpoints import TensorInfo
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.limits import WORDS
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float
+from diffpack.tensors.info import TensorInfo
 
 FILE = "pytorch_diff.bin"
 _MEMBERS = {"size", "index_steps", "values"}

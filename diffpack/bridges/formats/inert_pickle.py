@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from diffpack.checkpoints import TensorInfo
 from diffpack.errors import CheckpointError
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, DType, Words
+from diffpack.tensors.info import TensorInfo
 
 _STORAGES = {
     "DoubleStorage": "F64", "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16",

@@ -22,7 +22,6 @@ from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.formats.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, make_header
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.positions.gaps import Positions
@@ -31,6 +30,7 @@ from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import DTYPES, to_float
+from diffpack.tensors.info import TensorInfo
 
 _KIND = "SHIRA"
 _VALUES, _INDICES = ".shira_weight", ".shira_indices"

@@ -35,7 +35,6 @@ from diffpack.bridges.formats.statement import (
     write_statement,
 )
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.checkpoints import TensorInfo
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 from diffpack.format.limits import STREAM_DECODED_BYTES
@@ -44,6 +43,7 @@ from diffpack.format.values import floats
 from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import is_plain_file_name, printable
+from diffpack.tensors.info import TensorInfo
 
 INDEX = "diffpack.json"
 _ENDING = ".npz"

@@ -29,13 +29,13 @@ from blake3 import blake3
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import PARTIAL, ChangedTensor, changed_tensors, finished
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.safetensors_file import SafetensorsWriter, ShardedSafetensorsCheckpoint, make_header
 from diffpack.errors import CheckpointError, CorruptFileError, MissingDependencyError, UsageError, WrongBaseError
 from diffpack.format.streams.zstd import decompress
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.info import TensorInfo
 
 INDEX = "model.safetensors.index.json"
 _SHARD = "model-00000-of-00001.safetensors"  # slime counts from 0

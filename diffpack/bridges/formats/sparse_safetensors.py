@@ -31,12 +31,12 @@ from diffpack.bridges.importing import (
     sorted_positions,
     write_patch,
 )
-from diffpack.checkpoints import TensorInfo
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, SafetensorsWriter, make_header
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, Words
+from diffpack.tensors.info import TensorInfo
 
 _SPELLINGS = ((".indices", ".values"), (".idx", ".val"))
 _INDICES = ("I32", "I64", "U16", "U32", "U64")

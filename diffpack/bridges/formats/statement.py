@@ -10,8 +10,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from diffpack.bridges.bridge import Import
-from diffpack.checkpoints import TensorInfo
-from diffpack.checkpoints.fingerprint import DIGEST_BYTES, fingerprint
+from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff, TensorDiff
 from diffpack.diff.entries import Entry, copy_blob, write_records
 from diffpack.diff.group_decoder import Changes, float_values
@@ -27,7 +26,9 @@ from diffpack.format.values import CODINGS, SCALED, floats, stream_dtype
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.verify import check_chunks
 from diffpack.support.names import printable
+from diffpack.tensors.digests import DIGEST_BYTES
 from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.info import TensorInfo
 
 VERSION = 1
 MOST_BYTES = limits.MANIFEST_BYTES

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diffpack.checkpoints import Checkpoint, TensorInfo
+from diffpack.checkpoints import Checkpoint
 from diffpack.errors import UsageError
 from diffpack.tensors.dtypes import to_float
+from diffpack.tensors.info import TensorInfo
 
 
 def weights(source: Checkpoint, tensors: Mapping[str, TensorInfo]) -> dict[str, float]:

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from diffpack.checkpoints import TensorInfo
 from diffpack.extraction.choose.coding import DENSE, best_positions
 from diffpack.extraction.choose.entries import select, told
 from diffpack.extraction.encode.spans import Record, fit_scales
@@ -17,6 +16,7 @@ from diffpack.extraction.options import Options
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.values import floats, int8
 from diffpack.support.parallel import run_in_order
+from diffpack.tensors.info import TensorInfo
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
 

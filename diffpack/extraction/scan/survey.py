@@ -8,7 +8,7 @@ from functools import cached_property
 from math import prod
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.fingerprint import combine, digests_of
+from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.extraction.choose.records import split_aliases
 from diffpack.extraction.distortion import norms
 from diffpack.extraction.options import Options
@@ -16,6 +16,7 @@ from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.scan import Scan, scan
 from diffpack.format.manifest import CheckpointSummary
 from diffpack.support.parallel import Progress, run_in_order
+from diffpack.tensors.digests import combine
 
 
 @dataclass(frozen=True)
