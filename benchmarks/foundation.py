@@ -29,7 +29,7 @@ import numpy as np
 import diffpack
 from benchmarks import pairs
 from benchmarks.pairs import Arrays
-from diffpack.checkpoints.safetensors_file import make_header
+from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 

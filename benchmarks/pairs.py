@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 import diffpack
 from diffpack.checkpoints import open_checkpoint
-from diffpack.checkpoints.safetensors_file import make_header
+from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.tensors.dtypes import array_words, from_numpy
 from diffpack.tensors.info import TensorInfo
 

@@ -11,7 +11,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from diffpack.checkpoints.safetensors_file import make_header, make_index
+from diffpack.checkpoints.safetensors_header import make_header, make_index
 from diffpack.tensors.dtypes import array_words, from_numpy
 from diffpack.tensors.info import TensorInfo
 

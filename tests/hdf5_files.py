@@ -6,7 +6,7 @@ from pathlib import Path
 
 from named_tensors import Named, fill, infos
 
-from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
+from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
 from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 
 

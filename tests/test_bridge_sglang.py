@@ -14,7 +14,7 @@ from conftest import bits, model, tune, write_safetensors
 
 import diffpack
 from diffpack.bridges.formats.sglang_delta import INDEX
-from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 
 SHARD = "model-00000-of-00001.safetensors"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffpack
-from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint
 from diffpack.errors import BaseNeededError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 
 BF16 = np.dtype(ml_dtypes.bfloat16)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from named_tensors import Named, f32, fill, infos, named, some_words
 
-from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
+from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
 from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError
 from diffpack.tensors.dtypes import DTYPES, Words, array_words, from_numpy, numpy_dtype

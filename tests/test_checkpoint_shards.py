@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from named_tensors import Named, assert_holds, fill, infos, some_words
 
-from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint
+from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter
 from diffpack.errors import CheckpointError
 from diffpack.tensors.dtypes import DTYPES

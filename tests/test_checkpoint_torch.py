@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from named_tensors import Named, assert_holds, fill, infos, some_words
 
-from diffpack.checkpoints.torch_pickle import TorchCheckpoint
+from diffpack.checkpoints.torch_reader import TorchCheckpoint
 from diffpack.checkpoints.torch_tensors import tensor_words, to_torch
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 from diffpack.errors import CheckpointError, MissingDependencyError, MissingTensorError, UnsupportedCheckpointError

@@ -10,7 +10,7 @@ import pytest
 from hdf5_files import assert_holds, write
 from named_tensors import f32, named
 
-from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
+from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
 from diffpack.tensors.dtypes import DTYPES, Words
 from diffpack.tensors.info import TensorInfo
 

@@ -13,7 +13,7 @@ from typing import Any
 from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.folder import find_weights
 from diffpack.checkpoints.memory import MappingCheckpoint
-from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.format import limits
 from diffpack.support.names import printable
@@ -70,15 +70,15 @@ def _open_file(path: Path) -> Checkpoint:
     if name.endswith(".safetensors"):
         return SafetensorsCheckpoint(path)
     if name.endswith(HDF5_SUFFIXES):
-        from diffpack.checkpoints.hdf5 import Hdf5Checkpoint
+        from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
 
         return Hdf5Checkpoint(path)
     if name.endswith(".index.json"):
-        from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint
+        from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
 
         return ShardedTorchCheckpoint(path)
     if name.endswith(TORCH_SUFFIXES):
-        from diffpack.checkpoints.torch_pickle import TorchCheckpoint
+        from diffpack.checkpoints.torch_reader import TorchCheckpoint
 
         return TorchCheckpoint(path)
     raise UnsupportedCheckpointError(

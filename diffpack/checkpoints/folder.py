@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffpack.checkpoints import Checkpoint
 from diffpack.errors import CheckpointError
 from diffpack.support.names import is_plain_file_name
 
@@ -69,3 +70,9 @@ def side_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
             continue
         found[name] = path
     return found, notes
+
+
+def files_of(checkpoint: Checkpoint) -> list[Path]:
+    """Give all files that a diff of a checkpoint is made of: those of the tensors, and the side files of its folder."""
+    beside = {} if checkpoint.folder is None else side_files(checkpoint.folder)[0]
+    return [*checkpoint.files, *beside.values()]

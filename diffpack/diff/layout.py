@@ -8,11 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.safetensors_file import (
-    SafetensorsCheckpoint,
-    ShardedSafetensorsCheckpoint,
-    parse_header,
-)
+from diffpack.checkpoints.safetensors_header import parse_header
+from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.extraction.options import Options

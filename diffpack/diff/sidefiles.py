@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint
@@ -33,12 +31,6 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
             writer.add(encode_chunk([np.frombuffer(content, np.uint8)], options.profile))
         kept.append(SideFile(name, len(content), short_digest(content), not same))
     return kept
-
-
-def files_of(checkpoint: Checkpoint) -> list[Path]:
-    """Give all files that a diff of a checkpoint is made of: those of the tensors, and the side files of its folder."""
-    beside = {} if checkpoint.folder is None else side_files(checkpoint.folder)[0]
-    return [*checkpoint.files, *beside.values()]
 
 
 def side_contents(result: Result) -> dict[str, bytes]:

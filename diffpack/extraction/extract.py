@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.folder import files_of
 from diffpack.diff.diff import Diff
 from diffpack.diff.publish import write_diff
-from diffpack.diff.sidefiles import files_of
 from diffpack.extraction.budget.importance import weights
 from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.entries import Selection

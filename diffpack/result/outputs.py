@@ -9,13 +9,9 @@ from typing import Any
 import numpy.typing as npt
 
 from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES, Checkpoint
-from diffpack.checkpoints.safetensors_file import (
-    SafetensorsCheckpoint,
-    SafetensorsWriter,
-    ShardedSafetensorsCheckpoint,
-    make_header,
-    make_index,
-)
+from diffpack.checkpoints.safetensors_header import make_header, make_index
+from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.diff.layout import Headers, Index, recorded_layout
 from diffpack.diff.sidefiles import side_contents
@@ -122,7 +118,7 @@ def _base_headers(result: Result) -> tuple[Headers, Index]:
 
 
 def _open_torch(folder: Path, result: Result) -> CheckpointWriter:
-    from diffpack.checkpoints.torch_pickle import ShardedTorchCheckpoint
+    from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
     from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 
     base = result.base

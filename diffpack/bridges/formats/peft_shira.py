@@ -22,7 +22,8 @@ from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.formats.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.checkpoints.safetensors_file import SafetensorsWriter, make_header
+from diffpack.checkpoints.safetensors_header import make_header
+from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats

@@ -29,7 +29,9 @@ from blake3 import blake3
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import PARTIAL, ChangedTensor, changed_tensors, finished
 from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, sorted_positions, write_patch
-from diffpack.checkpoints.safetensors_file import SafetensorsWriter, ShardedSafetensorsCheckpoint, make_header
+from diffpack.checkpoints.safetensors_header import make_header
+from diffpack.checkpoints.safetensors_reader import ShardedSafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CheckpointError, CorruptFileError, MissingDependencyError, UsageError, WrongBaseError
 from diffpack.format.streams.zstd import decompress
 from diffpack.support.atomic import atomic_folder

@@ -32,7 +32,9 @@ from diffpack.bridges.importing import (
     write_patch,
 )
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.checkpoints.safetensors_file import SafetensorsCheckpoint, SafetensorsWriter, make_header
+from diffpack.checkpoints.safetensors_header import make_header
+from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, Words

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffpack.checkpoints.base import Checkpoint
-from diffpack.checkpoints.safetensors_file import read_index
+from diffpack.checkpoints.safetensors_header import read_index
 from diffpack.checkpoints.torch_tensors import import_torch, tensor_info, tensor_words, torch_cause
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.support.names import listed, printable

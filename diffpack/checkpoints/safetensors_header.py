@@ -1,0 +1,115 @@
+"""The header of a safetensors file and the index of shards: read, checked, written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.info import TensorInfo
+
+_MOST_HEADER = 100_000_000  # the safetensors package's own limit
+
+
+_METADATA = "__metadata__"
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A parsed header: tensors in the order of their data, where each starts, and the free metadata."""
+
+    tensors: dict[str, TensorInfo]
+    starts: dict[str, int]
+    metadata: dict[str, str]
+    data_bytes: int
+
+
+def parse_header(raw: bytes, where: str) -> Header:
+    """Parse and check a header's JSON. Raises `CheckpointError`, `UnsupportedCheckpointError`."""
+    try:
+        items = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        free = bytes(items.pop(_METADATA, b"null"))
+        metadata = msgspec.json.decode(free, type=dict[str, str] | None) or {}
+        entries = {name: msgspec.json.decode(item, type=_Entry) for name, item in items.items()}
+        _refuse_repetition(free, where)
+        if _may_repeat(raw, len(entries)):
+            _refuse_repetition(raw, where)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{where}: damaged safetensors header: {error}") from None
+    order = sorted(entries, key=lambda name: entries[name].data_offsets)
+    tensors, starts, end = {}, {}, 0
+    for name in order:
+        entry = entries[name]
+        if entry.dtype not in DTYPES:
+            raise UnsupportedCheckpointError(f"{where}: tensor {name!r} has the unknown dtype {entry.dtype!r}")
+        info = TensorInfo(DTYPES[entry.dtype], entry.shape)
+        start, stop = entry.data_offsets
+        if start != end or stop - start != info.nbytes or any(size < 0 for size in entry.shape):
+            raise CheckpointError(f"{where}: tensor {name!r} does not stand where its header says")
+        tensors[name], starts[name], end = info, start, stop
+    return Header(tensors, starts, metadata, end)
+
+
+def _may_repeat(raw: bytes, entries: int) -> bool:
+    """Tell whether a header may name something twice outside its metadata; reading it pair by pair is slow."""
+    twice = any(raw.count(member) != entries for member in (b'"dtype"', b'"shape"', b'"data_offsets"'))
+    return twice or b"\\" in raw or raw.count(b'"__metadata__"') > 1
+
+
+def _refuse_repetition(raw: bytes, where: str) -> None:
+    def unique(pairs: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CheckpointError(f"{where}: damaged safetensors header: {twice!r} stands there twice")
+
+    json.loads(raw, object_pairs_hook=unique)
+
+
+def make_header(tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> bytes:
+    """Write a header: widest dtypes first (so that data is aligned), otherwise in the mapping's order."""
+    order = sorted(tensors, key=lambda name: -tensors[name].dtype.word_bits)
+    value: dict[str, Any] = {_METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    start = 0
+    for name in order:
+        info = tensors[name]
+        stop = start + info.nbytes
+        value[name] = {"dtype": info.dtype.name, "shape": list(info.shape), "data_offsets": [start, stop]}
+        start = stop
+    raw = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return raw + b" " * (-len(raw) % 8)
+
+
+def make_index(shards: Mapping[str, Mapping[str, TensorInfo]]) -> bytes:
+    """Write a shard index in the form the transformers library writes it."""
+    total = sum(info.nbytes for part in shards.values() for info in part.values())
+    weight_map = {name: shard for shard, part in shards.items() for name in part}
+    value = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def read_index(index: Path) -> tuple[bytes, dict[str, str]]:
+    """Read a shard index: its bytes, and tensor name -> shard file name. Raises `CheckpointError`."""
+    try:
+        raw = index.read_bytes()
+        weight_map = msgspec.convert(msgspec.json.decode(raw)["weight_map"], dict[str, str])
+    except OSError as error:
+        raise CheckpointError(f"{index}: cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError, RecursionError) as error:
+        raise CheckpointError(f"{index}: damaged shard index: {error}") from None
+    if not weight_map:
+        raise CheckpointError(f"{index}: a shard index that names no tensor")
+    for shard in weight_map.values():
+        if Path(shard).name != shard:
+            raise CheckpointError(f"{index}: the shard name {shard!r} is a path")
+    return raw, weight_map
