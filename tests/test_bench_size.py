@@ -20,7 +20,7 @@ from benchmarks.size.catalogue import Pair
 from benchmarks.size.contenders import BUILT_IN, CONTENDERS, Contender
 from benchmarks.size.entropy import facts
 from benchmarks.size.results import BOUND, Row
-from diffpack.format.streams import PROFILES
+from diffpack.format.features import PROFILES
 
 ROOT = Path(__file__).parent.parent
 SMALL = [c for c in CONTENDERS if c.module is None or c.module in BUILT_IN]

@@ -15,7 +15,7 @@ from conftest import model, tune, write_safetensors, write_shards
 
 import diffpack
 from diffpack.extraction import options
-from diffpack.format.streams import PROFILES
+from diffpack.format.features import PROFILES
 from diffpack_cli import extract as extract_verb
 from diffpack_cli import main as main_module
 from diffpack_cli.errors import HINTS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import diffpack
-from diffpack.format.streams import PROFILES
+from diffpack.format.features import PROFILES
 
 ROOT = Path(__file__).parent.parent.parent
 OURS = "diffpack"

@@ -17,7 +17,8 @@ from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.group_decoder import Changes, GroupDecoder, decoders, float_values
 from diffpack.errors import CorruptFileError, MissingDependencyError, MissingTensorError
 from diffpack.format.chunks import ChunkSpec
-from diffpack.format.manifest import DIGEST_HEX, Manifest, parse
+from diffpack.format.manifest import DIGEST_HEX, Manifest
+from diffpack.format.manifest_rules import parse
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.reader import ContainerReader
 from diffpack.format.source import ByteSource, FileSource, MemorySource

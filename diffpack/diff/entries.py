@@ -16,11 +16,11 @@ import numpy as np
 from diffpack.diff.group_decoder import Changes
 from diffpack.errors import UsageError
 from diffpack.extraction.choose.coding import DENSE
-from diffpack.extraction.encode.spans import CHUNK_VALUES
-from diffpack.format.chunks import EncodedChunk, encode_chunk
+from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
+from diffpack.format.features import PROFILES
 from diffpack.format.manifest import Group, digest_column
 from diffpack.format.positions import gaps
-from diffpack.format.streams import PROFILES, Numbers
+from diffpack.format.streams import Numbers
 from diffpack.format.values import stream_dtype
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.parallel import Progress, run_in_order

@@ -11,8 +11,8 @@ from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff, DiffLike, open_diffs
 from diffpack.diff.group_decoder import GroupDecoder
 from diffpack.errors import WrongBaseError
-from diffpack.extraction.distortion import MILLIONTHS
 from diffpack.format.chunks import ChunkSpec
+from diffpack.format.manifest import MILLIONTHS
 
 
 @dataclass(frozen=True)

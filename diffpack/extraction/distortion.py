@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.extraction.scan.scan import Scan
+from diffpack.format.manifest import MILLIONTHS
 from diffpack.format.values import floats
 from diffpack.tensors.dtypes import DType, Words
 
-MILLIONTHS = 10**6
-"""What the file counts relative errors in."""
 _SQUARED_WELL = (1e-100, 1e100)
 """Numbers whose squares, and their sums, are float64 numbers."""
 

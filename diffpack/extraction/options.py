@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from diffpack.errors import UsageError
 from diffpack.extraction.choose.entries import EVERYTHING, Selection
-from diffpack.format.streams import PROFILES
+from diffpack.format.features import PROFILES
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.values.int8 import LIMITS
 

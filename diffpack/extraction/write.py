@@ -11,13 +11,13 @@ import numpy as np
 
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
-from diffpack.extraction.distortion import MILLIONTHS, Distortion
+from diffpack.extraction.distortion import Distortion
 from diffpack.extraction.encode.spans import Record, span_jobs
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Found
 from diffpack.format.chunks import encode_chunk
-from diffpack.format.manifest import Group, Manifest, digest_column, to_json
-from diffpack.format.streams import FEATURES
+from diffpack.format.features import FEATURES
+from diffpack.format.manifest import MILLIONTHS, Group, Manifest, digest_column, to_json
 from diffpack.format.values import SCALED
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import sealed

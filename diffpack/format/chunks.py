@@ -122,3 +122,7 @@ def _parse_stream(item: Any, where: str) -> StreamSpec:
     if count == 0 and (codec != "raw" or nbytes):
         raise CorruptFileError(f"{where}: an empty stream that is not raw and empty", "C5")
     return StreamSpec(codec, dtype, count, nbytes)
+
+
+CHUNK_VALUES = 1 << 18
+"""Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""

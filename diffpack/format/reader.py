@@ -7,8 +7,9 @@ from typing import Any
 from diffpack.errors import CorruptFileError, TruncatedFileError, UnsupportedFormatError
 from diffpack.format import canonical, frame
 from diffpack.format.chunks import ChunkSpec, decode_chunk, parse_table
+from diffpack.format.features import FEATURES
 from diffpack.format.source import ByteSource
-from diffpack.format.streams import FEATURES, Numbers
+from diffpack.format.streams import Numbers
 from diffpack.format.streams.zstd import decompress
 
 

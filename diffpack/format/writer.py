@@ -8,7 +8,7 @@ import zstandard
 
 from diffpack.format import canonical, frame
 from diffpack.format.chunks import ChunkSpec, EncodedChunk
-from diffpack.format.streams import FEATURES
+from diffpack.format.features import FEATURES
 
 MANIFEST_LEVEL = 19  # manifests are small; their bytes count in every diff
 

@@ -18,7 +18,8 @@ from diffpack.diff.layout import stored_blob
 from diffpack.diff.sidefiles import side_content
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import canonical, limits
-from diffpack.format.manifest import Manifest, parse, to_json
+from diffpack.format.manifest import Manifest, to_json
+from diffpack.format.manifest_rules import parse
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.source import FileSource
 from diffpack.format.streams import Numbers

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from diffpack.extraction.encode.level_streams import Part, exact_streams, grid_streams
 from diffpack.extraction.scan.scan import Scan
-from diffpack.format.chunks import EncodedChunk, encode_chunk
+from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
 from diffpack.format.positions import gaps
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
@@ -20,8 +20,6 @@ from diffpack.format.values import exact, floats, grid, int8
 from diffpack.tensors.blocks import BLOCK_WORDS, blocks
 from diffpack.tensors.dtypes import Words
 
-CHUNK_VALUES = 1 << 18
-"""Values a chunk: pco fits its bins to them (MiniLM pair: 32.9 % at 2^18, 33.1 % at 2^20)."""
 LEVELS_WORDS = 1 << 20
 """Words a chunk of levels covers at most, where many change (MiniLM pair: 31.5 % at 2^19 to 2^22); decoding it takes
 about 24 bytes a word of memory."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffpack.errors import CorruptFileError
+from diffpack.format.features import FEATURES, PROFILES
 from diffpack.format.streams import pco, raw, zstd
 from diffpack.format.streams.raw import Numbers
 
@@ -16,10 +17,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
     f"{kind}{bits}": np.dtype(f"<{kind}{bits // 8}") for kind in "ui" for bits in (8, 16, 32, 64)
 }
 CODECS = {"raw": raw.decode, "zstd": zstd.decode, "pco": pco.decode}
-FEATURES = {"classes": 0, "grid": 1, "levels": 1, "pco": 0, "rule": 1, "unsealed": 1, "zstd": 0}
-"""What a file may require of this reader, and the minor version of the format that brought it."""
-PROFILES = ("compact", "portable", "smallest")
-"""What a writer may be asked for: pco streams, zstd alone, or pco with exact changes coded against the base."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SMALL = 1 << 12  # below this many numbers a second try costs nothing and pco's own tables can lose to zstd
