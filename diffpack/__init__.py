@@ -20,8 +20,9 @@ from diffpack.algebra.rebase import Rebased, rebase
 from diffpack.bridges import Converted, convert
 from diffpack.checkpoints import Checkpoint, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff
 from diffpack.diff.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
+from diffpack.diff.record import TensorDiff
 from diffpack.diff.stats import Stats, stats
 from diffpack.errors import DiffpackError
 from diffpack.extraction.extract import extract

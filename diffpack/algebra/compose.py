@@ -15,10 +15,11 @@ from diffpack.algebra.squash import Chain, squash
 from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.carry import carry_files, carry_layout
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, recipe, write_records
+from diffpack.diff.layout import carry_layout
 from diffpack.diff.publish import write_diff
+from diffpack.diff.sidefiles import carry_files
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter

@@ -8,8 +8,9 @@ import numpy as np
 
 from diffpack.algebra.delta import Delta, Values
 from diffpack.checkpoints import Checkpoint
-from diffpack.diff.diff import Diff, TensorDiff
-from diffpack.diff.group_decoder import Changes, float_values
+from diffpack.diff.changes import Changes, float_values
+from diffpack.diff.diff import Diff
+from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import exact, floats

@@ -14,21 +14,21 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from diffpack.algebra.compose import check_base, check_exact
-from diffpack.algebra.squash import Chain, between
+from diffpack.algebra.squash import Chain
 from diffpack.algebra.steps import moved, negated
 from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.folder import side_files
-from diffpack.diff.diff import Diff, DiffLike, TensorDiff, files_behind, open_diff
-from diffpack.diff.entries import Entry, check_profile, copy_blob, recipe, write_records
-from diffpack.diff.layout import describe_layout
+from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
+from diffpack.diff.entries import Entry, between, check_profile, recipe, write_records
+from diffpack.diff.layout import _layout
 from diffpack.diff.publish import write_diff
+from diffpack.diff.record import TensorDiff
+from diffpack.diff.sidefiles import _files
 from diffpack.errors import BaseNeededError
-from diffpack.format.manifest import CheckpointSummary, Layout, Manifest, SideFile, to_json
+from diffpack.format.manifest import CheckpointSummary, Manifest, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
-from diffpack.tensors.digests import short_digest
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename, base_view, free_names, renamed, whole_names
 
@@ -195,33 +195,3 @@ def _back(names: set[str], wanted: Mapping[str, str], owns: set[str], rules: Ren
         return turned
     others = {name: name for name in sorted(names - set(wanted))}
     return whole_names({**wanted, **free_names(others, owns)})
-
-
-def _layout(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> Layout | None:
-    """Keep the base's file layout: the result's own where they are the same, else stored if the base is there."""
-    of_result = diff.manifest.layout
-    described = None if base is None else describe_layout(base)
-    if of_result is not None and not of_result.stored:  # both sides' files have the same headers; names may differ
-        known = of_result if described is None else described[0]
-        return replace(known, stored=False, sha256=None)
-    if described is None:
-        return None
-    layout, blob = described
-    copy_blob(writer, blob, profile)
-    return layout
-
-
-def _files(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> tuple[SideFile, ...]:
-    """Keep the base's side files, stored where the result's folder has others."""
-    of_result = {item.name: item.digest for item in diff.manifest.files}
-    if base is None or base.folder is None or not of_result:
-        return ()
-    kept = []
-    for name, path in side_files(base.folder)[0].items():
-        content = path.read_bytes()
-        digest = short_digest(content)
-        stored = of_result.get(name) != digest
-        if stored:
-            copy_blob(writer, content, profile)
-        kept.append(SideFile(name, len(content), digest, stored))
-    return tuple(kept)

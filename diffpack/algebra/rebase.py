@@ -15,9 +15,9 @@ from diffpack.algebra.compose import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import digests_of
+from diffpack.diff.changes import Changes, float_values
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_records
-from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json

@@ -8,21 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from blake3 import blake3
 
 from diffpack.algebra.steps import add_up, gathered, moved
 from diffpack.algebra.trace import Lineage, Trace
 from diffpack.checkpoints import Checkpoint
-from diffpack.diff.diff import Diff, TensorDiff
-from diffpack.diff.entries import Entry
-from diffpack.diff.group_decoder import Changes
+from diffpack.diff.changes import Changes
+from diffpack.diff.diff import Diff
+from diffpack.diff.entries import Entry, between
+from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError
 from diffpack.format.values import exact
 from diffpack.support.names import printable
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words, unordered
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.reference import Reference, comparable, convert
+from diffpack.tensors.reference import Reference, convert
 from diffpack.tensors.rename import base_view
 
 Layer = Iterable[Changes]
@@ -165,25 +165,3 @@ def _reshaped(
 def _cut_short(base: Sequence[int], between: Sequence[int], new: Sequence[int]) -> bool:
     """Tell whether entries of the base that would stand in the new shape were lost on the way."""
     return any(min(a, b, c) < min(a, c) for a, b, c in zip(base, between, new, strict=True))
-
-
-def between(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:
-    """Give the exact record that leads from a base tensor, where it can serve as the reference, to given words."""
-    usable = base is not None and comparable(base[0], info)
-    base_info, base_words = base if base is not None and usable else (None, None)
-    reference = Reference(info, base_info, base_words)
-    digest, base_digest = blake3(), blake3()
-    parts = []
-    for start, stop in blocks(info.words):
-        block = words[start:stop]
-        digest.update(block.view("u1").data)
-        steps = exact.encode(reference.slice(start, stop), block, info.dtype)
-        places = np.flatnonzero(steps)
-        sparse = places.size < steps.size / 4
-        parts.append(
-            Changes(start, stop, places + start, steps[places]) if sparse else Changes(start, stop, None, steps)
-        )
-    if base_words is not None:
-        for start, stop in blocks(base_words.size):
-            base_digest.update(base_words[start:stop].view("u1").data)
-    return Entry(name, info, base_info, base_digest.digest() if base_info else None, digest.digest(), tuple(parts))

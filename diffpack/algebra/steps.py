@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.diff.group_decoder import Changes
+from diffpack.diff.changes import Changes
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
 from diffpack.tensors.blocks import blocks

@@ -11,11 +11,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.algebra.squash import between
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.fingerprint import digests_of
-from diffpack.diff.entries import Entry, write_records
-from diffpack.diff.group_decoder import Changes
+from diffpack.diff.changes import Changes
+from diffpack.diff.entries import Entry, between, write_records
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.positions.gaps import Positions

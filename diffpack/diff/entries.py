@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
+from blake3 import blake3
 
-from diffpack.diff.group_decoder import Changes
+from diffpack.diff.changes import Changes
 from diffpack.errors import UsageError
 from diffpack.extraction.choose.coding import DENSE
 from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
@@ -21,10 +22,13 @@ from diffpack.format.features import PROFILES
 from diffpack.format.manifest import Group, digest_column
 from diffpack.format.positions import gaps
 from diffpack.format.streams import Numbers
-from diffpack.format.values import stream_dtype
+from diffpack.format.values import exact, stream_dtype
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.parallel import Progress, run_in_order
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.reference import Reference, comparable
 
 _NO_SCALE = np.float32(0)
 PLAIN_PROFILES = tuple(profile for profile in PROFILES if profile != "smallest")
@@ -227,3 +231,25 @@ def copy_blob(writer: ContainerWriter, content: bytes, profile: str) -> None:
 def recipe(**members: str) -> Mapping[str, str]:
     """Give a recipe whose first words are those of `extract`."""
     return {"select": "all", "values": "exact"} | members
+
+
+def between(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:
+    """Give the exact record that leads from a base tensor, where it can serve as the reference, to given words."""
+    usable = base is not None and comparable(base[0], info)
+    base_info, base_words = base if base is not None and usable else (None, None)
+    reference = Reference(info, base_info, base_words)
+    digest, base_digest = blake3(), blake3()
+    parts = []
+    for start, stop in blocks(info.words):
+        block = words[start:stop]
+        digest.update(block.view("u1").data)
+        steps = exact.encode(reference.slice(start, stop), block, info.dtype)
+        places = np.flatnonzero(steps)
+        sparse = places.size < steps.size / 4
+        parts.append(
+            Changes(start, stop, places + start, steps[places]) if sparse else Changes(start, stop, None, steps)
+        )
+    if base_words is not None:
+        for start, stop in blocks(base_words.size):
+            base_digest.update(base_words[start:stop].view("u1").data)
+    return Entry(name, info, base_info, base_digest.digest() if base_info else None, digest.digest(), tuple(parts))

@@ -4,60 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.diff.changes import Changes
 from diffpack.diff.rule_positions import Chosen
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.positions import classes, gaps, levels
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
-from diffpack.format.values import SCALED, exact, floats, grid, int8, stream_dtype
+from diffpack.format.values import SCALED, floats, grid, int8, stream_dtype
 from diffpack.support.cache import Recent
-from diffpack.tensors.dtypes import DType, Words
+from diffpack.tensors.dtypes import Words
 from diffpack.tensors.reference import Reference
-
-
-@dataclass(frozen=True)
-class Changes:
-    """The changes in the words [start, stop) of one tensor; `positions` None means every word."""
-
-    start: int
-    stop: int
-    positions: Positions | None
-    numbers: Numbers
-
-    def within(self, start: int, stop: int) -> tuple[Positions | slice, Numbers]:
-        """Give the changes in [start, stop) as an index relative to `start`, and their numbers."""
-        if self.positions is None:
-            return slice(None), self.numbers[start - self.start : stop - self.start]
-        low, high = np.searchsorted(self.positions, [start, stop])
-        return self.positions[low:high] - start, self.numbers[low:high]
-
-    def nonzero(self) -> Changes:
-        """Give the same without numbers that are zero, and with positions."""
-        kept = np.flatnonzero(self.numbers)
-        if self.positions is not None and kept.size == self.numbers.size:
-            return self
-        positions = kept + self.start if self.positions is None else self.positions[kept]
-        return Changes(self.start, self.stop, positions, self.numbers[kept])
-
-
-def float_values(numbers: Numbers, coding: str, scale: np.float32) -> npt.NDArray[np.float32]:
-    """Give the float32 values that lossy numbers stand for (of grid values: their units)."""
-    return int8.decode(numbers, scale) if coding in SCALED else floats.decode(numbers, coding)
-
-
-def change(reference: Words, numbers: Numbers, coding: str, dtype: DType, scale: np.float32) -> Words:
-    """Change reference words by as many numbers of a value coding."""
-    if coding == "exact":
-        return exact.add(reference, numbers, dtype)
-    return floats.add(reference, float_values(numbers, coding, scale), dtype)
 
 
 class GroupDecoder:

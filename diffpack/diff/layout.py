@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from msgspec.structs import replace
+from msgspec.structs import replace as changed
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.safetensors_header import parse_header
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.diff.diff import Diff
+from diffpack.diff.entries import copy_blob
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.extraction.options import Options
 from diffpack.format.chunks import encode_chunk
@@ -141,3 +144,35 @@ def _sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:
         with (checkpoint.path.parent / name).open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return tuple(digests)
+
+
+def carry_layout(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> Layout | None:
+    """Store the last result's layout, taken from the diff that has it; None if the chain does not tell it.
+
+    A layout that is not stored is that of the diff's base, the result of the diff before: both must say the same.
+    """
+    last = diffs[-1].manifest.layout
+    if last is None:
+        return None
+    for diff in reversed(diffs):
+        layout = diff.manifest.layout
+        if layout is None or layout.digest != last.digest:
+            return None
+        if layout.stored:
+            copy_blob(writer, stored_blob(diff, layout), profile)
+            return changed(last, stored=True)
+    return last
+
+
+def _layout(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> Layout | None:
+    """Keep the base's file layout: the result's own where they are the same, else stored if the base is there."""
+    of_result = diff.manifest.layout
+    described = None if base is None else describe_layout(base)
+    if of_result is not None and not of_result.stored:  # both sides' files have the same headers; names may differ
+        known = of_result if described is None else described[0]
+        return replace(known, stored=False, sha256=None)
+    if described is None:
+        return None
+    layout, blob = described
+    copy_blob(writer, blob, profile)
+    return layout

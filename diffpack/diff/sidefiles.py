@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from msgspec.structs import replace as changed
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.diff.diff import Diff
+from diffpack.diff.entries import copy_blob
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.extraction.options import Options
 from diffpack.format.chunks import encode_chunk
@@ -63,3 +67,42 @@ def side_content(diff: Diff, item: SideFile) -> bytes:
     if len(content) != item.bytes or short_digest(content) != item.digest:
         raise CorruptFileError(f"{diff.name}: the side file {item.name}: damaged", "L3")
     return content
+
+
+def carry_files(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> tuple[SideFile, ...]:
+    """Store the last result's side files where the chain has them; the others are expected beside the base."""
+    listed = [diff for diff in diffs if diff.manifest.files]
+    if not listed:
+        return ()
+    kept = []
+    for item in listed[-1].manifest.files:
+        content = _content(listed, item)
+        if content is not None:
+            copy_blob(writer, content, profile)
+        kept.append(changed(item, stored=content is not None))
+    return tuple(kept)
+
+
+def _content(diffs: Sequence[Diff], item: SideFile) -> bytes | None:
+    """Give a side file's content from the last diff that stores it; None if it is the first base's own."""
+    for diff in reversed(diffs):
+        for own in diff.manifest.files:
+            if own.name == item.name and own.digest == item.digest and own.stored:
+                return side_content(diff, own)
+    return None
+
+
+def _files(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> tuple[SideFile, ...]:
+    """Keep the base's side files, stored where the result's folder has others."""
+    of_result = {item.name: item.digest for item in diff.manifest.files}
+    if base is None or base.folder is None or not of_result:
+        return ()
+    kept = []
+    for name, path in side_files(base.folder)[0].items():
+        content = path.read_bytes()
+        digest = short_digest(content)
+        stored = of_result.get(name) != digest
+        if stored:
+            copy_blob(writer, content, profile)
+        kept.append(SideFile(name, len(content), digest, stored))
+    return tuple(kept)

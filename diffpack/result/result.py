@@ -10,8 +10,9 @@ from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import digests_of, fingerprint
-from diffpack.diff.diff import Diff, TensorDiff
-from diffpack.diff.group_decoder import change
+from diffpack.diff.changes import change
+from diffpack.diff.diff import Diff
+from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all

@@ -38,7 +38,8 @@ from diffpack.bridges.formats.statement import (
 )
 from diffpack.bridges.importing import sorted_positions
 from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
-from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.diff import Diff
+from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format import limits
 from diffpack.format.values import floats, stream_dtype

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.diff import Diff, TensorDiff
+from diffpack.diff.changes import Changes, float_values
+from diffpack.diff.diff import Diff
 from diffpack.diff.entries import Entry, copy_blob, write_records
-from diffpack.diff.group_decoder import Changes, float_values
 from diffpack.diff.layout import stored_blob
+from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import side_content
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import canonical, limits
