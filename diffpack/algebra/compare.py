@@ -9,7 +9,7 @@ from math import isfinite, sqrt
 
 import numpy as np
 
-from diffpack.algebra.compose import check_base
+from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta import Delta, side_by_side
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.steps import gathered

@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import BinaryIO
 
-from diffpack.algebra.squash import Chain, squash
+from diffpack.algebra.chain import Chain
+from diffpack.algebra.checks import check_base, check_chain
+from diffpack.algebra.squash import squash
 from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, recipe, write_records
 from diffpack.diff.layout import carry_layout
 from diffpack.diff.publish import write_diff
 from diffpack.diff.sidefiles import carry_files
-from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
+from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed, printable
@@ -58,35 +58,6 @@ def compose(
         _write, chain=chain, base=checkpoint, profile=profile, notes=notes, threads=threads, progress=progress
     )
     return write_diff(output, [*files_behind(chain), *(checkpoint.files if checkpoint else [])], force, body)
-
-
-def check_chain(diffs: Sequence[Diff]) -> None:
-    """Raise `UsageError` if a diff is lossy, `WrongBaseError` if one is not made on the result of the one before."""
-    if not diffs:
-        raise UsageError("no diff to compose")
-    for diff in diffs:
-        check_exact(diff, "composed")
-    for at, (before, diff) in enumerate(pairwise(diffs)):
-        result, base = before.manifest.result.fingerprint, diff.manifest.base.fingerprint
-        if result != base:
-            raise WrongBaseError(
-                f"{diff.name}: not made on the result of {before.name} (diff {at + 2} of {len(diffs)}): "
-                f"its base is {base}, that result {result}"
-            )
-
-
-def check_exact(diff: Diff, verb: str) -> None:
-    """Raise `UsageError` if a diff is lossy."""
-    if not diff.exact:
-        raise UsageError(f"{diff.name}: lossy; only exact diffs can be {verb}, since their steps are all there is")
-
-
-def check_base(diff: Diff, base: Checkpoint, threads: int | None) -> None:
-    """Raise `WrongBaseError` if a checkpoint is not a diff's base."""
-    expected, found = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
-    if expected != found:
-        message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {found})"
-        raise WrongBaseError(message)
 
 
 def _write(

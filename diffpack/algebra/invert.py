@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.algebra.compose import check_base, check_exact
-from diffpack.algebra.squash import Chain
+from diffpack.algebra.chain import Chain
+from diffpack.algebra.checks import check_base, check_exact
 from diffpack.algebra.steps import moved, negated
 from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint

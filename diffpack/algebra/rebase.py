@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from diffpack.algebra.compose import check_base
+from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import digests_of

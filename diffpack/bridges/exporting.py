@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from diffpack.algebra.compose import check_base
+from diffpack.algebra.checks import check_base
 from diffpack.bridges.bridge import Export
 from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.errors import ResultMismatchError, UsageError

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.algebra.compose import check_base
+from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods import find_method

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.algebra.compose import check_base
+from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out

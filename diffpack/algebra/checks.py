@@ -1,0 +1,40 @@
+"""What must be true of diffs before they are worked on together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.fingerprint import fingerprint
+from diffpack.diff.diff import Diff
+from diffpack.errors import UsageError, WrongBaseError
+
+
+def check_chain(diffs: Sequence[Diff]) -> None:
+    """Raise `UsageError` if a diff is lossy, `WrongBaseError` if one is not made on the result of the one before."""
+    if not diffs:
+        raise UsageError("no diff to compose")
+    for diff in diffs:
+        check_exact(diff, "composed")
+    for at, (before, diff) in enumerate(pairwise(diffs)):
+        result, base = before.manifest.result.fingerprint, diff.manifest.base.fingerprint
+        if result != base:
+            raise WrongBaseError(
+                f"{diff.name}: not made on the result of {before.name} (diff {at + 2} of {len(diffs)}): "
+                f"its base is {base}, that result {result}"
+            )
+
+
+def check_exact(diff: Diff, verb: str) -> None:
+    """Raise `UsageError` if a diff is lossy."""
+    if not diff.exact:
+        raise UsageError(f"{diff.name}: lossy; only exact diffs can be {verb}, since their steps are all there is")
+
+
+def check_base(diff: Diff, base: Checkpoint, threads: int | None) -> None:
+    """Raise `WrongBaseError` if a checkpoint is not a diff's base."""
+    expected, found = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
+    if expected != found:
+        message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {found})"
+        raise WrongBaseError(message)
