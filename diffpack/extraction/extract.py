@@ -16,9 +16,8 @@ from diffpack.diff.diff import Diff
 from diffpack.diff.publish import write_diff
 from diffpack.extraction.budget.importance import weights
 from diffpack.extraction.budget.search import write_to_target
-from diffpack.extraction.choose.entries import Selection
 from diffpack.extraction.choose.records import choose, float_entries
-from diffpack.extraction.options import Options, Target
+from diffpack.extraction.options import Options, Selection, Target
 from diffpack.extraction.scan.survey import find
 from diffpack.extraction.write import write_records
 from diffpack.support.parallel import Progress

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffpack.errors import UsageError
-from diffpack.extraction.choose.entries import EVERYTHING, Selection
 from diffpack.format.features import PROFILES
+from diffpack.format.positions import rule as rules
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.values.int8 import LIMITS
 
@@ -19,6 +19,71 @@ POSITIONS = ("auto", "gaps", "all", "levels")
 """Position codings of exact changes: the smallest for each tensor, or one for all."""
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%|[kmg]?i?b|)\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the user asked for: at most one of density, top-k and threshold; none keeps every entry that differs.
+
+    With `rule` the base or a seed tells the words, not the changes: of each tensor the fraction `density`, or
+    `counts[name]` words; a tensor that is not in `counts` is kept whole.
+    """
+
+    density: float | None = None
+    top_k: int | None = None
+    threshold: float | None = None
+    rule: str | None = None
+    counts: Mapping[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.density, self.top_k, self.threshold) if value is not None]
+        if len(given) > 1:
+            raise UsageError("choose one of density, top-k and threshold")
+        if self.density is not None and not 0 <= self.density <= 1:
+            raise UsageError(f"a density is between 0 and 1, not {self.density}")
+        if self.top_k is not None and self.top_k < 0:
+            raise UsageError(f"top-k is a count, not {self.top_k}")
+        if self.threshold is not None and not self.threshold >= 0:
+            raise UsageError(f"a threshold is 0 or more, not {self.threshold}")
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        if self.rule is None:
+            if self.counts is not None:
+                raise UsageError("counts of words go with a rule")
+            return
+        if rules.Rule.parse(self.rule) is None:
+            raise UsageError(f"a rule is smallest, largest, or random and a seed (random 0), not {self.rule!r}")
+        if self.top_k is not None or self.threshold is not None or (self.density is None) == (self.counts is None):
+            raise UsageError("a rule goes with a density, which is that of each tensor")
+
+    def count(self, name: str, words: int) -> int | None:
+        """Give how many words of a tensor the rule chooses; None keeps it whole. Raises `UsageError`."""
+        if self.counts is None:
+            return round(float(self.density or 0.0) * words)
+        count = self.counts.get(name)
+        if count is not None and not 0 <= count <= words:
+            raise UsageError(f"{name!r} has {words} words; {count} of them cannot be chosen")
+        return count
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self.density is None and self.top_k is None and self.threshold is None and self.rule is None
+
+    def describe(self) -> str:
+        """Give the words for the file's recipe."""
+        if self.rule is not None and self.counts is not None:
+            return f"{self.rule}, {sum(self.counts.values())} words"
+        chosen = "" if self.rule is None else f"{self.rule}, "
+        for name, value in (("density", self.density), ("top-k", self.top_k), ("threshold", self.threshold)):
+            if value is not None:
+                return f"{chosen}{name} {value}"
+        return "all"
+
+
+EVERYTHING = Selection()
+"""The selection that leaves nothing out."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
 from diffpack.extraction.distortion import Distortion
-from diffpack.extraction.encode.spans import Record, span_jobs
+from diffpack.extraction.encode.record import Record
+from diffpack.extraction.encode.spans import span_jobs
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Found
 from diffpack.format.chunks import encode_chunk

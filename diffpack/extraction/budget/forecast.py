@@ -11,7 +11,7 @@ import numpy.typing as npt
 from diffpack.extraction.choose.coding import sampled_rows
 from diffpack.extraction.choose.entries import magnitudes
 from diffpack.extraction.encode.level_costs import row_levels
-from diffpack.extraction.encode.spans import Record
+from diffpack.extraction.encode.record import Record
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.values import floats, grid
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.errors import UsageError
+from diffpack.extraction.options import Selection
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions import rule as rules
 from diffpack.format.positions.gaps import Positions
@@ -17,71 +16,6 @@ from diffpack.format.values.floats import difference
 from diffpack.support.parallel import run_in_order
 
 _SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess of the threshold
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What the user asked for: at most one of density, top-k and threshold; none keeps every entry that differs.
-
-    With `rule` the base or a seed tells the words, not the changes: of each tensor the fraction `density`, or
-    `counts[name]` words; a tensor that is not in `counts` is kept whole.
-    """
-
-    density: float | None = None
-    top_k: int | None = None
-    threshold: float | None = None
-    rule: str | None = None
-    counts: Mapping[str, int] | None = None
-
-    def __post_init__(self) -> None:
-        given = [value for value in (self.density, self.top_k, self.threshold) if value is not None]
-        if len(given) > 1:
-            raise UsageError("choose one of density, top-k and threshold")
-        if self.density is not None and not 0 <= self.density <= 1:
-            raise UsageError(f"a density is between 0 and 1, not {self.density}")
-        if self.top_k is not None and self.top_k < 0:
-            raise UsageError(f"top-k is a count, not {self.top_k}")
-        if self.threshold is not None and not self.threshold >= 0:
-            raise UsageError(f"a threshold is 0 or more, not {self.threshold}")
-        self._check_rule()
-
-    def _check_rule(self) -> None:
-        if self.rule is None:
-            if self.counts is not None:
-                raise UsageError("counts of words go with a rule")
-            return
-        if rules.Rule.parse(self.rule) is None:
-            raise UsageError(f"a rule is smallest, largest, or random and a seed (random 0), not {self.rule!r}")
-        if self.top_k is not None or self.threshold is not None or (self.density is None) == (self.counts is None):
-            raise UsageError("a rule goes with a density, which is that of each tensor")
-
-    def count(self, name: str, words: int) -> int | None:
-        """Give how many words of a tensor the rule chooses; None keeps it whole. Raises `UsageError`."""
-        if self.counts is None:
-            return round(float(self.density or 0.0) * words)
-        count = self.counts.get(name)
-        if count is not None and not 0 <= count <= words:
-            raise UsageError(f"{name!r} has {words} words; {count} of them cannot be chosen")
-        return count
-
-    @property
-    def everything(self) -> bool:
-        """Whether nothing is left out."""
-        return self.density is None and self.top_k is None and self.threshold is None and self.rule is None
-
-    def describe(self) -> str:
-        """Give the words for the file's recipe."""
-        if self.rule is not None and self.counts is not None:
-            return f"{self.rule}, {sum(self.counts.values())} words"
-        chosen = "" if self.rule is None else f"{self.rule}, "
-        for name, value in (("density", self.density), ("top-k", self.top_k), ("threshold", self.threshold)):
-            if value is not None:
-                return f"{chosen}{name} {value}"
-        return "all"
-
-
-EVERYTHING = Selection()
-"""The selection that leaves nothing out."""
 
 
 def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: int | None = None) -> list[Positions]:

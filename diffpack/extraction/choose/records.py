@@ -11,31 +11,12 @@ import numpy as np
 
 from diffpack.extraction.choose.coding import DENSE, best_positions
 from diffpack.extraction.choose.entries import select, told
-from diffpack.extraction.encode.spans import Record, fit_scales
+from diffpack.extraction.encode.record import Record
+from diffpack.extraction.encode.scales import fit_scales
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.values import floats, int8
 from diffpack.support.parallel import run_in_order
-from diffpack.tensors.info import TensorInfo
-
-_ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
-
-
-def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
-    """Split what must be stored from tensors that are equal to another one of the result (tied weights)."""
-    first: dict[tuple[TensorInfo, bytes], str] = {}
-    for item in sorted(scans, key=lambda item: not item.unchanged):  # unchanged tensors first, then by name
-        first.setdefault((item.pair.info, item.digest), item.pair.name)
-    stored, aliases = [], {}
-    for item in scans:
-        if item.unchanged:
-            continue
-        target = first[item.pair.info, item.digest]
-        if target != item.pair.name and item.pair.info.nbytes >= _ALIAS_BYTES:
-            aliases[item.pair.name] = target
-        else:
-            stored.append(item)
-    return stored, aliases
 
 
 def float_entries(scans: Sequence[Scan]) -> int:

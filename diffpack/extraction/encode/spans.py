@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diffpack.extraction.encode.level_streams import Part, exact_streams, grid_streams
+from diffpack.extraction.encode.record import Record
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
 from diffpack.format.positions import gaps
@@ -25,34 +25,6 @@ LEVELS_WORDS = 1 << 20
 about 24 bytes a word of memory."""
 SPARSE_LEVELS_WORDS = 1 << 22
 """The same where few change: classes want many changes (RL-like update: 6.0 bits a change at 2^21, 5.9 at 2^22)."""
-_SAMPLE = 1 << 16  # differences a tensor's int8 scale is fitted to
-
-
-_NO_SCALE = np.float32(0)
-
-
-@dataclass(frozen=True)
-class Record:
-    """A tensor to store: its scan, both codings, and the chosen positions (None: all that differ).
-
-    `conditioned` says whether the base may be needed to decode it, `rule` which one told the chosen positions,
-    `quantiser` how int8 values are made. The scale of grid values is a 256th of their step.
-    """
-
-    scan: Scan
-    values: str
-    positions: str
-    chosen: Positions | None = None
-    scale: np.float32 = _NO_SCALE
-    conditioned: bool = False
-    rule: str | None = None
-    quantiser: str = "int8"
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What records of one group share: base dtype ("" for none), dtype, positions, values."""
-        pair = self.scan.pair
-        return (pair.base.dtype.name if pair.base else "", pair.info.dtype.name, self.positions, self.values)
 
 
 @dataclass(frozen=True)
@@ -188,41 +160,3 @@ def _effective(numbers: Numbers, coding: str) -> npt.NDArray[np.bool_]:
     if coding != "int8":
         mask &= numbers != -1
     return mask
-
-
-def fit_scales(records: Sequence[Record]) -> list[Record]:
-    """Give int8 records their scales: powers of two apart, anchored at the best scale of all differences.
-
-    Coarser quantisers have few multiples to share, and take for each record the scale that is best for it.
-    """
-    samples = [_sample(record) for record in records]
-    if records and records[0].quantiser != "int8":
-        scales = [
-            _mean_magnitude(record) if record.quantiser == "sign" else int8.best_scale(sample, record.quantiser)
-            for record, sample in zip(records, samples, strict=True)
-        ]
-        return [replace(record, scale=np.float32(scale)) for record, scale in zip(records, scales, strict=True)]
-    together = np.concatenate(samples) if samples else np.empty(0, np.float32)
-    anchor = int8.best_scale(together[:: max(1, together.size // (4 * _SAMPLE))])
-    return [replace(record, scale=int8.snap(anchor, sample)) for record, sample in zip(records, samples, strict=True)]
-
-
-def _mean_magnitude(record: Record) -> float:
-    """Give the mean |difference| of the entries a record stores, of those that differ: the best scale of signs."""
-    scan, total, count = record.scan, 0.0, 0
-    for piece in _pieces([record]):
-        reference, tuned = _sides(scan, piece.start, piece.stop, piece.positions)
-        magnitude = np.abs(floats.difference(reference, tuned, scan.pair.info.dtype))
-        total += float(magnitude.sum(dtype=np.float64))
-        count += int(np.count_nonzero(magnitude))
-    return total / count if count else 0.0
-
-
-def _sample(record: Record) -> npt.NDArray[Any]:
-    """Give the differences of up to `_SAMPLE` entries, evenly spread over those stored."""
-    scan = record.scan
-    positions = record.chosen if record.chosen is not None else scan.positions
-    if positions is None:
-        positions = np.arange(scan.tuned.size, dtype=np.int64)
-    positions = positions[:: max(1, positions.size // _SAMPLE)]
-    return floats.difference(scan.reference.at(positions), scan.tuned[positions], scan.pair.info.dtype)

@@ -9,14 +9,14 @@ from math import prod
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import digests_of
-from diffpack.extraction.choose.records import split_aliases
-from diffpack.extraction.distortion import norms
 from diffpack.extraction.options import Options
+from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.scan import Scan, scan
 from diffpack.format.manifest import CheckpointSummary
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
+from diffpack.tensors.info import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,23 @@ def _summary(
 ) -> CheckpointSummary:
     entries = sum(prod(info.shape) for info in checkpoint.tensors.values())
     return CheckpointSummary(fingerprint, len(checkpoint.tensors), entries, checkpoint.nbytes, name, revision)
+
+
+_ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
+
+
+def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
+    """Split what must be stored from tensors that are equal to another one of the result (tied weights)."""
+    first: dict[tuple[TensorInfo, bytes], str] = {}
+    for item in sorted(scans, key=lambda item: not item.unchanged):  # unchanged tensors first, then by name
+        first.setdefault((item.pair.info, item.digest), item.pair.name)
+    stored, aliases = [], {}
+    for item in scans:
+        if item.unchanged:
+            continue
+        target = first[item.pair.info, item.digest]
+        if target != item.pair.name and item.pair.info.nbytes >= _ALIAS_BYTES:
+            aliases[item.pair.name] = target
+        else:
+            stored.append(item)
+    return stored, aliases
