@@ -12,6 +12,7 @@ from conftest import bits, write_safetensors
 
 import diffpack
 from diffpack.errors import UsageError
+from diffpack.extraction.encode import grid_quantiser
 from diffpack.extraction.options import parse_size
 from diffpack.format.values import grid
 from diffpack_cli.main import cli
@@ -183,9 +184,9 @@ def test_numbers_are_chosen_for_error_and_bits_together(sigma):
     def cost(numbers, values):
         counts = np.bincount(numbers - numbers.min()) / numbers.size
         bits_each = -(counts[counts > 0] * np.log2(counts[counts > 0])).sum()
-        return np.square(values - x).mean() + grid.PRICE * bits_each
+        return np.square(values - x).mean() + grid_quantiser.PRICE * bits_each
 
-    numbers, offsets = grid.quantise(x)
+    numbers, offsets = grid_quantiser.quantise(x)
     chosen = grid.units(numbers, np.array(offsets, np.int8)) / grid.UNITS
     rounded = np.rint(x).astype(int)
     assert cost(numbers.astype(int), chosen) <= cost(rounded, rounded) * 1.0001

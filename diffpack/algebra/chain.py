@@ -20,7 +20,7 @@ from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
-from diffpack.tensors.rename import base_view
+from diffpack.tensors.rename import own_names
 
 _KEPT_BYTES = 256 << 20  # computed tensors kept for the links after
 
@@ -31,7 +31,7 @@ class Chain:
     def __init__(self, diffs: Sequence[Diff], state: Trace, base: Checkpoint | None = None) -> None:
         self.diffs = diffs
         self.base = base
-        self._own = base_view(base.tensors, state.rename) if base is not None else {}
+        self._own = own_names(base.tensors, state.rename) if base is not None else {}
         self._before = state.before
         self._computed: OrderedDict[Lineage, Words] = OrderedDict()
         self._lock = threading.Lock()

@@ -17,9 +17,9 @@ from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, recipe, write_records
-from diffpack.diff.layout import carry_layout
+from diffpack.diff.layout import inherited_layout
 from diffpack.diff.publish import write_diff
-from diffpack.diff.sidefiles import carry_files
+from diffpack.diff.sidefiles import inherited_files
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
@@ -77,8 +77,8 @@ def _write(
     total = sum(links.info(lineage).nbytes for lineage in stored.values())
     entries = _entries(links, stored, threads)
     groups = write_records(writer, entries, profile, threads=threads, progress=progress, total=total)
-    layout = carry_layout(writer, chain, profile)
-    files = carry_files(writer, chain, profile)
+    layout = inherited_layout(writer, chain, profile)
+    files = inherited_files(writer, chain, profile)
     manifest = Manifest(
         base=chain[0].manifest.base,
         result=chain[-1].manifest.result,

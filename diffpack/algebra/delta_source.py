@@ -19,7 +19,7 @@ from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference, comparable
-from diffpack.tensors.rename import base_view
+from diffpack.tensors.rename import own_names
 
 
 class Source:
@@ -28,7 +28,7 @@ class Source:
     def __init__(self, diff: Diff, base: Checkpoint | None) -> None:
         self.diff = diff
         self._base = base
-        self._view = {} if base is None else base_view(base.tensors, diff.manifest.rename)
+        self._view = {} if base is None else own_names(base.tensors, diff.manifest.rename)
 
     @property
     def based(self) -> bool:

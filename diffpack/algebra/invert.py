@@ -20,17 +20,17 @@ from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, between, check_profile, recipe, write_records
-from diffpack.diff.layout import _layout
+from diffpack.diff.layout import layout_of_undo
 from diffpack.diff.publish import write_diff
 from diffpack.diff.record import TensorDiff
-from diffpack.diff.sidefiles import _files
+from diffpack.diff.sidefiles import files_of_undo
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, Manifest, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.rename import Rename, base_view, free_names, renamed, whole_names
+from diffpack.tensors.rename import Rename, free_names, own_names, renamed, whole_names
 
 Job = Callable[[], Entry]
 
@@ -89,8 +89,8 @@ def _write(
     writer = ContainerWriter(file)
     total = sum(info.nbytes for info, _ in plan.jobs.values())
     groups = write_records(writer, _entries(plan, threads), profile, threads=threads, progress=progress, total=total)
-    layout = _layout(writer, diff, base, profile)
-    files = _files(writer, diff, base, profile)
+    layout = layout_of_undo(writer, diff, base, profile)
+    files = files_of_undo(writer, diff, base, profile)
     before, after = diff.manifest.base, diff.manifest.result
     assert after.fingerprint is not None  # the diff is exact
     manifest = Manifest(
@@ -158,7 +158,7 @@ def _plan_with(diff: Diff, base: Checkpoint) -> _Plan:
     """Plan the undo with the base at hand, which has all that the diff does not tell."""
     state = trace([diff], base.tensors)
     chain = Chain([diff], state, base)
-    view = base_view(base.tensors, state.rename)  # the diff's name of a base tensor -> the base's own
+    view = own_names(base.tensors, state.rename)  # the diff's name of a base tensor -> the base's own
     there = {name for name, lineage in state.known.items() if lineage is not None}
     kept = {name: own for name, own in view.items() if name in there}
     rename = _back(there, kept, set(view.values()), diff.manifest.rename)

@@ -23,12 +23,12 @@ from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.seal import sealed
+from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.names import printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import DIGEST_BYTES, combine
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.rename import base_view
+from diffpack.tensors.rename import own_names
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 
@@ -86,7 +86,7 @@ def rebase(
     if before is not None:
         check_base(opened, before, threads)
     inputs = [*files_behind([opened]), *target.files, *(before.files if before else [])]
-    view = base_view(target.tensors, opened.manifest.rename)
+    view = own_names(target.tensors, opened.manifest.rename)
     other = _Onto(target, view, digests_of(target, target.tensors, threads))
     job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata)
     written = write_diff(output, inputs, force, job.write)
@@ -213,7 +213,7 @@ class _Rebase:
             metadata=self.metadata,
             recipe={**old.recipe, **coding, "rebased": f"from {old.base.fingerprint[:16]}"},
         )
-        writer.finish(to_json(sealed(file, writer, manifest, base, self.threads)))
+        writer.finish(to_json(with_result_fingerprint(file, writer, manifest, base, self.threads)))
 
 
 def _as_floats(part: Changes, scale: np.float32) -> Changes:

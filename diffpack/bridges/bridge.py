@@ -11,7 +11,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.support.parallel import Progress
-from diffpack.tensors.rename import Rename, base_view
+from diffpack.tensors.rename import Rename, own_names
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Import:
 
     def view(self) -> dict[str, str]:
         """Map the names the other tool uses to the base's own."""
-        return base_view(self.needed_base.tensors, self.rename)
+        return own_names(self.needed_base.tensors, self.rename)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary,
 from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.seal import sealed
+from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_in_order
 from diffpack.tensors.digests import combine
@@ -84,7 +84,7 @@ def write_patch(
         recipe={"select": "all", "values": "exact" if exact else "f32", "imported": job.format, **recipe},
     )
     if not exact:
-        manifest = sealed(file, writer, manifest, base, job.threads)
+        manifest = with_result_fingerprint(file, writer, manifest, base, job.threads)
     found = manifest.result.fingerprint
     if expected is not None and found != expected:
         raise WrongBaseError(f"{job.source}: should lead to {expected}, and leads from this base to {found}")

@@ -14,8 +14,6 @@ from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 
 _MOST_HEADER = 100_000_000  # the safetensors package's own limit
-
-
 _METADATA = "__metadata__"
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 from blake3 import blake3
 
-from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.diff.against import BaseView
 from diffpack.diff.group_decoder import GroupDecoder, decoders
 from diffpack.diff.record import BASE_CODED, TensorDiff
 from diffpack.errors import CorruptFileError, MissingTensorError
@@ -23,9 +24,6 @@ from diffpack.format.reader import ContainerReader
 from diffpack.format.source import ByteSource, FileSource, MemorySource
 from diffpack.support.atomic import atomic_file, refuse_overwriting
 from diffpack.tensors.reference import Reference
-
-if TYPE_CHECKING:
-    pass
 
 _CONTEXTS = ("rows", "columns", "exponent")
 _LEVEL_STREAMS = 3  # the streams of a chunk of levels that say what its classes are made of
@@ -83,9 +81,11 @@ class Diff(Mapping[str, TensorDiff]):
 
         Names, dtypes and shapes are checked, the base's bits are not. Raises `WrongBaseError`, `CheckpointError`.
         """
-        from diffpack.result.result import Result  # result stands above diff
+        return self.bound(self.view(open_checkpoint(base)).reference)
 
-        return Result(self, open_checkpoint(base)).records
+    def view(self, base: Checkpoint) -> BaseView:
+        """Give the base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so."""
+        return BaseView(base, self.manifest, self, self.name)
 
     def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
         """Give the records with access to their references if any may need it, else the diff."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from msgspec.structs import replace
-from msgspec.structs import replace as changed
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.safetensors_header import parse_header
@@ -15,11 +13,8 @@ from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, Shard
 from diffpack.diff.diff import Diff
 from diffpack.diff.entries import copy_blob
 from diffpack.errors import CheckpointError, CorruptFileError
-from diffpack.extraction.options import Options
-from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import Layout
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.result import Result
 from diffpack.support.names import is_plain_file_name
 from diffpack.tensors.digests import short_digest
 from diffpack.tensors.info import TensorInfo
@@ -30,9 +25,14 @@ Index = tuple[str, bytes] | None
 """(file name, content) of a shard index."""
 
 
-def keep_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> Layout | None:
-    """Keep the tuned files' layout for an exact diff of safetensors; its blob only if the base's differs."""
-    described = describe_layout(tuned) if options.exact and options.keep_layout else None
+def keep_layout(
+    writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, profile: str, *, sha256: bool = False
+) -> Layout | None:
+    """Keep the tuned files' layout, if they are safetensors; its blob only if the base's differs.
+
+    With `sha256` also the digests of the files. Only an exact diff has one.
+    """
+    described = describe_layout(tuned)
     if described is None:
         return None
     layout, blob = described
@@ -43,32 +43,35 @@ def keep_layout(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, op
     of_base = describe_layout(base)
     same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
     if not same:
-        writer.add(encode_chunk([np.frombuffer(blob, np.uint8)], options.profile))
+        copy_blob(writer, blob, profile)
     return Layout(
         layout.files, layout.index, layout.folder, not same, layout.digest,
-        _sha256_of(tuned, layout) if options.sha256 else None,
+        _sha256_of(tuned, layout) if sha256 else None,
     )  # fmt: skip
 
 
-def recorded_layout(result: Result) -> tuple[Headers, Index] | None:
-    """Give the tuned files' headers and index, from the diff or from the base; None if neither has them."""
-    layout = result.diff.manifest.layout
+def recorded_layout(diff: Diff, base: Checkpoint, tensors: Mapping[str, TensorInfo]) -> tuple[Headers, Index] | None:
+    """Give the tuned files' headers and index, from the diff or from the base; None if neither has them.
+
+    `tensors` are the result's. Raises `CorruptFileError` (L2) if the headers are of other ones.
+    """
+    layout = diff.manifest.layout
     if layout is None:
         return None
     if layout.stored:
-        blob = stored_blob(result.diff, layout)
+        blob = stored_blob(diff, layout)
     else:
-        of_base = describe_layout(result.base)
+        of_base = describe_layout(base)
         if of_base is None or of_base[0].digest != layout.digest:
-            result.base.notes.append(
+            base.notes.append(
                 "the diff expects the layout of its base's own files, which these are not: every tensor is exact, "
                 "the order and metadata in the result's files are not the tuned ones"
             )
             return None
         blob = of_base[1]
-    where = f"{result.diff.name}: layout"
+    where = f"{diff.name}: layout"
     headers, index = _split_blob(layout, blob)
-    _check_headers(headers, result.tensors, where)
+    _check_headers(headers, tensors, where)
     return headers, index
 
 
@@ -146,7 +149,7 @@ def _sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:
     return tuple(digests)
 
 
-def carry_layout(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> Layout | None:
+def inherited_layout(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> Layout | None:
     """Store the last result's layout, taken from the diff that has it; None if the chain does not tell it.
 
     A layout that is not stored is that of the diff's base, the result of the diff before: both must say the same.
@@ -160,11 +163,11 @@ def carry_layout(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -
             return None
         if layout.stored:
             copy_blob(writer, stored_blob(diff, layout), profile)
-            return changed(last, stored=True)
+            return replace(last, stored=True)
     return last
 
 
-def _layout(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> Layout | None:
+def layout_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> Layout | None:
     """Keep the base's file layout: the result's own where they are the same, else stored if the base is there."""
     of_result = diff.manifest.layout
     described = None if base is None else describe_layout(base)

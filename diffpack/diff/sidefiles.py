@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from msgspec.structs import replace as changed
+from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.diff.diff import Diff
 from diffpack.diff.entries import copy_blob
 from diffpack.errors import CorruptFileError, WrongBaseError
-from diffpack.extraction.options import Options
-from diffpack.format.chunks import encode_chunk
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.result import Result
 from diffpack.tensors.digests import short_digest
 
 
-def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, options: Options) -> list[SideFile]:
+def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, profile: str) -> tuple[SideFile, ...]:
     """Keep the side files of the tuned folder: content where new or different, else the digest alone."""
-    if base.folder is None or tuned.folder is None or not options.keep_files:
-        return []
+    if base.folder is None or tuned.folder is None:
+        return ()
     of_base, _ = side_files(base.folder)
     found, notes = side_files(tuned.folder)
     tuned.notes.extend(notes)
@@ -32,14 +28,17 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
         content = path.read_bytes()
         same = name in of_base and of_base[name].read_bytes() == content
         if not same:
-            writer.add(encode_chunk([np.frombuffer(content, np.uint8)], options.profile))
+            copy_blob(writer, content, profile)
         kept.append(SideFile(name, len(content), short_digest(content), not same))
-    return kept
+    return tuple(kept)
 
 
-def side_contents(result: Result) -> dict[str, bytes]:
-    """Give the side files of the result: those the diff stores, and the base's it expects, all checked."""
-    diff, folder = result.diff, result.base.folder
+def side_contents(diff: Diff, base: Checkpoint) -> dict[str, bytes]:
+    """Give the side files of the result: those the diff stores, and the base's it expects, all checked.
+
+    Raises `WrongBaseError` for one that the base's folder lacks or has otherwise.
+    """
+    folder = base.folder
     if not diff.manifest.files:
         found, _ = side_files(folder) if folder is not None else ({}, [])
         return {name: path.read_bytes() for name, path in found.items()}
@@ -48,7 +47,7 @@ def side_contents(result: Result) -> dict[str, bytes]:
         if item.stored:
             content = side_content(diff, item)
         elif folder is None:
-            result.base.notes.append(f"{item.name} is expected beside the base, which is no folder: left out")
+            base.notes.append(f"{item.name} is expected beside the base, which is no folder: left out")
             continue
         else:
             path = folder / item.name
@@ -69,7 +68,7 @@ def side_content(diff: Diff, item: SideFile) -> bytes:
     return content
 
 
-def carry_files(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> tuple[SideFile, ...]:
+def inherited_files(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) -> tuple[SideFile, ...]:
     """Store the last result's side files where the chain has them; the others are expected beside the base."""
     listed = [diff for diff in diffs if diff.manifest.files]
     if not listed:
@@ -79,7 +78,7 @@ def carry_files(writer: ContainerWriter, diffs: Sequence[Diff], profile: str) ->
         content = _content(listed, item)
         if content is not None:
             copy_blob(writer, content, profile)
-        kept.append(changed(item, stored=content is not None))
+        kept.append(replace(item, stored=content is not None))
     return tuple(kept)
 
 
@@ -92,7 +91,7 @@ def _content(diffs: Sequence[Diff], item: SideFile) -> bytes | None:
     return None
 
 
-def _files(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> tuple[SideFile, ...]:
+def files_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> tuple[SideFile, ...]:
     """Keep the base's side files, stored where the result's folder has others."""
     of_result = {item.name: item.digest for item in diff.manifest.files}
     if base is None or base.folder is None or not of_result:

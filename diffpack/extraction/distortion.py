@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from diffpack.extraction.scan.norms import _norm, _together
+from msgspec.structs import replace
+
+from diffpack.extraction.scan.norms import difference_norm, norm_of_norms
 from diffpack.extraction.scan.scan import Scan
-from diffpack.format.manifest import MILLIONTHS
+from diffpack.format.manifest import MILLIONTHS, Manifest
 from diffpack.tensors.dtypes import Words
 
 
@@ -31,17 +33,20 @@ class Distortion:
         if item is not None:
             start = offset // words.itemsize
             tuned = item.tuned[start : start + words.size]
-            missed = _norm(words, tuned, item.pair.info.dtype)
-            self._missed[name] = _together(self._missed[name], missed)
+            missed = difference_norm(words, tuned, item.pair.info.dtype)
+            self._missed[name] = norm_of_norms(self._missed[name], missed)
 
-    def of(self, names: Sequence[str]) -> tuple[int, ...]:
+    def recorded(self, manifest: Manifest) -> Manifest:
+        """Give the manifest with the errors that were seen: overall and of each float record."""
+        groups = tuple(
+            replace(group, errors=self._of(group.names)) if group.tensor_dtype.arithmetic else group
+            for group in manifest.groups
+        )
+        return replace(manifest, groups=groups, error=_relative(self._missed.values(), self._moved.values()))
+
+    def _of(self, names: Sequence[str]) -> tuple[int, ...]:
         """Give the relative error of records, in millionths; 0 for those that are stored exactly."""
         return tuple(_relative([self._missed.get(name, 0.0)], [self._moved.get(name, 0.0)]) for name in names)
-
-    @property
-    def overall(self) -> int:
-        """The relative error of all tensors together, in millionths."""
-        return _relative(self._missed.values(), self._moved.values())
 
 
 def _relative(missed: Iterable[float], moved: Iterable[float]) -> int:

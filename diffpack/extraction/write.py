@@ -21,7 +21,7 @@ from diffpack.format.features import FEATURES
 from diffpack.format.manifest import MILLIONTHS, Group, Manifest, digest_column, to_json
 from diffpack.format.values import SCALED
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.seal import sealed
+from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.parallel import Progress, run_in_order
 
 
@@ -46,8 +46,11 @@ def write_records(
     writer = ContainerWriter(file)
     groups = _write_groups(writer, records, options, progress)
     grid_bytes = _bytes_of(writer, groups, "grid")
-    kept_layout = keep_layout(writer, found.base, found.tuned, options)
-    kept_files = keep_side_files(writer, found.base, found.tuned, options)
+    layout = files = None
+    if options.exact and options.keep_layout:
+        layout = keep_layout(writer, found.base, found.tuned, options.profile, sha256=options.sha256)
+    if options.keep_files:
+        files = keep_side_files(writer, found.base, found.tuned, options.profile)
     codings = {group.positions for group in groups} | {group.values for group in groups}
     manifest = Manifest(
         base=found.summaries[0],
@@ -57,15 +60,16 @@ def write_records(
         aliases=found.aliases,
         removed=found.pairing.removed,
         rename=found.pairing.rename,
-        layout=kept_layout,
-        files=tuple(kept_files),
+        layout=layout,
+        files=files or (),
         metadata=metadata,
         recipe=_recipe(options),
         requires=tuple(sorted(codings & FEATURES.keys())),
     )
     if not options.exact:
         distortion = Distortion(found.stored, found.moved)
-        manifest = sealed(file, writer, manifest, found.base, options.threads, distortion)
+        manifest = with_result_fingerprint(file, writer, manifest, found.base, options.threads, distortion.see)
+        manifest = distortion.recorded(manifest)
     writer.finish(to_json(manifest))
     return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
 

@@ -39,7 +39,7 @@ def open_output(path: Path, result: Result, *, files: bool = True) -> Checkpoint
 
         template = result.base.path if result.base.layout == "hdf5" else None
         return Hdf5Writer(path, result.tensors, template)
-    recorded = recorded_layout(result)
+    recorded = recorded_layout(result.diff, result.base, result.tensors)
     if name.endswith(".safetensors"):
         headers = recorded[0] if recorded is not None else []
         raw = headers[0][1] if len(headers) == 1 else make_header(result.tensors, _metadata(result.base))
@@ -54,7 +54,7 @@ class FolderWriter(CheckpointWriter):
     """Writes a model folder: weights and side files into a temporary sibling that is renamed at the end."""
 
     def __init__(self, path: Path, result: Result, recorded: tuple[Headers, Index] | None, files: bool) -> None:
-        contents = side_contents(result) if files else {}
+        contents = side_contents(result.diff, result.base) if files else {}
         self._stack = AtomicStack()
         try:
             self._folder = self._stack.enter_context(atomic_folder(path))
@@ -131,7 +131,7 @@ def _open_torch(folder: Path, result: Result) -> CheckpointWriter:
 def _shards(result: Result, homes: Mapping[str, str]) -> dict[str, list[str]]:
     """Sort the result's tensors into the base's shards (`homes`: base tensor -> shard); new ones into the last."""
     order = sorted(set(homes.values()))
-    own = result.own_names()
+    own = result.view.own
     shards: dict[str, list[str]] = {shard: [] for shard in order}
     for name in result.tensors:
         shards[homes.get(own.get(name, ""), order[-1])].append(name)

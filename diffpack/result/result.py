@@ -9,24 +9,20 @@ from functools import partial
 from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.fingerprint import digests_of, fingerprint
+from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.diff.changes import change
 from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
-from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.blocks import blocks
 from diffpack.tensors.digests import DIGEST_BYTES, combine
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.reference import Reference
-from diffpack.tensors.rename import base_view
 
 Write = Callable[[str, int, Words], None]
 """Takes a tensor's name, a byte offset in it, and the words that belong there."""
-
-
 _MOST_BYTES = 1 << 48
 """No checkpoint is larger: hashing it would take a day. A few bytes of a forged file can claim any size."""
 
@@ -50,17 +46,12 @@ class Result:
     def __init__(self, diff: Diff, base: Checkpoint) -> None:
         self.diff = diff
         self.base = base
+        self.view = diff.view(base)
+        self.records = diff.bound(self.view.reference)
         manifest = diff.manifest
-        try:
-            self._view = base_view(base.tensors, manifest.rename)
-        except UsageError as error:
-            raise WrongBaseError(f"{base.source}: {error} [A2]") from None
-        self._check_names()
-        self._references: dict[str, Reference] = {}
-        self.records = diff.bound(self._reference)
         removed = set(manifest.removed)
         self.tensors: dict[str, TensorInfo] = {}
-        for name in [name for name in self._view if name not in removed]:
+        for name in [name for name in self.view.own if name not in removed]:
             self.tensors[name] = self._info(name)
         for name in [*diff, *manifest.aliases]:
             if name not in self.tensors:
@@ -69,37 +60,13 @@ class Result:
         if total > _MOST_BYTES:
             raise CorruptFileError(f"{diff.name}: a result of {total:,} bytes fits no machine", "F8")
 
-    def own_names(self) -> dict[str, str]:
-        """Map the (renamed) names of the base's tensors to those in the base's own files."""
-        return dict(self._view)
-
     def _info(self, name: str) -> TensorInfo:
         target = self.diff.manifest.aliases.get(name, name)
         if target in self.diff:
             return self.diff[target].info
-        if target not in self._view:
+        if target not in self.view:
             raise CorruptFileError(f"{self.diff.name}: the alias {name!r} leads to no tensor", "A5")
-        return self.base.info(self._view[target])
-
-    def _check_names(self) -> None:
-        wrong = [name for name in self.diff.manifest.removed if name not in self._view]
-        details = [f"{printable(name)} is missing" for name in wrong]
-        for name, record in self.diff.items():
-            if record.base is None:
-                continue
-            found = self.base.tensors[self._view[name]] if name in self._view else None
-            if found != record.base:
-                wrong.append(name)
-                found_text = "is missing" if found is None else f"is {found}"
-                details.append(f"{printable(name)} {found_text}, not {record.base}")
-        if wrong:
-            rule = "A3" if wrong[0] in self.diff.manifest.removed else "A4"
-            expected, actual = self.diff.manifest.base.fingerprint, fingerprint(self.base)
-            message = (
-                f"{self.base.source}: not the base of {self.diff.name}: {listed(details)} "
-                f"(fingerprint expected {expected}, found {actual}) [{rule}]"
-            )
-            raise WrongBaseError(message, tuple(wrong))
+        return self.view.info(target)
 
     def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
         """Give a result tensor as (first word, words), in order. Raises `CorruptFileError`."""
@@ -107,20 +74,12 @@ class Result:
         if target in self.diff:
             yield from self._changed(self.records[target])
         else:
-            words = self.base.words(self._view[target])
+            words = self.view.words(target)
             for start, stop in blocks(words.size):
                 yield start, words[start:stop]
 
-    def _reference(self, name: str) -> Reference:
-        found = self._references.get(name)
-        if found is None:
-            record = self.diff[name]
-            words = self.base.words(self._view[name]) if record.base is not None else None
-            found = self._references.setdefault(name, Reference(record.info, record.base, words))
-        return found
-
     def _changed(self, record: TensorDiff) -> Iterator[tuple[int, Words]]:
-        reference = self._reference(record.name)
+        reference = self.view.reference(record.name)
         values, scale, dtype = record.coding[1], record.scale, record.info.dtype
         for part in record.changes():
             for start, stop in blocks(part.stop, part.start):
@@ -149,7 +108,7 @@ class Result:
             self._refuse_other_base(threads)
             raise
         digests = {name: digest for name, (digest, _) in zip(names, produced, strict=True)}
-        own = {self._view[name]: base for name, (_, base) in zip(names, produced, strict=True) if base}
+        own = {self.view.own[name]: base for name, (_, base) in zip(names, produced, strict=True) if base}
         if not verify:
             self._compare_base(own, None)
             return Check(None, None)
@@ -181,7 +140,7 @@ class Result:
         """Produce one tensor; give its digest, and that of the base tensor of its name if it was read."""
         record = self.diff.get(name)
         touched = record is not None and record.base is not None
-        base_words = self.base.words(self._view[name]) if touched else None
+        base_words = self.view.words(name) if touched else None
         base_hash, hasher = blake3(), blake3()
         info = self.tensors[name]
         for start, words in self.blocks(name):
@@ -197,7 +156,7 @@ class Result:
         if base_words is not None:
             base_hash.update(base_words[info.words :].view("u1").data)
             return digest, base_hash.digest()
-        unchanged = name in self._view and record is None and name not in self.diff.manifest.aliases
+        unchanged = name in self.view and record is None and name not in self.diff.manifest.aliases
         return digest, digest if unchanged else None
 
     def _compare_base(self, digests: dict[str, bytes], whole: str | None) -> None:
@@ -206,7 +165,7 @@ class Result:
         wrong = []
         for name in self.diff:
             recorded, _ = self.diff.digests(name)
-            if recorded is not None and digests[self._view[name]][:DIGEST_BYTES] != recorded:
+            if recorded is not None and digests[self.view.own[name]][:DIGEST_BYTES] != recorded:
                 wrong.append(name)
         if not wrong and whole in (None, expected):
             return

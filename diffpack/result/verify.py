@@ -41,7 +41,7 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
         result = Result(opened, open_checkpoint(base))
         check = result.run(None, threads=threads)
         check_result(opened, check)
-        recorded_layout(result)
+        recorded_layout(result.diff, result.base, result.tensors)
         fingerprint = check.result
     sealed = opened.manifest.result.fingerprint is not None
     return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed)

@@ -12,8 +12,6 @@ from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 
 _PREFIX = b"diffpack fingerprint 1\n"
-
-
 DIGEST_BYTES = 16
 """Bytes of a tensor's digest that a diff keeps."""
 

@@ -19,7 +19,7 @@ def renamed(name: str, rename: Sequence[tuple[str, str]]) -> str:
     return name
 
 
-def base_view(names: Iterable[str], rename: Sequence[tuple[str, str]]) -> dict[str, str]:
+def own_names(names: Iterable[str], rename: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Map new names to the base's own names. Raises `UsageError` if two tensors get one name."""
     view: dict[str, str] = {}
     for name in names:
@@ -79,7 +79,7 @@ def _tails(name: str) -> list[tuple[str, str]]:
 
 def _score(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rules: Rename) -> int:
     try:
-        view = base_view(base, rules)
+        view = own_names(base, rules)
     except UsageError:
         return -1
     return sum(name in view and base[view[name]].shape == info.shape for name, info in tuned.items())

@@ -18,7 +18,6 @@ from diffpack.diff.diff import DiffLike, open_diff
 from diffpack.diff.sidefiles import side_contents
 from diffpack.errors import CorruptFileError, MissingDependencyError, UsageError
 from diffpack.result.apply import load
-from diffpack.result.result import Result
 from diffpack.train.data import Encoded, collate, encode, sorted_batches
 from diffpack.train.methods import adapters, lora
 from diffpack.train.model import build_classifier, load_tokenizer, plain_name
@@ -54,7 +53,9 @@ def load_task(base: str | os.PathLike[str], diff: DiffLike) -> TaskModel:
     Raises `WrongBaseError`, `CorruptFileError`, `UsageError` (a diff that the trainer did not make).
     """
     opened = open_diff(diff)
-    contents = side_contents(Result(opened, open_checkpoint(base)))
+    checkpoint = open_checkpoint(base)
+    opened.view(checkpoint)  # refuses a base of other tensors before its side files are looked at
+    contents = side_contents(opened, checkpoint)
     notes = opened.metadata
     if CONFIG not in contents or "train" not in notes:
         raise UsageError(f"{opened.name}: no diff of the trainer: its config.json or its metadata is missing")

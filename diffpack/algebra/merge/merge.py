@@ -25,7 +25,7 @@ from diffpack.format.chunks import EncodedChunk
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.seal import sealed
+from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
 
@@ -172,7 +172,7 @@ class _Merge:
         )
         if self.base is not None:
             known = replace(manifest, requires=(), result=replace(summary, fingerprint=_UNKNOWN))
-            manifest = sealed(file, writer, known, self.base, self.threads)
+            manifest = with_result_fingerprint(file, writer, known, self.base, self.threads)
         writer.finish(to_json(manifest))
 
     def _nbytes(self, sources: Sequence[Source], name: str) -> int:

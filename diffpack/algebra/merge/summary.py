@@ -12,7 +12,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import ResultSummary
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.rename import base_view
+from diffpack.tensors.rename import own_names
 
 
 def result_summary(
@@ -56,7 +56,7 @@ def _counted(
     plan: Structure, stored: Mapping[str, TensorInfo], base: Checkpoint, rename: Sequence[tuple[str, str]]
 ) -> ResultSummary:
     gone = set(plan.removed)
-    infos = {name: base.info(own) for name, own in base_view(base.tensors, rename).items() if name not in gone}
+    infos = {name: base.info(own) for name, own in own_names(base.tensors, rename).items() if name not in gone}
     infos |= stored
     infos |= {name: infos[target] for name, target in plan.aliases.items()}
     entries = sum(map(_entries, infos.values()))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from diffpack.extraction.choose.coding import sampled_rows
 from diffpack.extraction.choose.entries import magnitudes
+from diffpack.extraction.encode import grid_quantiser
 from diffpack.extraction.encode.level_costs import row_levels
 from diffpack.extraction.encode.record import Record
 from diffpack.extraction.scan.scan import Scan
@@ -74,7 +75,7 @@ class Forecast:
 
     def at(self, step: float) -> tuple[float, float]:
         """Give the bytes and the squared error of a common step."""
-        outcomes = [grid.forecast(histogram, step) for histogram in self._classes]
+        outcomes = [grid_quantiser.forecast(histogram, step) for histogram in self._classes]
         return sum(bits for bits, _ in outcomes) / 8, sum(error for _, error in outcomes)
 
     def step_where(self, reached: Callable[[float, float], bool]) -> float:
@@ -99,4 +100,4 @@ def _histograms(item: Graded) -> list[tuple[int, npt.NDArray[np.float64]]]:
     levels = np.repeat(row_levels(sizes, geometry), geometry.row_words)
     # Errors of weighted tensors are weighted: in units of its own step an error counts the same everywhere.
     share = scan.tuned.size / positions.size
-    return [(int(level), share * grid.histogram(sizes[levels == level])) for level in np.unique(levels)]
+    return [(int(level), share * grid_quantiser.histogram(sizes[levels == level])) for level in np.unique(levels)]

@@ -1,4 +1,7 @@
-"""Which number of the grid an entry gets: the one that costs least, squared error and bits together."""
+"""Which number of the grid an entry gets: the one that costs least, squared error and bits together.
+
+Entropy-constrained quantisation (Chou, Lookabaugh and Gray 1989), class by class.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,12 @@ from diffpack.format.values.grid import LIMIT, OFFSETS, UNITS
 
 PRICE = 0.16
 """Squared steps a bit is worth. The error at a given size is within 1 % of its least from 0.08 to 0.26."""
-
-
 _FINE = 16  # up to this many steps entries are weighed one against the other, beyond they are rounded
-
-
 _BIN_BITS = 6  # 64 bins an octave: the first 15 bits of a positive float32
-
-
 _SHIFT = 23 - _BIN_BITS
-
-
 _BINS = np.float32(_FINE).view(np.uint32).item() >> _SHIFT
-
-
 _ROUNDS = 8
-
-
 _DITHER = 0.04
-
-
 _GOLDEN = 2654435769  # 2^32 / the golden ratio: its multiples, modulo 2^32, are spread evenly
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.extraction.encode.grid_quantiser import quantise
 from diffpack.extraction.encode.level_costs import (
     STEPS_AN_OCTAVE,
     STILL,
@@ -20,7 +21,7 @@ from diffpack.extraction.encode.level_costs import (
 from diffpack.format.positions import classes, levels
 from diffpack.format.positions.levels import NONE, Exponents, Geometry, Plan
 from diffpack.format.streams import Numbers
-from diffpack.format.values import exact, floats, grid
+from diffpack.format.values import exact, floats
 from diffpack.tensors.dtypes import DType, Words
 
 _FAINT = -8
@@ -89,7 +90,7 @@ def grid_streams(parts: Sequence[Part], dtype: DType) -> list[Numbers]:
     numbers = np.zeros(differences.size, np.int16)
     offsets = []
     for positions in members:
-        numbers[positions], own = grid.quantise(differences[positions])
+        numbers[positions], own = quantise(differences[positions])
         offsets.append(own)
     return levels.encode(plan, members, numbers, offsets)
 

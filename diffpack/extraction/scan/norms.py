@@ -25,11 +25,12 @@ def norms(scans: Iterable[Scan]) -> dict[str, float]:
 def _moved(item: Scan) -> float:
     dtype, total = item.pair.info.dtype, 0.0
     for start, stop in item.changed_blocks():
-        total = _together(total, _norm(item.reference.slice(start, stop), item.tuned[start:stop], dtype))
+        total = norm_of_norms(total, difference_norm(item.reference.slice(start, stop), item.tuned[start:stop], dtype))
     return total
 
 
-def _norm(one: Words, other: Words, dtype: DType) -> float:
+def difference_norm(one: Words, other: Words, dtype: DType) -> float:
+    """Give |one - other| (L2) of words of a float dtype; differences that are not finite count as zero."""
     difference: npt.NDArray[np.float64] = floats.difference(one, other, dtype).astype(np.float64)
     if not np.isfinite(difference).all():
         difference = np.nan_to_num(difference, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
@@ -40,5 +41,6 @@ def _norm(one: Words, other: Words, dtype: DType) -> float:
     return min(largest * math.sqrt(np.dot(difference, difference)), sys.float_info.max)
 
 
-def _together(*values: float) -> float:
+def norm_of_norms(*values: float) -> float:
+    """Give the norm of parts put together, capped at the largest float64."""
     return min(math.hypot(*values), sys.float_info.max)

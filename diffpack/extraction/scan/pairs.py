@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import comparable
-from diffpack.tensors.rename import Rename, base_view, find_rename
+from diffpack.tensors.rename import Rename, find_rename, own_names
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Pairing:
 def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rename: Rename | None = None) -> Pairing:
     """Pair two checkpoints' tensors; `rename` None looks for a common prefix by itself."""
     rules = find_rename(base, tuned) if rename is None else rename
-    view = base_view(base, rules)
+    view = own_names(base, rules)
     pairs = []
     for name in sorted(tuned):
         own = view.get(name)

@@ -1,13 +1,10 @@
 """Grid values: numbers on one grid of steps, with a dead zone around zero and points at the centres of what fell there.
 
-Which number an entry gets is the writer's choice: here the one that costs least, squared error and bits together
-(entropy-constrained quantisation, Chou, Lookabaugh and Gray 1989), class by class. A number q stands for
-(q + sign(q) x offset / 256) steps; each class has offsets for 1, 2, and 3 or more.
+A number q stands for (q + sign(q) x offset / 256) steps; each class has offsets for 1, 2, and 3 or more. Which number an
+entry gets is the writer's choice.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +25,3 @@ def units(numbers: Numbers, offsets: npt.NDArray[np.int8]) -> npt.NDArray[np.int
     moved = size * UNITS + table[np.minimum(size, OFFSETS)]
     result: npt.NDArray[np.int32] = np.where(numbers < 0, -moved, moved)
     return result
-
-
-def decode(numbers: npt.NDArray[Any], unit: np.float32) -> npt.NDArray[np.float32]:
-    """Give the float32 values: units x the record's unit, rounded once."""
-    return numbers.astype(np.float32) * np.float32(unit)

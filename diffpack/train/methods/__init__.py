@@ -35,8 +35,6 @@ _KNOWN: dict[str, Method] = {
 }
 BATCH_SIZES = dict.fromkeys(("diff-pruning", "diff-pruning-structured"), PruningSettings.batch_size)
 """Texts a batch where a method was published with a small one; 32 for the others."""
-
-
 HEAD_EPOCHS = {"sparse": 1}
 """Epochs of the head alone before everything else: gradients through a random head say little about which entries
 matter (corporate_messaging, two epochs: 93.3 instead of 90.1 %) and distort the body (Kumar et al. 2022, arXiv

@@ -63,8 +63,6 @@ class PruningSettings:
 
 PENALTY_TIMES_POOL = 42.0
 """1.25e-7 x 335 M: lambda times the number of entries, so that models of other sizes feel the same pull."""
-
-
 BLOCK = 1 << 15
 """Entries worked on at a time: a dozen passes over a whole tensor would each fetch it from memory."""
 

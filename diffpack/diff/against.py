@@ -1,0 +1,74 @@
+"""The base as a diff sees it: its tensors under the names of the diff, checked, and as references of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.fingerprint import fingerprint
+from diffpack.diff.record import TensorDiff
+from diffpack.errors import UsageError, WrongBaseError
+from diffpack.format.manifest import Manifest
+from diffpack.support.names import listed, printable
+from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.reference import Reference
+from diffpack.tensors.rename import own_names
+
+
+class BaseView:
+    """A base under the names a diff has for it; `own` maps those to the names in the base's files.
+
+    `records` are the diff's, `where` is what errors call it. Names, dtypes and shapes are checked, bits are not. Raises
+    `WrongBaseError` if a tensor the diff needs is missing or has another dtype or shape.
+    """
+
+    def __init__(self, base: Checkpoint, manifest: Manifest, records: Mapping[str, TensorDiff], where: str) -> None:
+        self.base = base
+        self._records = records
+        self._references: dict[str, Reference] = {}
+        try:
+            self.own = own_names(base.tensors, manifest.rename)
+        except UsageError as error:
+            raise WrongBaseError(f"{base.source}: {error} [A2]") from None
+        self._check(manifest, where)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.own
+
+    def info(self, name: str) -> TensorInfo:
+        """Give dtype and shape of the base tensor the diff calls `name`."""
+        return self.base.info(self.own[name])
+
+    def words(self, name: str) -> Words:
+        """Give the words of the base tensor the diff calls `name`."""
+        return self.base.words(self.own[name])
+
+    def reference(self, name: str) -> Reference:
+        """Give the reference of a record; made once."""
+        known = self._references.get(name)
+        if known is None:
+            record = self._records[name]
+            words = self.words(name) if record.base is not None else None
+            known = self._references.setdefault(name, Reference(record.info, record.base, words))
+        return known
+
+    def _check(self, manifest: Manifest, where: str) -> None:
+        wrong = [name for name in manifest.removed if name not in self]
+        details = [f"{printable(name)} is missing" for name in wrong]
+        for name, record in self._records.items():
+            if record.base is None:
+                continue
+            there = self.info(name) if name in self else None
+            if there != record.base:
+                wrong.append(name)
+                what = "is missing" if there is None else f"is {there}"
+                details.append(f"{printable(name)} {what}, not {record.base}")
+        if wrong:
+            rule = "A3" if wrong[0] in manifest.removed else "A4"
+            expected, actual = manifest.base.fingerprint, fingerprint(self.base)
+            message = (
+                f"{self.base.source}: not the base of {where}: {listed(details)} "
+                f"(fingerprint expected {expected}, found {actual}) [{rule}]"
+            )
+            raise WrongBaseError(message, tuple(wrong))
