@@ -77,10 +77,11 @@ def command(session: Session, diff: str, tensors: bool) -> None:
 
     with diffpack.open(source) as opened:
         found = describe(opened, tensors)
+        may_need_base = opened.may_need_base
     if session.json:
         emit_json(found)
     else:
-        emit(as_text(found))
+        emit(as_text(found, may_need_base=may_need_base))
 
 
 def describe(diff: Diff, tensors: bool) -> Report:
@@ -111,10 +112,10 @@ def describe(diff: Diff, tensors: bool) -> Report:
 def _group(group: Group) -> Report:
     return {
         "dtype": group.dtype,
-        "base_dtype": group.base,
-        "positions": group.positions,
+        "base_dtype": group.base_dtype,
+        "positions": group.position_coding_id,
         "rule": group.rule,
-        "values": group.values,
+        "values": group.value_coding_id,
         "records": len(group.names),
         "spans": len(group.ends),
     }
@@ -156,14 +157,13 @@ def _sizes(stored: int, nbytes: int) -> Report:
     return {"bytes": stored, "tensor_bytes": nbytes, "saved": 1 - stored / nbytes if nbytes else 0.0}
 
 
-def as_text(found: Report) -> str:
+def as_text(found: Report, *, may_need_base: bool) -> str:
     """Give the same for people."""
     groups = [
         f"{plural(group['records'], 'record')} {_dtypes(group)} {_positions(group)}/{group['values']}"
         f" in {plural(group['spans'], 'span')}"
         for group in found["groups"]
     ]
-    conditioned = any(_may_need_base(group) for group in found["groups"])
     codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in found["codecs"].items())
     rows = [
         ("format", f"{found['format']}{_features(found)}"),
@@ -175,7 +175,7 @@ def as_text(found: Report) -> str:
         ("", found["result"]["fingerprint"] or "its fingerprint is not recorded: made without the base"),
         ("records", plural(found["records"], "tensor")),
         *(("", group) for group in groups),
-        *([("", "in classes, levels or a rule: changes may need the base to be decoded")] if conditioned else []),
+        *([("", "in classes, levels or a rule: changes may need the base to be decoded")] if may_need_base else []),
         ("chunks", f"{found['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
         *change_rows(found),
         ("layout", _layout_text(found["layout"])),
@@ -203,12 +203,6 @@ def as_text(found: Report) -> str:
 
 def _positions(group: Report) -> str:
     return group["positions"] if group["rule"] is None else f"{group['positions']}({safe(group['rule'])})"
-
-
-def _may_need_base(group: Report) -> bool:
-    if group["positions"] == "rule":
-        return not str(group["rule"]).startswith("random")
-    return group["positions"] in ("classes", "levels") and group["values"] == "exact"
 
 
 def _coding(item: Report) -> str:

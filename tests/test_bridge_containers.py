@@ -141,12 +141,12 @@ def test_every_fixture_that_needs_no_base_comes_back(tmp_path, name, path):
     try:
         back = there_and_back(diff, tmp_path, name)
     except BaseNeededError:
-        assert any(group.positions in ("classes", "levels", "rule") for group in diff.manifest.groups)
+        assert any(group.position_coding_id in ("classes", "levels", "rule") for group in diff.manifest.groups)
         return
     assert back.manifest.base == diff.manifest.base
     assert back.manifest.result == diff.manifest.result
     assert (back.exact, list(back), back.metadata) == (diff.exact, list(diff), diff.metadata)
-    if name == "hdf5" and not any(group.values == "grid" for group in diff.manifest.groups):
+    if name == "hdf5" and not any(group.value_coding_id == "grid" for group in diff.manifest.groups):
         assert said(back) == said(diff)
 
 

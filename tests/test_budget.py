@@ -187,7 +187,7 @@ def test_numbers_are_chosen_for_error_and_bits_together(sigma):
         return np.square(values - x).mean() + grid_quantiser.PRICE * bits_each
 
     numbers, offsets = grid_quantiser.quantise(x)
-    chosen = grid.units(numbers, np.array(offsets, np.int8)) / grid.UNITS
+    chosen = grid.GRID.in_units(numbers, np.array(offsets, np.int8)) / grid.UNITS
     rounded = np.rint(x).astype(int)
     assert cost(numbers.astype(int), chosen) <= cost(rounded, rounded) * 1.0001
 

@@ -367,7 +367,7 @@ def test_without_h5py_the_extra_is_named_and_no_file_left(tmp_path: Path, monkey
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("module", ["hdf5", "hdf5_contents", "hdf5_writer"])
+@pytest.mark.parametrize("module", ["hdf5_reader", "hdf5_contents", "hdf5_writer"])
 def test_importing_the_module_does_not_import_h5py(module: str) -> None:
     code = f"import sys, diffpack.checkpoints.{module}; sys.exit('h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -351,7 +351,7 @@ def test_without_torch_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mo
         TorchCheckpoint(path)
 
 
-@pytest.mark.parametrize("module", ["torch_pickle", "torch_tensors", "torch_writer"])
+@pytest.mark.parametrize("module", ["torch_reader", "torch_tensors", "torch_writer"])
 def test_importing_the_module_does_not_import_torch(module: str) -> None:
     code = f"import sys, diffpack.checkpoints.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -291,8 +291,8 @@ def test_text_that_is_not_unicode_is_refused(work):
 
 
 def test_the_choices_are_those_of_the_library():
-    assert extract_verb._VALUES == options.VALUES
-    assert extract_verb._POSITIONS == options.POSITIONS
+    assert tuple(options.VALUE_CHOICES) == extract_verb._VALUES
+    assert extract_verb._POSITIONS == options.POSITION_CHOICES
     assert set(extract_verb._PROFILES) == set(PROFILES)
     assert all(hasattr(diffpack.errors, name) or name == "MemoryError" for name in HINTS)
 

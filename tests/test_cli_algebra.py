@@ -9,7 +9,7 @@ from conftest import model, tune, write_safetensors
 from test_cli import fails, ok, run
 
 import diffpack
-from diffpack.algebra.merge.merge import VALUES
+from diffpack.algebra.merge.merge import VALUE_CHOICES
 from diffpack.algebra.merge.method import RESCALES
 from diffpack.algebra.merge.methods import METHODS
 from diffpack.diff.entries import PLAIN_PROFILES
@@ -31,7 +31,7 @@ def work(tmp_path, monkeypatch):
 
 def test_the_choices_are_those_of_the_library():
     assert tuple(METHODS) == merge._METHODS
-    assert merge._VALUES == VALUES
+    assert tuple(VALUE_CHOICES) == merge._VALUES
     assert merge._RESCALES == RESCALES
     assert written._PROFILES == PLAIN_PROFILES
 

@@ -13,8 +13,9 @@ from conftest import bits, model, tune
 import diffpack
 from diffpack.errors import BaseNeededError, WrongBaseError
 from diffpack.format.positions import classes, grouped
-from diffpack.format.positions.levels import Geometry, Plan, row_width
-from diffpack.tensors.dtypes import DTYPES
+from diffpack.format.positions.geometry import Geometry, row_width
+from diffpack.format.positions.levels import Plan
+from diffpack.tensors.dtypes import DTYPES, MANTISSA_BITS
 from diffpack_cli.main import cli
 
 
@@ -46,7 +47,7 @@ def test_classes_hold_every_word_once_in_order_and_enough_of_them(name):
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(words.size))
     assert all((np.diff(part) > 0).all() for part in parts)
     assert all(part.size >= grouped.CLASS_WORDS for part in parts)
-    sign_and_mantissa = np.array(dtype.word_bits - 1, dtype.word), np.array(classes.MANTISSA_BITS[name], dtype.word)
+    sign_and_mantissa = np.array(dtype.word_bits - 1, dtype.word), np.array(MANTISSA_BITS[name], dtype.word)
     exponents = [
         (words[part] & ~(np.array(1, dtype.word) << sign_and_mantissa[0])) >> sign_and_mantissa[1] for part in parts
     ]

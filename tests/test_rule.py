@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import diffpack
 from diffpack.errors import BaseNeededError, DiffpackError, UsageError, WrongBaseError
-from diffpack.format.positions import rule
-from diffpack.format.positions.rule import Rule
+from diffpack.format.positions import rule_words
+from diffpack.format.positions.rule_words import Rule
 from diffpack_cli.main import cli
 
 
@@ -40,14 +40,14 @@ def key(seed, name, position):
 def test_random_words_have_the_smallest_keys(seed, name, words, data):
     count = data.draw(st.integers(0, words))
     expected = sorted(range(words), key=lambda position: key(seed, name, position))[:count]
-    assert rule.at_random(Rule("random", seed), name, words, count).tolist() == sorted(expected)
+    assert rule_words.at_random(Rule("random", seed), name, words, count).tolist() == sorted(expected)
 
 
 @pytest.mark.parametrize("count", [1, 1000, 1_500_000, 2_999_999])
 def test_random_words_of_several_blocks_are_the_smallest_of_all(count):
-    keys = rule._keys((5 + int.from_bytes(blake3(b"w").digest()[:8], "little")) % (1 << 64), 0, 3_000_000)
+    keys = rule_words._keys((5 + int.from_bytes(blake3(b"w").digest()[:8], "little")) % (1 << 64), 0, 3_000_000)
     expected = np.sort(np.argsort(keys, kind="stable")[:count])
-    assert np.array_equal(rule.at_random(Rule("random", 5), "w", 3_000_000, count), expected)
+    assert np.array_equal(rule_words.at_random(Rule("random", 5), "w", 3_000_000, count), expected)
 
 
 @given(st.lists(st.integers(0, 65535), max_size=50), st.booleans(), st.data())
@@ -55,7 +55,7 @@ def test_words_by_weight_are_those_of_a_stable_sort(words, largest, data):
     count = data.draw(st.integers(0, len(words)))
     sign = -1 if largest else 1
     expected = sorted(range(len(words)), key=lambda at: sign * (words[at] & 0x7FFF))[:count]
-    found = rule.by_weight(Rule("largest" if largest else "smallest"), np.array(words, np.uint16), count)
+    found = rule_words.by_weight(Rule("largest" if largest else "smallest"), np.array(words, np.uint16), count)
     assert found.tolist() == sorted(expected)
 
 
@@ -92,8 +92,8 @@ def test_the_words_told_get_their_values_and_no_others(name, values, dtype):
         words = reference.reshape(-1).view(f"u{reference.itemsize}")
         read = Rule.parse(name)
         told = (
-            rule.by_weight(read, words, record.count) if read.by_weight
-            else rule.at_random(read, tensor, size, record.count)
+            rule_words.by_weight(read, words, record.count) if read.by_weight
+            else rule_words.at_random(read, tensor, size, record.count)
         )  # fmt: skip
         assert np.array_equal(record.positions, told)
         before, after, wanted = (side[tensor].reshape(-1) for side in (base, result, tuned))

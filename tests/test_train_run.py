@@ -233,8 +233,8 @@ def test_positions_that_the_base_or_the_seed_tells_take_no_bytes(selection, valu
     output = tmp_path / "task.dpk"
     done = train(model, texts, dev, output, TrainOptions(selection=selection, values=values, density=0.05, **FAST))
     with diffpack.open(output) as diff:
-        told = [decoder for decoder in diff.decoders if decoder.group.positions == "rule"]
-        rest = {decoder.group.positions for decoder in diff.decoders if decoder.group.values != "exact"}
+        told = [decoder for decoder in diff.decoders if decoder.group.position_coding_id == "rule"]
+        rest = {decoder.position_coding.id for decoder in diff.decoders if not decoder.value_coding.exact}
         assert rest == {"rule"}  # the new head is stored exactly, the body by the rule alone
         for decoder in told:
             spans = decoder.chunks[1:] if values == "int8" else decoder.chunks

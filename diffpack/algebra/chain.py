@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -14,15 +12,14 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError
-from diffpack.format.values import exact
+from diffpack.support.cache import Cache
 from diffpack.support.names import printable
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
 from diffpack.tensors.rename import own_names
 
-_KEPT_BYTES = 256 << 20  # computed tensors kept for the links after
+_KEPT_BYTES = 256 << 20  # computed tensors kept: each link's chunks ask for those of the link before
 
 
 class Chain:
@@ -33,8 +30,7 @@ class Chain:
         self.base = base
         self._own = own_names(base.tensors, state.rename) if base is not None else {}
         self._before = state.before
-        self._computed: OrderedDict[Lineage, Words] = OrderedDict()
-        self._lock = threading.Lock()
+        self._computed: Cache[Lineage, Words] = Cache(lambda words: words.nbytes, _KEPT_BYTES)
         self._records: list[Mapping[str, TensorDiff]] = list(diffs)
         if base is not None:
             self._records = [diff.bound(partial(self._reference, link)) for link, diff in enumerate(diffs)]
@@ -62,32 +58,17 @@ class Chain:
     def words(self, lineage: Lineage) -> Words:
         """Compute a tensor; takes its memory. Needs the base if the lineage has an origin."""
         if lineage.records:
-            found = self._computed.get(lineage)
-            if found is None:
-                found = self._next(self.record(lineage.records[-1]), lineage)
-                self._remember(lineage, found)
-            return found
+            return self._computed.get(lineage, partial(self._compute, lineage))
         if self.base is None:
             raise BaseNeededError(f"{printable(lineage.origin or '')}: computing it needs the base")
         return self.base.words(self._own[lineage.origin or ""])
 
-    def _remember(self, lineage: Lineage, words: Words) -> None:
-        """Keep the tensors computed last: each link's chunks ask for those of the link before."""
-        with self._lock:
-            self._computed[lineage] = words
-            while len(self._computed) > 1 and sum(kept.nbytes for kept in self._computed.values()) > _KEPT_BYTES:
-                self._computed.popitem(last=False)
-
-    def _next(self, record: TensorDiff, lineage: Lineage) -> Words:
+    def _compute(self, lineage: Lineage) -> Words:
+        record = self.record(lineage.records[-1])
         before = None if record.base is None else self.words(Lineage(lineage.origin, lineage.records[:-1]))
-        reference = Reference(record.info, record.base, before)
         result = np.empty(record.info.words, record.info.dtype.word)
-        for part in record.changes():
-            for start, stop in blocks(part.stop, part.start):
-                block = reference.slice(start, stop).copy()
-                index, numbers = part.within(start, stop)
-                block[index] = exact.add(block[index], numbers, record.info.dtype)
-                result[start:stop] = block
+        for start, words in record.applied(Reference(record.info, record.base, before)):
+            result[start : start + words.size] = words
         return result
 
     def base_tensor(self, name: str) -> tuple[TensorInfo, Words] | None:

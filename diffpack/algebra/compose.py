@@ -16,7 +16,7 @@ from diffpack.algebra.squash import squash
 from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
-from diffpack.diff.entries import Entry, check_profile, recipe, write_records
+from diffpack.diff.entries import Entry, check_profile, recipe, write_entries
 from diffpack.diff.layout import inherited_layout
 from diffpack.diff.publish import write_diff
 from diffpack.diff.sidefiles import inherited_files
@@ -76,7 +76,7 @@ def _write(
     writer = ContainerWriter(file)
     total = sum(links.info(lineage).nbytes for lineage in stored.values())
     entries = _entries(links, stored, threads)
-    groups = write_records(writer, entries, profile, threads=threads, progress=progress, total=total)
+    groups = write_entries(writer, entries, profile, threads=threads, progress=progress, total=total)
     layout = inherited_layout(writer, chain, profile)
     files = inherited_files(writer, chain, profile)
     manifest = Manifest(

@@ -8,15 +8,15 @@ import numpy as np
 
 from diffpack.algebra.delta import Delta, Values
 from diffpack.checkpoints import Checkpoint
-from diffpack.diff.changes import Changes, float_values
+from diffpack.diff.changes import Changes
 from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError, UsageError
-from diffpack.format.positions.gaps import Positions
-from diffpack.format.values import exact, floats
+from diffpack.format.values import floats
+from diffpack.format.values.exact import EXACT
 from diffpack.result.result import Result
 from diffpack.support.names import printable
-from diffpack.tensors.dtypes import to_float
+from diffpack.tensors.dtypes import Positions, to_float
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference, comparable
 from diffpack.tensors.rename import own_names
@@ -93,7 +93,7 @@ class Source:
 
     def _from_record(self, name: str, reference: Reference | None) -> Delta:
         record = self.record(name)
-        dense = record.coding[0] == "all"
+        dense = record.position_coding.every_word
         places: list[Positions] = [np.empty(0, np.int64)]
         values: list[Values] = []
         for part in record.changes():
@@ -112,12 +112,12 @@ class Source:
             found = np.flatnonzero(numbers)
             places, numbers = found + part.start, numbers[found]
         if not record.exact:
-            return places, float_values(numbers, record.coding[1], record.scale)
+            return places, record.value_coding.differences(numbers, record.scale)
         if reference is None:
             where = f"{self.diff.name}: {printable(record.name)}"
             raise BaseNeededError(f"{where} is stored exactly, as steps: give the base, which makes them floats")
         before = reference.slice(part.start, part.stop) if places is None else reference.at(places)
-        return places, floats.difference(before, exact.add(before, numbers, record.info.dtype), record.info.dtype)
+        return places, floats.difference(before, EXACT.change(before, numbers, record.info.dtype), record.info.dtype)
 
     def _from_alias(self, name: str, info: TensorInfo, reference: Reference | None) -> Delta:
         assert reference is not None  # infos() asked for the base

@@ -19,7 +19,7 @@ from diffpack.algebra.steps import moved, negated
 from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
-from diffpack.diff.entries import Entry, between, check_profile, recipe, write_records
+from diffpack.diff.entries import Entry, check_profile, exact_entry, recipe, write_entries
 from diffpack.diff.layout import layout_of_undo
 from diffpack.diff.publish import write_diff
 from diffpack.diff.record import TensorDiff
@@ -88,7 +88,7 @@ def _write(
     plan = _plan_alone(diff) if base is None else _plan_with(diff, base)
     writer = ContainerWriter(file)
     total = sum(info.nbytes for info, _ in plan.jobs.values())
-    groups = write_records(writer, _entries(plan, threads), profile, threads=threads, progress=progress, total=total)
+    groups = write_entries(writer, _entries(plan, threads), profile, threads=threads, progress=progress, total=total)
     layout = layout_of_undo(writer, diff, base, profile)
     files = files_of_undo(writer, diff, base, profile)
     before, after = diff.manifest.base, diff.manifest.result
@@ -180,7 +180,7 @@ def _restored(chain: Chain, own: str, name: str, lineage: Lineage | None) -> Ent
         if _reversible(record):
             return _undone(chain.diffs[0], record, own)
     result = None if lineage is None else (chain.info(lineage), chain.words(lineage))
-    return between(own, chain.base.info(own), chain.base.words(own), result)
+    return exact_entry(own, chain.base.info(own), chain.base.words(own), result)
 
 
 def _back(names: set[str], wanted: Mapping[str, str], owns: set[str], rules: Rename) -> Rename:

@@ -15,13 +15,14 @@ from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import digests_of
-from diffpack.diff.changes import Changes, float_values
+from diffpack.diff.changes import Changes
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
-from diffpack.diff.entries import Entry, check_profile, write_records
+from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
-from diffpack.format.values import floats
+from diffpack.format.values.floats import F32
+from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.names import printable
@@ -148,11 +149,12 @@ class _Rebase:
         digest = None if record.base is None else self.onto.digest(name)
         if not record.exact or not self.changes_floats(name):
             kept = None if self.changes_floats(name) else diff.digests(name)[1]
-            if record.coding[1] == "grid":  # which is coded against the base
+            if record.value_coding.class_offsets:  # numbers chosen class by class
                 parts = tuple(map(partial(_as_floats, scale=record.scale), record.changes()))
-                return Entry(name, record.info, record.base, digest, kept, parts, "f32", adds_zeros=True)
+                return Entry(name, record.info, record.base, digest, kept, parts, F32, adds_zeros=True)
+            parts = tuple(record.changes())
             return Entry(
-                name, record.info, record.base, digest, kept, tuple(record.changes()), record.coding[1], record.scale,
+                name, record.info, record.base, digest, kept, parts, record.value_coding, record.scale,
                 adds_zeros=not record.exact,
             )  # fmt: skip
         if not self.source.based:
@@ -162,10 +164,10 @@ class _Rebase:
         with np.errstate(over="ignore"):
             if not np.isfinite(delta.values.astype(np.float32)).all():
                 return None
-        numbers = floats.encode(delta.values, "f32")
+        numbers = F32.numbers(delta.values)
         numbers = np.where(delta.values == 0, numbers.dtype.type(0), numbers)
         parts = (Changes(0, record.info.words, delta.positions, numbers),) if record.info.words else ()
-        return Entry(name, record.info, record.base, digest, None, parts, "f32")
+        return Entry(name, record.info, record.base, digest, None, parts, F32)
 
     def _untied(self, name: str, target: str, infos: Mapping[str, TensorInfo]) -> str:
         """Say why a tensor cannot be tied to its target ("" if it can); `infos` are the result's but for ties."""
@@ -184,7 +186,7 @@ class _Rebase:
         writer = ContainerWriter(file)
         names = [name for name in self.source.diff if name not in self.left_out]
         total = sum(self.source.diff[name].info.nbytes for name in names)
-        groups = write_records(
+        groups = write_entries(
             writer, self._entries(names), self.profile, threads=self.threads, progress=self.progress, total=total
         )
         names = [name for name in names if name not in self.left_out]
@@ -196,8 +198,8 @@ class _Rebase:
         self.left_out |= {name: reason for name, reason in untied.items() if reason}
         aliases = {name: target for name, target in old.aliases.items() if not untied[name]}
         infos |= {name: infos[target] for name, target in aliases.items()}
-        as_floats = (self.source.diff.exact and not whole) or old.recipe.get("values") == "grid"
-        coding = {"values": "f32"} if as_floats else {}
+        as_floats = (self.source.diff.exact and not whole) or old.recipe.get("values") == GRID.id
+        coding = {"values": F32.id} if as_floats else {}
         base = self.onto.checkpoint
         fingerprint = combine(base.tensors, self.onto.digests)
         manifest = Manifest(
@@ -218,8 +220,8 @@ class _Rebase:
 
 def _as_floats(part: Changes, scale: np.float32) -> Changes:
     """Give grid values as the float32 numbers they stand for; words without one stay without."""
-    found = part.nonzero()
-    return replace(found, numbers=floats.encode(float_values(found.numbers, "grid", scale), "f32"))
+    kept = part.nonzero()
+    return replace(kept, numbers=F32.numbers(GRID.differences(kept.numbers, scale)))
 
 
 def _size(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:

@@ -10,9 +10,9 @@ from diffpack.algebra.chain import Chain
 from diffpack.algebra.steps import add_up, gathered, moved
 from diffpack.algebra.trace import Lineage
 from diffpack.diff.changes import Changes
-from diffpack.diff.entries import Entry, between
+from diffpack.diff.entries import Entry, exact_entry
 from diffpack.errors import BaseNeededError
-from diffpack.format.values import exact
+from diffpack.format.values.exact import EXACT
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import unordered
 from diffpack.tensors.info import TensorInfo
@@ -37,7 +37,7 @@ def squash(chain: Chain, name: str, lineage: Lineage) -> Entry:
         raise BaseNeededError(
             f"{printable(name)}: was {printable(lineage.origin or '')}, which is another tensor now: give the base"
         )
-    return between(name, chain.info(lineage), chain.words(lineage), chain.base_tensor(name))
+    return exact_entry(name, chain.info(lineage), chain.words(lineage), chain.base_tensor(name))
 
 
 def _from_records(chain: Chain, name: str, lineage: Lineage) -> Entry:
@@ -72,7 +72,7 @@ def _reshaped(
             )
         if places.size:
             rounded = convert(unordered(steps, info.dtype), info.dtype, new.dtype)
-            steps = exact.encode(np.zeros_like(rounded), rounded, new.dtype)
+            steps = EXACT.encode(np.zeros_like(rounded), rounded, new.dtype)
         changes = [Changes(0, info.words, places, steps.astype(new.dtype.step, copy=False))] if info.words else []
         info = TensorInfo(new.dtype, info.shape)
     if new.shape == info.shape:

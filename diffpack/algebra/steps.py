@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.diff.changes import Changes
-from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
 from diffpack.tensors.blocks import blocks
-from diffpack.tensors.dtypes import DType
+from diffpack.tensors.dtypes import DType, Positions
 from diffpack.tensors.info import TensorInfo
 
 _DENSE = 1 / 8

@@ -12,11 +12,10 @@ from diffpack.algebra.checks import check_base
 from diffpack.bridges.bridge import Export
 from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.errors import ResultMismatchError, UsageError
-from diffpack.format.positions.gaps import Positions
 from diffpack.result.result import Result
 from diffpack.support.names import listed, printable
 from diffpack.tensors.digests import combine, tensor_digest
-from diffpack.tensors.dtypes import Words
+from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import TensorInfo
 
 

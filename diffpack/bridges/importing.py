@@ -14,17 +14,17 @@ import numpy.typing as npt
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.diff.changes import Changes
-from diffpack.diff.entries import Entry, between, write_records
+from diffpack.diff.entries import Entry, exact_entry, write_entries
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
-from diffpack.format.positions.gaps import Positions
-from diffpack.format.values import floats
+from diffpack.format.values.exact import EXACT
+from diffpack.format.values.floats import F32
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_in_order
 from diffpack.tensors.digests import combine
-from diffpack.tensors.dtypes import Words
+from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import TensorInfo
 
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
@@ -63,7 +63,7 @@ def write_patch(
     patch = _Patch(job, changes)
     writer = ContainerWriter(file)
     infos = {name: job.needed_base.tensors[name] for name in patch.names if name in job.needed_base.tensors}
-    groups = write_records(
+    groups = write_entries(
         writer, patch.entries(), job.profile, threads=job.threads, progress=job.progress,
         total=sum(info.nbytes for info in infos.values()),
     )  # fmt: skip
@@ -81,7 +81,7 @@ def write_patch(
         layout=None,
         files=(),
         metadata=dict(job.metadata),
-        recipe={"select": "all", "values": "exact" if exact else "f32", "imported": job.format, **recipe},
+        recipe={"select": "all", "values": EXACT.id if exact else F32.id, "imported": job.format, **recipe},
     )
     if not exact:
         manifest = with_result_fingerprint(file, writer, manifest, base, job.threads)
@@ -124,7 +124,7 @@ class _Patch:
         before = (base.info(name), base.words(name)) if name in base.tensors else None
         change = self._changes[name](before)
         if isinstance(change, Whole):
-            return False, between(name, change.info, change.words, before)
+            return False, exact_entry(name, change.info, change.words, before)
         where = f"{self._job.source}: {printable(name)}"
         if before is None:
             raise WrongBaseError(f"{where}: the base has no such tensor to add to", (name,))
@@ -137,9 +137,9 @@ class _Patch:
             values = change.values.astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise CorruptFileError(f"{where}: a difference that is not finite")
-        numbers = np.where(values == 0, np.int32(0), floats.encode(values, "f32"))
+        numbers = np.where(values == 0, np.int32(0), F32.numbers(values))
         parts = (Changes(0, info.words, change.positions, numbers),) if info.words else ()
-        return Entry(name, info, info, self.digests[name], None, parts, "f32")
+        return Entry(name, info, info, self.digests[name], None, parts, F32)
 
 
 def overwritten(base: BaseTensor, positions: Positions, words: Words) -> Whole:

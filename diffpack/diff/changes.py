@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
-from diffpack.format.values import SCALED, exact, floats, int8
-from diffpack.tensors.dtypes import DType, Words
+from diffpack.tensors.dtypes import Positions
 
 
 @dataclass(frozen=True)
@@ -36,15 +33,3 @@ class Changes:
             return self
         positions = kept + self.start if self.positions is None else self.positions[kept]
         return Changes(self.start, self.stop, positions, self.numbers[kept])
-
-
-def float_values(numbers: Numbers, coding: str, scale: np.float32) -> npt.NDArray[np.float32]:
-    """Give the float32 values that lossy numbers stand for (of grid values: their units)."""
-    return int8.decode(numbers, scale) if coding in SCALED else floats.decode(numbers, coding)
-
-
-def change(reference: Words, numbers: Numbers, coding: str, dtype: DType, scale: np.float32) -> Words:
-    """Change reference words by as many numbers of a value coding."""
-    if coding == "exact":
-        return exact.add(reference, numbers, dtype)
-    return floats.add(reference, float_values(numbers, coding, scale), dtype)

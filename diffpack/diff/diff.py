@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -15,18 +14,16 @@ from blake3 import blake3
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.against import BaseView
 from diffpack.diff.group_decoder import GroupDecoder, decoders
-from diffpack.diff.record import BASE_CODED, TensorDiff
+from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, MissingTensorError
 from diffpack.format.chunks import ChunkSpec
 from diffpack.format.manifest import DIGEST_HEX, Manifest
 from diffpack.format.manifest_rules import parse
+from diffpack.format.positions.coding import CONTEXTS
 from diffpack.format.reader import ContainerReader
 from diffpack.format.source import ByteSource, FileSource, MemorySource
 from diffpack.support.atomic import atomic_file, refuse_overwriting
 from diffpack.tensors.reference import Reference
-
-_CONTEXTS = ("rows", "columns", "exponent")
-_LEVEL_STREAMS = 3  # the streams of a chunk of levels that say what its classes are made of
 
 
 class Diff(Mapping[str, TensorDiff]):
@@ -76,6 +73,11 @@ class Diff(Mapping[str, TensorDiff]):
         """The user's key-value pairs."""
         return dict(self.manifest.metadata)
 
+    @property
+    def may_need_base(self) -> bool:
+        """Whether decoding some of the changes may need the base."""
+        return any(decoder.position_coding.needs_base(decoder.group) for decoder in self.decoders)
+
     def against(self, base: CheckpointLike) -> Mapping[str, TensorDiff]:
         """Give the records together with the base, which those of the profile "smallest" need to be decoded.
 
@@ -89,7 +91,7 @@ class Diff(Mapping[str, TensorDiff]):
 
     def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
         """Give the records with access to their references if any may need it, else the diff."""
-        if not any(group.positions in BASE_CODED for group in self.manifest.groups):
+        if not self.may_need_base:
             return self
         made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
         return {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
@@ -123,17 +125,13 @@ class Diff(Mapping[str, TensorDiff]):
         Reads the first streams of its chunks. Raises `CorruptFileError`.
         """
         decoder, record = self._place(name)
-        if decoder.group.positions != "levels":
-            return ("exponent",) if decoder.group.positions == "classes" else ()
-        found: set[str] = set()
+        coding = decoder.position_coding
+        if not coding.context_streams:
+            return tuple(coding.contexts([], self.name))
+        used: set[str] = set()
         for at, _ in decoder.shares(record):
-            streams = self._reader.chunk(at, _LEVEL_STREAMS)
-            if len(streams) != _LEVEL_STREAMS:
-                raise CorruptFileError(f"{self.name}: chunk {at}: too few streams for levels", "R2")
-            head, rows, columns = streams
-            used = (rows.size > 0, columns.size > 0, bool(head[:1].any()))
-            found |= set(compress(_CONTEXTS, used))
-        return tuple(context for context in _CONTEXTS if context in found)
+            used.update(coding.contexts(self._reader.chunk(at, coding.context_streams), f"{self.name}: chunk {at}"))
+        return tuple(context for context in CONTEXTS if context in used)
 
     def blob(self, name: str) -> bytes:
         """Give the stored layout ("") or a stored side file; checked against its size. Raises `CorruptFileError`."""

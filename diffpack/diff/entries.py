@@ -12,25 +12,27 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-from blake3 import blake3
 
 from diffpack.diff.changes import Changes
 from diffpack.errors import UsageError
-from diffpack.extraction.choose.coding import DENSE
 from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
 from diffpack.format.features import PROFILES
 from diffpack.format.manifest import Group, digest_column
-from diffpack.format.positions import gaps
+from diffpack.format.positions import PositionCoding
+from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
+from diffpack.format.positions.gaps import GAPS
 from diffpack.format.streams import Numbers
-from diffpack.format.values import exact, stream_dtype
+from diffpack.format.values import NO_SCALE, ValueCoding
+from diffpack.format.values.exact import EXACT
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.blocks import blocks
+from diffpack.tensors.digests import PairHasher
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference, comparable
 
-_NO_SCALE = np.float32(0)
+_SPARSE = 1 / 4  # below this density a block's steps are kept as positions and numbers, which take less memory
 PLAIN_PROFILES = tuple(profile for profile in PROFILES if profile != "smallest")
 """Profiles a diff can be written in without its base."""
 
@@ -40,7 +42,7 @@ class Entry:
     """A record to write: `parts` cover the result tensor, span by span; a number of 0 changes nothing.
 
     With `adds_zeros` it does, as in the lossy record the parts came from: it makes -0.0 a 0.0.
-    `base` is None for a tensor the base lacks, `values` is the coding of the numbers, digests are BLAKE3 of the base
+    `base` is None for a tensor the base lacks, digests are BLAKE3 of the base
     and the result tensor's bytes (16 bytes or more; None where they are not recorded).
     """
 
@@ -50,8 +52,8 @@ class Entry:
     base_digest: bytes | None
     digest: bytes | None
     parts: tuple[Changes, ...]
-    values: str = "exact"
-    scale: np.float32 = _NO_SCALE
+    value_coding: ValueCoding = EXACT
+    scale: np.float32 = NO_SCALE
     adds_zeros: bool = False
 
     @property
@@ -67,14 +69,13 @@ class Entry:
         return self.base == self.info and self.count == 0
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What records of one group share: base dtype ("" for none), dtype, positions, values."""
+    def position_coding(self) -> PositionCoding:
+        """Every word where the record is dense, else gaps."""
         if self.adds_zeros:
             dense = all(part.positions is None for part in self.parts)
         else:
-            dense = self.count >= DENSE * self.info.words
-        base = self.base.dtype.name if self.base else ""
-        return base, self.info.dtype.name, "all" if dense else "gaps", self.values
+            dense = self.count >= DENSE_ENOUGH * self.info.words
+        return EVERY_WORD if dense else GAPS
 
 
 def check_profile(profile: str) -> None:
@@ -83,7 +84,7 @@ def check_profile(profile: str) -> None:
         raise UsageError(f"the profile is one of {', '.join(PLAIN_PROFILES)}, not {profile!r}")
 
 
-def write_records(
+def write_entries(
     writer: ContainerWriter,
     entries: Iterable[Entry],
     profile: str,
@@ -96,56 +97,64 @@ def write_records(
 
     `progress` is told the bytes of the result tensors done, of `total`.
     """
-    lines: dict[tuple[str, str, str, str], _Line] = {}
-    for line, chunk in run_in_order(_jobs(entries, lines, profile, progress, total), threads):
-        line.chunks.append(chunk)
+    open_groups: dict[_Key, _OpenGroup] = {}
+    for group, chunk in run_in_order(_jobs(entries, open_groups, profile, progress, total), threads):
+        group.chunks.append(chunk)
     groups = []
-    for key in sorted(lines):
-        line = lines[key]
-        if key[3] == "int8":
-            writer.add(encode_chunk([np.array(line.scales, "<f4").view("<u4")], profile))
-        for chunk in line.chunks:
+    for key in sorted(open_groups):
+        group = open_groups[key]
+        if group.value_coding.scaled:
+            writer.add(encode_chunk([np.array(group.scales, "<f4").view("<u4")], profile))
+        for chunk in group.chunks:
             writer.add(chunk)
-        groups.append(line.group())
+        groups.append(group.finished())
     return groups
 
 
-_Job = Callable[[], tuple["_Line", EncodedChunk]]
+_Job = Callable[[], tuple["_OpenGroup", EncodedChunk]]
+_Key = tuple[str, str, str, str]
+"""What records of one group share: base dtype ("" for none), dtype, ids of both codings."""
 
 
 def _jobs(
     entries: Iterable[Entry],
-    lines: dict[tuple[str, str, str, str], _Line],
+    open_groups: dict[_Key, _OpenGroup],
     profile: str,
     progress: Progress | None,
     total: int,
 ) -> Iterator[_Job]:
     done = 0
     for entry in entries:
-        key = entry.key
-        line = lines.setdefault(key, _Line(key))
-        yield from (partial(_code, line, *span, profile) for span in line.add(entry))
+        base, coding = entry.base.dtype.name if entry.base else "", entry.position_coding
+        key = base, entry.info.dtype.name, coding.id, entry.value_coding.id
+        group = open_groups.setdefault(key, _OpenGroup(base or None, entry.info.dtype.name, coding, entry.value_coding))
+        yield from (partial(_code, group, *span, profile) for span in group.add(entry))
         done += entry.info.nbytes
         if progress is not None:
             progress("coding", done, total)
-    for line in lines.values():
-        yield from (partial(_code, line, *span, profile) for span in line.flush())
+    for group in open_groups.values():
+        yield from (partial(_code, group, *span, profile) for span in group.flush())
 
 
-def _code(line: _Line, pieces: list[tuple[int, Changes]], start: int, profile: str) -> tuple[_Line, EncodedChunk]:
-    """Code one span that begins at `start` of the line: pieces are (where their tensor begins, changes)."""
+def _code(
+    group: _OpenGroup, pieces: list[tuple[int, Changes]], start: int, profile: str
+) -> tuple[_OpenGroup, EncodedChunk]:
+    """Code one span that begins at `start` of the group: pieces are (where their tensor begins, changes)."""
     numbers = np.concatenate([part.numbers for _, part in pieces])
-    if line.key[2] == "all":
-        return line, encode_chunk([numbers], profile)
     places = [part.positions + first for first, part in pieces if part.positions is not None]
-    return line, encode_chunk([gaps.encode(np.concatenate(places), start), numbers], profile)
+    first, last = pieces[-1]
+    positions = np.concatenate([np.empty(0, np.int64), *places])
+    return group, encode_chunk(group.position_coding.encode(positions, numbers, start, first + last.stop), profile)
 
 
 @dataclass
-class _Line:
+class _OpenGroup:
     """A group being made: what stands in the manifest, the chunks so far, and the pieces of the open span."""
 
-    key: tuple[str, str, str, str]
+    base_dtype: str | None
+    dtype: str
+    position_coding: PositionCoding
+    value_coding: ValueCoding
     entries: list[Entry] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     scales: list[np.float32] = field(default_factory=list)
@@ -156,9 +165,9 @@ class _Line:
 
     def add(self, entry: Entry) -> Iterator[tuple[list[tuple[int, Changes]], int]]:
         """Append a record; give the spans that are full: their pieces, and where they begin."""
-        dense = self.key[2] == "all"
+        cut = _dense_pieces if self.position_coding.every_word else _sparse_pieces
         for part in entry.parts:
-            for piece in _dense_pieces(part, entry) if dense else _sparse_pieces(part, entry):
+            for piece in cut(part, entry):
                 if self._open and self._values + piece.numbers.size > CHUNK_VALUES:
                     yield from self.flush()
                 self._open.append((self._length, piece))
@@ -177,22 +186,21 @@ class _Line:
         pieces, self._open, self._values = self._open, [], 0
         yield pieces, start
 
-    def group(self) -> Group:
+    def finished(self) -> Group:
         """Give the group as the manifest holds it."""
-        base, dtype, positions, values = self.key
         records = self.entries
         return Group(
-            dtype=dtype,
-            base=base or None,
-            positions=positions,
-            values=values,
+            dtype=self.dtype,
+            base_dtype=self.base_dtype,
+            position_coding_id=self.position_coding.id,
+            value_coding_id=self.value_coding.id,
             names=tuple(item.name for item in records),
             shapes=tuple(item.info.shape for item in records),
             ends=tuple(self.ends),
             resized={
                 item.name: item.base.shape for item in records if item.base and item.base.shape != item.info.shape
             },
-            base_digests=digest_column(item.base_digest for item in records) if base else None,
+            base_digests=digest_column(item.base_digest for item in records) if self.base_dtype else None,
             result_digests=digest_column(item.digest for item in records),
         )
 
@@ -217,7 +225,7 @@ def _dense_pieces(part: Changes, entry: Entry) -> Iterator[Changes]:
         stop = min(start + CHUNK_VALUES, part.stop)
         index, numbers = part.within(start, stop)
         if part.positions is not None:
-            whole: Numbers = np.zeros(stop - start, stream_dtype(entry.values, entry.info.dtype))
+            whole: Numbers = np.zeros(stop - start, entry.value_coding.stream(entry.info.dtype))
             whole[index] = numbers
             numbers = whole
         yield Changes(start, stop, None, numbers)
@@ -233,23 +241,18 @@ def recipe(**members: str) -> Mapping[str, str]:
     return {"select": "all", "values": "exact"} | members
 
 
-def between(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:
+def exact_entry(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:
     """Give the exact record that leads from a base tensor, where it can serve as the reference, to given words."""
     usable = base is not None and comparable(base[0], info)
     base_info, base_words = base if base is not None and usable else (None, None)
     reference = Reference(info, base_info, base_words)
-    digest, base_digest = blake3(), blake3()
+    hasher = PairHasher(base_words)
     parts = []
     for start, stop in blocks(info.words):
         block = words[start:stop]
-        digest.update(block.view("u1").data)
-        steps = exact.encode(reference.slice(start, stop), block, info.dtype)
-        places = np.flatnonzero(steps)
-        sparse = places.size < steps.size / 4
-        parts.append(
-            Changes(start, stop, places + start, steps[places]) if sparse else Changes(start, stop, None, steps)
-        )
-    if base_words is not None:
-        for start, stop in blocks(base_words.size):
-            base_digest.update(base_words[start:stop].view("u1").data)
-    return Entry(name, info, base_info, base_digest.digest() if base_info else None, digest.digest(), tuple(parts))
+        hasher.update(start, block)
+        steps = EXACT.encode(reference.slice(start, stop), block, info.dtype)
+        changes = Changes(start, stop, None, steps)
+        parts.append(changes.nonzero() if np.count_nonzero(steps) < _SPARSE * steps.size else changes)
+    digest, base_digest = hasher.digests(info.words)
+    return Entry(name, info, base_info, base_digest, digest, tuple(parts))

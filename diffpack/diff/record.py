@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.diff.changes import Changes, float_values
+from diffpack.diff.changes import Changes
 from diffpack.diff.group_decoder import GroupDecoder
 from diffpack.errors import MissingDependencyError
-from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
-from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.blocks import blocks
+from diffpack.tensors.dtypes import DTYPES, Positions, Words
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.reference import Reference
 
 if TYPE_CHECKING:
     import scipy.sparse
-
-BASE_CODED = frozenset({"classes", "levels", "rule"})
-"""Position codings that may need the base's bits to be decoded."""
 
 
 class TensorDiff:
@@ -37,13 +35,14 @@ class TensorDiff:
         self.name = group.names[record]
         self.info = TensorInfo(DTYPES[group.dtype], group.shapes[record])
         self.base = self._base_info()
-        self.coding = (group.positions, group.values)
+        self.position_coding = decoder.position_coding
+        self.value_coding = decoder.value_coding
 
     def _base_info(self) -> TensorInfo | None:
         group = self._decoder.group
-        if group.base is None:
+        if group.base_dtype is None:
             return None
-        return TensorInfo(DTYPES[group.base], group.resized.get(self.name, self.info.shape))
+        return TensorInfo(DTYPES[group.base_dtype], group.resized.get(self.name, self.info.shape))
 
     @property
     def dtype(self) -> str:
@@ -67,7 +66,12 @@ class TensorDiff:
     @property
     def exact(self) -> bool:
         """Whether the values are steps, which give the tuned entries bit for bit."""
-        return self.coding[1] == "exact"
+        return self.value_coding.exact
+
+    @property
+    def coding(self) -> tuple[str, str]:
+        """The ids of its codings: of positions, of values."""
+        return self.position_coding.id, self.value_coding.id
 
     @property
     def scale(self) -> np.float32:
@@ -81,6 +85,23 @@ class TensorDiff:
         """
         return self._decoder.changes(self._record)
 
+    def applied(self, reference: Reference) -> Iterator[tuple[int, Words]]:
+        """Give the result tensor, made of its reference, as (first word, words) block by block, in order.
+
+        Raises `CorruptFileError`, `BaseNeededError`.
+        """
+        values, dtype, scale = self.value_coding, self.info.dtype, self.scale
+        for part in self.changes():
+            for start, stop in blocks(part.stop, part.start):
+                block = reference.slice(start, stop)
+                index, numbers = part.within(start, stop)
+                if isinstance(index, slice):
+                    block = values.change(block, numbers, dtype, scale)
+                elif numbers.size:
+                    block = block.copy()
+                    block[index] = values.change(block[index], numbers, dtype, scale)
+                yield start, block
+
     @property
     def positions(self) -> Positions:
         """Sorted flat positions of stored changes, int64, in words (C order)."""
@@ -91,10 +112,10 @@ class TensorDiff:
         """Give positions and numbers of a part; a word that its class leaves unchanged is not stored."""
         if part.positions is not None:
             return part.positions, part.numbers
-        if self.coding[0] in BASE_CODED:
-            places = np.flatnonzero(part.numbers)
-            return places + part.start, part.numbers[places]
-        return np.arange(part.start, part.stop, dtype=np.int64), part.numbers
+        if self.position_coding.every_word:
+            return np.arange(part.start, part.stop, dtype=np.int64), part.numbers
+        places = np.flatnonzero(part.numbers)
+        return places + part.start, part.numbers[places]
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -102,18 +123,19 @@ class TensorDiff:
         numbers = [self._stored(part)[1] for part in self.changes()]
         if self.exact:
             return np.concatenate(numbers) if numbers else np.empty(0, self.info.dtype.step)
-        parts = [float_values(part, self.coding[1], self.scale) for part in numbers]
+        parts = [self.value_coding.differences(part, self.scale) for part in numbers]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     @property
     def count(self) -> int:
         """How many words really change (steps of 0 in an `all` coding do not count)."""
         counts = self._decoder.group.counts
-        if counts is not None and self.coding[0] in BASE_CODED and self.coding[1] != "grid":  # else they mean nothing
+        if counts is not None and self.position_coding.counted(self.value_coding):  # else they mean nothing
             return counts[self._record]
-        if self.coding[0] == "gaps":
-            return sum(part.numbers.size for part in self.changes())
-        return sum(int(np.count_nonzero(part.numbers)) for part in self.changes())
+        return sum(
+            int(np.count_nonzero(part.numbers)) if part.positions is None else part.numbers.size
+            for part in self.changes()
+        )
 
     def to_scipy(self) -> scipy.sparse.coo_array:
         """Give the values as a sparse array of the tensor's 2-D shape: (1, n) for up to one dimension, else

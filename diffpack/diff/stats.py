@@ -26,8 +26,8 @@ class TensorStats:
     kind: str
     dtype: str
     shape: tuple[int, ...]
-    positions: str
-    values: str
+    position_coding_id: str
+    value_coding_id: str
     changed: int
     entries: int
     error: float | None
@@ -171,9 +171,8 @@ def _error(millionths: int | None) -> float | None:
 
 def _tensor_stats(diff: Diff, decoder: GroupDecoder, at: int) -> TensorStats:
     record = diff[decoder.group.names[at]]
-    positions, values = record.coding
     known, errors = diff.exact or diff.manifest.error is not None, decoder.group.errors
     error = _error(errors[at] if errors else 0) if known else None  # none where all is stored exactly
     return TensorStats(
-        record.name, record.kind, record.dtype, record.shape, positions, values, record.count, record.info.words, error
+        record.name, record.kind, record.dtype, record.shape, *record.coding, record.count, record.info.words, error
     )

@@ -19,7 +19,7 @@ from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.records import choose, float_entries
 from diffpack.extraction.options import Options, Selection, Target
 from diffpack.extraction.scan.survey import find
-from diffpack.extraction.write import write_records
+from diffpack.extraction.write import write_plans
 from diffpack.support.parallel import Progress
 
 
@@ -77,11 +77,20 @@ def extract(
     base, tuned = open_checkpoint(base), open_checkpoint(tuned)
     weighed = None if importance is None else open_checkpoint(importance)
     options = Options(
-        Selection(density, top_k, threshold, rule, counts), values, profile, positions,
-        Target.of(budget, target_error, base.nbytes),
-        None if weighed is None else weights(weighed, tuned.tensors), None if rename is None else tuple(rename),
-        layout, files, sha256, base_name, base_revision, threads,
-    )  # fmt: skip
+        selection=Selection(density, top_k, threshold, rule, counts),
+        value_choice=values,
+        profile=profile,
+        position_choice=positions,
+        target=Target.of(budget, target_error, base.nbytes),
+        importance=None if weighed is None else weights(weighed, tuned.tensors),
+        rename=None if rename is None else tuple(rename),
+        keep_layout=layout,
+        keep_files=files,
+        sha256=sha256,
+        base_name=base_name,
+        base_revision=base_revision,
+        threads=threads,
+    )
     notes = dict(metadata or {})
     inputs = [path for source in (base, tuned, weighed) if source is not None for path in files_of(source)]
     return write_diff(output, inputs, force, lambda file: _write(file, base, tuned, options, notes, progress))
@@ -100,4 +109,4 @@ def _write(
         write_to_target(file, found, options, options.target, metadata, progress)
     else:
         records = choose(found.stored, options, float_entries(found.scans))
-        write_records(file, found, records, options, metadata, progress)
+        write_plans(file, found, records, options, metadata, progress)

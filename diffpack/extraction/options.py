@@ -9,14 +9,18 @@ from dataclasses import dataclass
 
 from diffpack.errors import UsageError
 from diffpack.format.features import PROFILES
-from diffpack.format.positions import rule as rules
+from diffpack.format.positions import POSITION_CODINGS, PositionCoding
+from diffpack.format.positions.rule_words import Rule
+from diffpack.format.values import ValueCoding
+from diffpack.format.values.exact import EXACT
 from diffpack.format.values.floats import FLOATS
-from diffpack.format.values.int8 import LIMITS
+from diffpack.format.values.int8 import QUANTISERS
 
-VALUES = ("exact", *FLOATS, *LIMITS)
+VALUE_CHOICES: dict[str, ValueCoding] = {EXACT.id: EXACT, **FLOATS, **QUANTISERS}
 """How values may be stored; byte budgets and target errors have a way of their own."""
-POSITIONS = ("auto", "gaps", "all", "levels")
-"""Position codings of exact changes: the smallest for each tensor, or one for all."""
+AUTO = "auto"
+POSITION_CHOICES = (AUTO, *(coding.id for coding in POSITION_CODINGS.values() if coding.offered))
+"""How positions of exact changes may be stored: the smallest way for each tensor, or one for all."""
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%|[kmg]?i?b|)\s*", re.IGNORECASE)
 
@@ -52,7 +56,7 @@ class Selection:
             if self.counts is not None:
                 raise UsageError("counts of words go with a rule")
             return
-        if rules.Rule.parse(self.rule) is None:
+        if Rule.parse(self.rule) is None:
             raise UsageError(f"a rule is smallest, largest, or random and a seed (random 0), not {self.rule!r}")
         if self.top_k is not None or self.threshold is not None or (self.density is None) == (self.counts is None):
             raise UsageError("a rule goes with a density, which is that of each tensor")
@@ -91,9 +95,9 @@ class Options:
     """How a diff is made."""
 
     selection: Selection = EVERYTHING
-    values: str = "exact"
+    value_choice: str = EXACT.id
     profile: str = "compact"
-    positions: str = "auto"
+    position_choice: str = AUTO
     target: Target | None = None
     importance: Mapping[str, float] | None = None
     rename: tuple[tuple[str, str], ...] | None = None
@@ -105,11 +109,11 @@ class Options:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.values not in VALUES:
-            raise UsageError(f"values are one of {', '.join(VALUES)}, not {self.values!r}")
-        if self.positions not in POSITIONS:
-            raise UsageError(f"the positions are one of {', '.join(POSITIONS)}, not {self.positions!r}")
-        if self.target is not None and (self.values != "exact" or not self.selection.everything):
+        if self.value_choice not in VALUE_CHOICES:
+            raise UsageError(f"values are one of {', '.join(VALUE_CHOICES)}, not {self.value_choice!r}")
+        if self.position_choice not in POSITION_CHOICES:
+            raise UsageError(f"the positions are one of {', '.join(POSITION_CHOICES)}, not {self.position_choice!r}")
+        if self.target is not None and (not self.value_coding.exact or not self.selection.everything):
             raise UsageError(
                 "a budget or a target error finds entries and values by itself: give no other choice of them"
             )
@@ -119,9 +123,19 @@ class Options:
             raise UsageError(f"the profile is one of {', '.join(PROFILES)}, not {self.profile!r}")
 
     @property
+    def value_coding(self) -> ValueCoding:
+        """How values are stored where nothing asks for another way."""
+        return VALUE_CHOICES[self.value_choice]
+
+    @property
+    def position_coding(self) -> PositionCoding | None:
+        """How positions of exact changes are stored; None: the smallest way for each tensor."""
+        return POSITION_CODINGS.get(self.position_choice)
+
+    @property
     def exact(self) -> bool:
         """Whether the diff will give the tuned checkpoint back, bit for bit."""
-        return self.values == "exact" and self.selection.everything and self.target is None
+        return self.value_coding.exact and self.selection.everything and self.target is None
 
 
 @dataclass(frozen=True)

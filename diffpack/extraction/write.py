@@ -12,14 +12,15 @@ import numpy as np
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
 from diffpack.extraction.distortion import Distortion
-from diffpack.extraction.encode.record import Record
+from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.spans import span_jobs
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Found
 from diffpack.format.chunks import encode_chunk
-from diffpack.format.features import FEATURES
+from diffpack.format.features import required_features
 from diffpack.format.manifest import MILLIONTHS, Group, Manifest, digest_column, to_json
-from diffpack.format.values import SCALED
+from diffpack.format.values import VALUE_CODINGS
+from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.parallel import Progress, run_in_order
@@ -34,24 +35,23 @@ class Written:
     error: float
 
 
-def write_records(
+def write_plans(
     file: BinaryIO,
     found: Found,
-    records: Sequence[Record],
+    plans: Sequence[RecordPlan],
     options: Options,
     metadata: dict[str, str],
     progress: Progress | None,
 ) -> Written:
     """Write a whole diff into an empty file, in one pass. Raises `WrongBaseError` if the base changes meanwhile."""
     writer = ContainerWriter(file)
-    groups = _write_groups(writer, records, options, progress)
-    grid_bytes = _bytes_of(writer, groups, "grid")
+    groups = _write_groups(writer, plans, options, progress)
+    grid_bytes = _grid_bytes(writer, groups)
     layout = files = None
     if options.exact and options.keep_layout:
         layout = keep_layout(writer, found.base, found.tuned, options.profile, sha256=options.sha256)
     if options.keep_files:
         files = keep_side_files(writer, found.base, found.tuned, options.profile)
-    codings = {group.positions for group in groups} | {group.values for group in groups}
     manifest = Manifest(
         base=found.summaries[0],
         result=found.summaries[1],
@@ -64,7 +64,7 @@ def write_records(
         files=files or (),
         metadata=metadata,
         recipe=_recipe(options),
-        requires=tuple(sorted(codings & FEATURES.keys())),
+        requires=required_features(groups),
     )
     if not options.exact:
         distortion = Distortion(found.stored, found.moved)
@@ -75,65 +75,58 @@ def write_records(
 
 
 def _write_groups(
-    writer: ContainerWriter, records: Sequence[Record], options: Options, progress: Progress | None
+    writer: ContainerWriter, plans: Sequence[RecordPlan], options: Options, progress: Progress | None
 ) -> list[Group]:
     """Code the records group by group; give the groups as the manifest holds them."""
     groups = []
-    total = sum(record.scan.pair.info.nbytes for record in records)
+    total = sum(plan.scan.pair.info.nbytes for plan in plans)
     before = 0
-    ordered = sorted(records, key=lambda record: (record.key, record.scan.pair.name))
-    for key, members in groupby(ordered, lambda record: record.key):
-        group = list(members)
-        nbytes = sum(record.scan.pair.info.nbytes for record in group)
-        length = sum(record.scan.tuned.size for record in group)
-        if group[0].values in SCALED:
-            scales = np.array([record.scale for record in group], "<f4")
+    ordered = sorted(plans, key=lambda plan: (plan.key, plan.scan.pair.name))
+    for _, members in groupby(ordered, lambda plan: plan.key):
+        own = list(members)
+        nbytes = sum(plan.scan.pair.info.nbytes for plan in own)
+        length = sum(plan.scan.tuned.size for plan in own)
+        if own[0].value_coding.scaled:
+            scales = np.array([plan.scale for plan in own], "<f4")
             writer.add(encode_chunk([scales.view("<u4")], options.profile))
-        spans = list(span_jobs(group, options.profile))
+        spans = list(span_jobs(own, options.profile))
         chunks = run_in_order((job for _, job in spans), options.threads)
         for (end, _), chunk in zip(spans, chunks, strict=True):
             writer.add(chunk)
             if progress is not None:
                 progress("coding", before + nbytes * end // length, total)
         before += nbytes
-        groups.append(_group(key, group, [end for end, _ in spans], options.exact))
+        groups.append(_group(own, [end for end, _ in spans], options.exact))
     return groups
 
 
-def _group(key: tuple[str, str, str, str], records: Sequence[Record], ends: list[int], exact: bool) -> Group:
-    base, dtype, positions, values = key
-    scans = [record.scan for record in records]
+def _group(plans: Sequence[RecordPlan], ends: list[int], exact: bool) -> Group:
+    first = plans[0]
+    scans = [plan.scan for plan in plans]
+    base = first.scan.pair.base
     return Group(
-        dtype=dtype,
-        base=base or None,
-        positions=positions,
-        values=values,
+        dtype=first.scan.pair.info.dtype.name,
+        base_dtype=base.dtype.name if base else None,
+        position_coding_id=first.position_coding.id,
+        value_coding_id=first.value_coding.id,
         names=tuple(item.pair.name for item in scans),
         shapes=tuple(item.pair.info.shape for item in scans),
         ends=tuple(ends),
         resized={item.pair.name: item.pair.base.shape for item in scans if item.pair.base and item.pair.resized},
         base_digests=digest_column(item.base_digest for item in scans) if base else None,
         result_digests=digest_column(item.digest for item in scans) if exact else None,
-        counts=_counts(records),
-        rule=records[0].rule,
+        counts=tuple(plan.count for plan in plans) if first.position_coding.counted(first.value_coding) else None,
+        rule=first.rule,
     )
 
 
-def _counts(records: Sequence[Record]) -> tuple[int, ...] | None:
-    """Give what the manifest says of the records' changes where not everybody can count them."""
-    if records[0].rule is not None:
-        return tuple(record.chosen.size for record in records if record.chosen is not None)
-    if records[0].positions == "levels" and records[0].values == "exact":
-        return tuple(record.scan.count for record in records)
-    return None
-
-
-def _bytes_of(writer: ContainerWriter, groups: Sequence[Group], values: str) -> int:
-    """Count the bytes of the chunks of groups with a value coding; they are the first ones written."""
+def _grid_bytes(writer: ContainerWriter, groups: Sequence[Group]) -> int:
+    """Count the bytes of the chunks of groups of grid values; groups are the first ones written."""
     total = first = 0
     for group in groups:
-        stop = first + len(group.ends) + (group.values in SCALED)
-        if group.values == values:
+        coding = VALUE_CODINGS[group.value_coding_id]
+        stop = first + len(group.ends) + coding.scaled
+        if coding is GRID:
             total += sum(chunk.nbytes for chunk in writer.chunks[first:stop])
         first = stop
     return total
@@ -142,5 +135,5 @@ def _bytes_of(writer: ContainerWriter, groups: Sequence[Group], values: str) -> 
 def _recipe(options: Options) -> dict[str, str]:
     if options.target is not None:
         weighted = {} if options.importance is None else {"weights": "by tensor"}
-        return {"select": options.target.describe(), "values": "grid", **weighted}
-    return {"select": options.selection.describe(), "values": options.values}
+        return {"select": options.target.describe(), "values": GRID.id, **weighted}
+    return {"select": options.selection.describe(), "values": options.value_choice}

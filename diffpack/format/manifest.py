@@ -34,9 +34,9 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """Records with the same dtypes and codings; columns have one item a record."""
 
     dtype: str
-    base: str | None
-    positions: str
-    values: str
+    base_dtype: str | None = msgspec.field(name="base")
+    position_coding_id: str = msgspec.field(name="positions")
+    value_coding_id: str = msgspec.field(name="values")
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     ends: tuple[int, ...]

@@ -9,10 +9,10 @@ import msgspec
 
 from diffpack.errors import CorruptFileError
 from diffpack.format import limits
+from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import DIGEST_HEX, Group, Manifest
-from diffpack.format.positions import CODINGS as POSITION_CODINGS
-from diffpack.format.positions.rule import Rule
-from diffpack.format.values import CODINGS as VALUE_CODINGS
+from diffpack.format.positions import POSITION_CODINGS
+from diffpack.format.values import VALUE_CODINGS
 from diffpack.support.names import is_plain_file_name
 from diffpack.tensors.dtypes import CONVERTIBLE, DTYPES, DType
 
@@ -60,11 +60,11 @@ _OPTIONAL = {
 
 def _check_seal(manifest: Manifest, where: str) -> None:
     """Check that only a lossy diff which says so leaves its result's fingerprint open."""
-    found = manifest.result.fingerprint
-    if found is not None:
-        _check_hex(found, 64, where)
-    unsealed = "unsealed" in manifest.requires
-    if unsealed != (found is None) or (unsealed and manifest.exact):
+    fingerprint = manifest.result.fingerprint
+    if fingerprint is not None:
+        _check_hex(fingerprint, 64, where)
+    unsealed = UNSEALED in manifest.requires
+    if unsealed != (fingerprint is None) or (unsealed and manifest.exact):
         raise CorruptFileError(f"{where}: the result's fingerprint and the feature 'unsealed' do not fit", "M4")
 
 
@@ -84,23 +84,25 @@ def _check_length(name: str, where: str) -> None:
 
 
 def _check_group(group: Group, exact: bool, where: str) -> None:
-    if group.dtype not in DTYPES or (group.base is not None and group.base not in DTYPES):
-        raise CorruptFileError(f"{where}: unknown dtype {group.dtype!r} or {group.base!r}", "G2")
-    if group.positions not in POSITION_CODINGS or group.values not in VALUE_CODINGS:
-        raise CorruptFileError(f"{where}: unknown coding {group.positions!r} or {group.values!r}", "G2")
+    if group.dtype not in DTYPES or (group.base_dtype is not None and group.base_dtype not in DTYPES):
+        raise CorruptFileError(f"{where}: unknown dtype {group.dtype!r} or {group.base_dtype!r}", "G2")
+    if group.position_coding_id not in POSITION_CODINGS or group.value_coding_id not in VALUE_CODINGS:
+        unknown = f"{group.position_coding_id!r} or {group.value_coding_id!r}"
+        raise CorruptFileError(f"{where}: unknown coding {unknown}", "G2")
     count = len(group.names)
-    if not count or len(group.shapes) != count or (group.base is None) != (group.base_digests is None):
+    if not count or len(group.shapes) != count or (group.base_dtype is None) != (group.base_digests is None):
         raise CorruptFileError(f"{where}: columns of different length", "G2")
     for digests in (group.base_digests, group.result_digests):
         if digests is not None:
             _check_hex(digests, count * DIGEST_HEX, where, "G2")
-    if group.base not in (None, group.dtype) and not {group.base, group.dtype} <= CONVERTIBLE:
-        raise CorruptFileError(f"{where}: {group.base} is not converted to {group.dtype}", "G4")
+    if group.base_dtype not in (None, group.dtype) and not {group.base_dtype, group.dtype} <= CONVERTIBLE:
+        raise CorruptFileError(f"{where}: {group.base_dtype} is not converted to {group.dtype}", "G4")
     if group.errors is not None and len(group.errors) != count:
         raise CorruptFileError(f"{where}: not one error for each record", "G2")
-    if group.values != "exact" and not group.tensor_dtype.arithmetic:
-        raise CorruptFileError(f"{where}: {group.values} values in {group.dtype} tensors", "G5")
-    if exact and (group.result_digests is None or group.values != "exact"):
+    values = VALUE_CODINGS[group.value_coding_id]
+    if not values.exact and not group.tensor_dtype.arithmetic:
+        raise CorruptFileError(f"{where}: {values.id} values in {group.dtype} tensors", "G5")
+    if exact and (group.result_digests is None or not values.exact):
         raise CorruptFileError(f"{where}: an exact diff without result digests, or with lossy values", "G7")
     length = sum(_words(group.tensor_dtype, shape, where) for shape in group.shapes)
     ends = (0, *group.ends)
@@ -108,60 +110,32 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: its spans do not cut its {length} words", "G3")
     if length > limits.WORDS:
         raise CorruptFileError(f"{where}: {length} words are over the limit", "F8")
-    _check_spans(group, where)
+    _check_codings(group, where)
     _check_resized(group, where)
 
 
 def _check_required(manifest: Manifest, where: str) -> None:
     """Check that the codings of groups that older readers do not know are required."""
-    codings = {group.positions for group in manifest.groups} | {group.values for group in manifest.groups}
-    for coding, rule in (("classes", "K1"), ("levels", "R1"), ("grid", "R1"), ("rule", "W1")):
-        if coding in codings and coding not in manifest.requires:
-            raise CorruptFileError(f"{where}: groups in {coding}, which it does not require", rule)
+    for group in manifest.groups:
+        codings = POSITION_CODINGS[group.position_coding_id], VALUE_CODINGS[group.value_coding_id]
+        for coding in codings:
+            if coding.since is not None and coding.id not in manifest.requires:
+                raise CorruptFileError(f"{where}: groups in {coding.id}, which it does not require", coding.rule)
 
 
-def _check_spans(group: Group, where: str) -> None:
-    """Check what groups in classes, in levels and of a rule need."""
-    if (group.values == "grid") > (group.positions == "levels"):
-        raise CorruptFileError(f"{where}: grid values that are not in levels", "R1")
-    if group.positions == "rule":
-        _check_rule(group, where)
-    if group.positions not in ("classes", "levels"):
-        return
-    rule = "K1" if group.positions == "classes" else "R1"
-    if group.positions == "classes" and (
-        group.values != "exact" or group.base is None or group.dtype not in CONVERTIBLE
-    ):
-        raise CorruptFileError(f"{where}: classes need exact values, a base, and a dtype with an exponent", rule)
-    if group.positions == "levels" and group.values not in ("exact", "grid"):
-        raise CorruptFileError(f"{where}: {group.values} values in levels", rule)
-    if group.values == "exact" and (group.counts is None or len(group.counts) != len(group.names)):
-        raise CorruptFileError(f"{where}: not one count for each record", rule)
-    if any(b - a > limits.CLASSES_SPAN_WORDS for a, b in pairwise((0, *group.ends))):
-        raise CorruptFileError(f"{where}: a span of {group.positions} over the limit", "F8")
-
-
-def _check_rule(group: Group, where: str) -> None:
-    """Check that a group says by which rule words are chosen, and how many of each record."""
-    rule = Rule.parse(group.rule or "")
-    if rule is None:
-        raise CorruptFileError(f"{where}: {group.rule!r} is no rule for positions", "W1")
-    if group.counts is None or len(group.counts) != len(group.names):
-        raise CorruptFileError(f"{where}: not one count for each record", "W1")
-    words = [group.tensor_dtype.words(shape) for shape in group.shapes]
-    if any(not 0 <= count <= size for count, size in zip(group.counts, words, strict=True)):
-        raise CorruptFileError(f"{where}: more words chosen than a record has", "W1")
-    if rule.by_weight and (group.base is None or group.dtype not in CONVERTIBLE):
-        raise CorruptFileError(f"{where}: the {rule} words need a base of floats", "W2")
-    if max(words) > limits.RULE_WORDS:
-        raise CorruptFileError(f"{where}: a record too large for a rule", "F8")
+def _check_codings(group: Group, where: str) -> None:
+    """Check what the codings of a group ask of it, and that they go together."""
+    positions, values = POSITION_CODINGS[group.position_coding_id], VALUE_CODINGS[group.value_coding_id]
+    if values.class_offsets and not positions.holds_offsets:
+        raise CorruptFileError(f"{where}: {values.id} values that are not in levels", values.rule)
+    positions.check_group(group, where)
 
 
 def _check_resized(group: Group, where: str) -> None:
     if not group.resized:
         return
     shapes = dict(zip(group.names, group.shapes, strict=True))
-    if group.base is None or group.tensor_dtype.bits < 8:
+    if group.base_dtype is None or group.tensor_dtype.bits < 8:
         raise CorruptFileError(f"{where}: resized records without a base to resize", "G6")
     for name, shape in group.resized.items():
         _words(group.tensor_dtype, shape, where)

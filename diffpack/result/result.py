@@ -6,18 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from blake3 import blake3
-
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import digests_of
-from diffpack.diff.changes import change
 from diffpack.diff.diff import Diff
-from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.blocks import blocks
-from diffpack.tensors.digests import DIGEST_BYTES, combine
+from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 
@@ -72,25 +68,11 @@ class Result:
         """Give a result tensor as (first word, words), in order. Raises `CorruptFileError`."""
         target = self.diff.manifest.aliases.get(name, name)
         if target in self.diff:
-            yield from self._changed(self.records[target])
+            yield from self.records[target].applied(self.view.reference(target))
         else:
             words = self.view.words(target)
             for start, stop in blocks(words.size):
                 yield start, words[start:stop]
-
-    def _changed(self, record: TensorDiff) -> Iterator[tuple[int, Words]]:
-        reference = self.view.reference(record.name)
-        values, scale, dtype = record.coding[1], record.scale, record.info.dtype
-        for part in record.changes():
-            for start, stop in blocks(part.stop, part.start):
-                block = reference.slice(start, stop)
-                index, numbers = part.within(start, stop)
-                if isinstance(index, slice):
-                    block = change(block, numbers, values, dtype, scale)
-                elif numbers.size:
-                    block = block.copy()
-                    block[index] = change(block[index], numbers, values, dtype, scale)
-                yield start, block
 
     def run(
         self, write: Write | None, *, verify: bool = True, threads: int | None = None,
@@ -141,21 +123,17 @@ class Result:
         record = self.diff.get(name)
         touched = record is not None and record.base is not None
         base_words = self.view.words(name) if touched else None
-        base_hash, hasher = blake3(), blake3()
-        info = self.tensors[name]
+        hasher = PairHasher(base_words, own=verify)
         for start, words in self.blocks(name):
-            if base_words is not None:  # a smaller base tensor just ends earlier
-                base_hash.update(base_words[start : start + words.size].view("u1").data)
-            if verify:
-                hasher.update(words.view("u1").data)
+            hasher.update(start, words)
             if write is not None:
                 write(name, start * words.itemsize, words)
+        info = self.tensors[name]
         if done is not None:
             done(info.nbytes)
-        digest = hasher.digest() if verify else None
-        if base_words is not None:
-            base_hash.update(base_words[info.words :].view("u1").data)
-            return digest, base_hash.digest()
+        digest, base_digest = hasher.digests(info.words)
+        if base_digest is not None:
+            return digest, base_digest
         unchanged = name in self.view and record is None and name not in self.diff.manifest.aliases
         return digest, digest if unchanged else None
 

@@ -1,29 +1,30 @@
-"""Things that are made once, by one thread, and kept while there is room: decoded spans, positions of a rule."""
+"""Things that are made once, by one thread, and kept while there is room: decoded spans, computed tensors."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 KEPT_BYTES = 64 << 20
 
 
-class Recent(Generic[T]):
-    """Gives item `key`, made by `make` if it is not among the most recent ones. Thread-safe; `make` may raise."""
+class Cache(Generic[K, T]):
+    """Keeps the items used last, up to `limit` bytes by what `nbytes` says of each, and at least one. Thread-safe."""
 
-    def __init__(self, make: Callable[[int], T], nbytes: Callable[[T], int]) -> None:
-        self._make = make
+    def __init__(self, nbytes: Callable[[T], int], limit: int = KEPT_BYTES) -> None:
         self._nbytes = nbytes
-        self._kept: OrderedDict[int, T] = OrderedDict()
+        self._limit = limit
+        self._kept: OrderedDict[K, T] = OrderedDict()
         self._kept_bytes = 0
-        self._making: dict[int, threading.Lock] = {}
+        self._making: dict[K, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: int) -> T:
-        """Give an item."""
+    def get(self, key: K, make: Callable[[], T]) -> T:
+        """Give an item, made by `make` if it is not kept; what that raises is raised."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -33,11 +34,11 @@ class Recent(Generic[T]):
             with self._lock:
                 if key in self._kept:
                     return self._kept[key]
-            made = self._make(key)
+            made = make()
             with self._lock:
                 self._kept[key] = made
                 self._kept_bytes += self._nbytes(made)
-                while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+                while self._kept_bytes > self._limit and len(self._kept) > 1:
                     self._kept_bytes -= self._nbytes(self._kept.popitem(last=False)[1])
                 self._making.pop(key, None)
         return made

@@ -24,6 +24,34 @@ def tensor_digest(words: Words) -> bytes:
     return hasher.digest()
 
 
+class PairHasher:
+    """BLAKE3 of a tensor and of the base tensor beside it, fed block by block while the bytes are in cache.
+
+    `base` are the words of the base tensor (None: there is none), which may be fewer or more than the tensor's.
+    `own` false leaves the tensor itself out.
+    """
+
+    def __init__(self, base: Words | None, *, own: bool = True) -> None:
+        self._base = base
+        self._own = blake3() if own else None
+        self._of_base = blake3()
+
+    def update(self, start: int, words: Words) -> None:
+        """Take the words of the tensor that begin at `start`; each word once, in order."""
+        if self._base is not None:  # a smaller base tensor just ends earlier
+            self._of_base.update(self._base[start : start + words.size].view("u1").data)
+        if self._own is not None:
+            self._own.update(words.view("u1").data)
+
+    def digests(self, words: int) -> tuple[bytes | None, bytes | None]:
+        """Give both digests (32 bytes; of the tensor, of the base tensor) after all `words` of the tensor were seen."""
+        if self._base is not None:
+            for start, stop in blocks(self._base.size, words):
+                self._of_base.update(self._base[start:stop].view("u1").data)
+        own = None if self._own is None else self._own.digest()
+        return own, None if self._base is None else self._of_base.digest()
+
+
 def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> str:
     """Give the fingerprint (64 hex digits) of tensors whose digests are known (specification, section 8)."""
     hasher = blake3(_PREFIX + struct.pack("<Q", len(tensors)))

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Words = npt.NDArray[Any]  # 1-D, one of u1 u2 u4 u8, little-endian
+Positions = npt.NDArray[np.int64]  # of words in a tensor, or on a line of them: 1-D, strictly increasing
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,17 @@ def ordered(words: Words, dtype: DType) -> npt.NDArray[Any]:
 def unordered(line: npt.NDArray[Any], dtype: DType) -> Words:
     """Invert `ordered` (the map is its own inverse)."""
     return ordered(line.view(dtype.word), dtype).view(dtype.word)
+
+
+MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
+"""Bits below the exponent, of arithmetic dtypes."""
+
+
+def exponents(words: Words, dtype: DType) -> npt.NDArray[np.uint16]:
+    """Give the exponent of each word of an arithmetic dtype: its bits without sign and mantissa."""
+    sign, below = np.array(1, words.dtype), np.array(MANTISSA_BITS[dtype.name] + 1, words.dtype)
+    exponent: npt.NDArray[np.uint16] = ((words << sign) >> below).astype(np.uint16)
+    return exponent
 
 
 def to_float(words: Words, dtype: DType) -> npt.NDArray[Any]:

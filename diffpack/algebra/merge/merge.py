@@ -18,18 +18,20 @@ from diffpack.algebra.merge.summary import result_summary
 from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
-from diffpack.diff.entries import Entry, check_profile, write_records
+from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.format.chunks import EncodedChunk
 from diffpack.format.manifest import Manifest, to_json
-from diffpack.format.values.floats import FLOATS
+from diffpack.format.values import ValueCoding
+from diffpack.format.values.floats import F32, FLOATS
+from diffpack.format.values.int8 import INT8
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
 
-VALUES = (*FLOATS, "int8")
+VALUE_CHOICES: dict[str, ValueCoding] = {**FLOATS, INT8.id: INT8}
 """How merged values may be stored: they are floats, so never as steps."""
 _UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 
@@ -72,8 +74,8 @@ def merge(
     another base), `BaseNeededError`, `CorruptFileError`.
     """
     check_profile(profile)
-    if values is not None and values not in VALUES:
-        raise UsageError(f"values of a merge are one of {', '.join(VALUES)}, not {values!r}")
+    if values is not None and values not in VALUE_CHOICES:
+        raise UsageError(f"values of a merge are one of {', '.join(VALUE_CHOICES)}, not {values!r}")
     opened = open_diffs(diffs)
     chosen = find_method(method)
     settings = Settings(
@@ -90,7 +92,15 @@ def merge(
             raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
         return write_diff(output, inputs, force, partial(_copy, diff=opened[0], metadata=metadata))
     job = _Merge(
-        opened, chosen, settings, checkpoint, values or "f32", profile, dict(metadata or {}), threads, progress
+        opened,
+        chosen,
+        settings,
+        checkpoint,
+        VALUE_CHOICES[values or F32.id],
+        profile,
+        dict(metadata or {}),
+        threads,
+        progress,
     )
     return write_diff(output, inputs, force, job.write)
 
@@ -138,7 +148,7 @@ class _Merge:
     method: Method
     settings: Settings
     base: Checkpoint | None
-    values: str
+    value_coding: ValueCoding
     profile: str
     metadata: dict[str, str]
     threads: int | None
@@ -153,7 +163,7 @@ class _Merge:
         writer = ContainerWriter(file)
         total = sum(self._nbytes(sources, name) for name in plan.stored)
         entries = self._entries(sources, plan.stored)
-        groups = write_records(writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total)
+        groups = write_entries(writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total)
         summary = result_summary(sources, plan, self.stored, self.base)
         first = self.diffs[0].manifest
         manifest = Manifest(
@@ -179,7 +189,7 @@ class _Merge:
         return next(source.infos(name)[0].nbytes for source in sources if source.brings(name))
 
     def _entries(self, sources: Sequence[Source], names: Sequence[str]) -> Iterator[Entry]:
-        jobs = (partial(merge_tensor, name, sources, self.method, self.settings, self.values) for name in names)
+        jobs = (partial(merge_tensor, name, sources, self.method, self.settings, self.value_coding) for name in names)
         for merged in run_in_order(jobs, self.threads):
             self._count(merged)
             if not merged.entry.unchanged:
@@ -195,7 +205,7 @@ class _Merge:
         settings = self.settings
         said = {
             "select": "all" if settings.density is None else f"density {settings.density:g}",
-            "values": self.values,
+            "values": self.value_coding.id,
             "merged": f"{len(self.diffs)} diffs by {self.method.name}",
             "weights": " ".join(f"{weight:g}" for weight in settings.weights),
             "shared": str(self.shared),

@@ -16,7 +16,9 @@ from diffpack.algebra.steps import gathered
 from diffpack.diff.changes import Changes
 from diffpack.diff.entries import Entry
 from diffpack.errors import UsageError
-from diffpack.format.values import floats, int8
+from diffpack.format.values import ValueCoding
+from diffpack.format.values.floats import Added
+from diffpack.format.values.int8 import INT8
 from diffpack.support.names import printable
 from diffpack.tensors.info import TensorInfo
 
@@ -49,7 +51,9 @@ def structure(sources: Sequence[Source]) -> Structure:
     return Structure(tuple(sorted(names - set(aliases))), aliases, tuple(sorted(removed)))
 
 
-def merge_tensor(name: str, sources: Sequence[Source], method: Method, settings: Settings, values: str) -> Merged:
+def merge_tensor(
+    name: str, sources: Sequence[Source], method: Method, settings: Settings, values: ValueCoding
+) -> Merged:
     """Merge one tensor. Raises `UsageError` if the diffs cannot be brought together."""
     bringing = [at for at, source in enumerate(sources) if source.brings(name)]
     infos = [sources[at].infos(name) for at in bringing]
@@ -93,11 +97,11 @@ def _record_entry(name: str, source: Source) -> Entry:
     record = source.record(name)
     base_digest, digest = source.diff.digests(name)
     parts = tuple(record.changes())
-    return Entry(name, record.info, record.base, base_digest, digest, parts, record.coding[1], record.scale)
+    return Entry(name, record.info, record.base, base_digest, digest, parts, record.value_coding, record.scale)
 
 
 def _same(first: Entry, other: Entry) -> bool:
-    if first.values != other.values:
+    if first.value_coding is not other.value_coding:
         return False
     pairs = zip(*(gathered(entry.parts, entry.info.dtype) for entry in (first, other)), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
@@ -110,7 +114,7 @@ def _coded(entry: Entry, combined: Sequence[Combined]) -> Merged:
             finite = np.isfinite(item.values.astype(np.float32)).all()
         if not finite:
             raise UsageError(f"{printable(entry.name)}: merged values beyond float32")
-    if entry.values == "int8":
+    if entry.value_coding.scaled:
         entry = replace(entry, scale=_scale(combined))
     parts = tuple(_part(item, entry) for item in combined)
     counts = (sum(item.shared for item in combined), sum(item.conflicts for item in combined))
@@ -121,7 +125,7 @@ def _scale(combined: Sequence[Combined]) -> np.float32:
     """Fit an int8 scale: a power of two, so that the tensors of a model share few scales."""
     values = np.concatenate([item.values for item in combined]) if combined else np.empty(0)
     values = values[values != 0]
-    return int8.snap(1.0, values[:: max(1, values.size // _SAMPLE)])
+    return INT8.snap(1.0, values[:: max(1, values.size // _SAMPLE)])
 
 
 _SAMPLE = 1 << 16  # values a tensor's int8 scale is fitted to, as extract does
@@ -129,13 +133,12 @@ _SAMPLE = 1 << 16  # values a tensor's int8 scale is fitted to, as extract does
 
 def _part(item: Combined, entry: Entry) -> Changes:
     block = item.block
-    values = item.values.astype(np.float32)
-    numbers = int8.encode(values, entry.scale) if entry.values == "int8" else floats.encode(values, entry.values)
-    if entry.values != "int8":
-        decoded = floats.decode(numbers, entry.values)
-        if not np.isfinite(decoded).all():
-            raise UsageError(f"{printable(entry.name)}: merged values beyond {entry.values}: choose f32")
-        numbers = np.where(decoded == 0, numbers.dtype.type(0), numbers)  # -0.0 is not 0 on the line
+    coding = entry.value_coding
+    assert isinstance(coding, Added)  # merged values are floats
+    numbers = coding.numbers(item.values.astype(np.float32), entry.scale)
+    if not np.isfinite(coding.differences(numbers, entry.scale)).all():
+        raise UsageError(f"{printable(entry.name)}: merged values beyond {coding.id}: choose f32")
+    numbers = np.where(coding.effective(numbers), numbers, numbers.dtype.type(0))  # -0.0 is not 0 on the line
     if block.positions is None:
         return Changes(block.start, block.stop, None, numbers)
     kept = numbers != 0

@@ -27,7 +27,7 @@ from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.formats.link_names import encoded
 from diffpack.bridges.formats.statement import (
     MOST_BYTES,
-    Record,
+    RecordStatement,
     Stored,
     blobs,
     describe,
@@ -42,8 +42,7 @@ from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format import limits
-from diffpack.format.values import floats, stream_dtype
-from diffpack.format.values.floats import FLOATS
+from diffpack.format.values.floats import F16, Floats
 from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_file
 from diffpack.support.names import listed, printable
@@ -79,7 +78,7 @@ def _read(job: Import, file: BinaryIO) -> None:
         statement = from_bytes(_bytes(task, "statement", where, MOST_BYTES), where)
         tensors = _group(task, "tensors", where)
 
-        def numbers(record: Record) -> Stored:
+        def numbers(record: RecordStatement) -> Stored:
             return _numbers(_group(tensors, record.place, where), record, f"{where}: {printable(record.name)}")
 
         def blob(at: int | None) -> bytes:
@@ -157,14 +156,14 @@ def _bytes(group: Any, name: str, where: str, most: int) -> bytes:
     return array.tobytes()
 
 
-def _numbers(group: Any, record: Record, where: str) -> Stored:
+def _numbers(group: Any, record: RecordStatement, where: str) -> Stored:
     info = record.info
-    kind = "i" if record.values in ("exact", "int8") else "f"
-    values = _dataset(group, "values", where, info.words, kind)
-    expected = stream_dtype(record.values, info.dtype) if kind == "i" else _float_type(record.values)
+    coding = record.value_coding
+    values = _dataset(group, "values", where, info.words, "f" if isinstance(coding, Floats) else "i")
+    expected = _float_type(coding) if isinstance(coding, Floats) else coding.stream(info.dtype)
     if values.dtype != expected:
         raise CorruptFileError(f"{where}: values of {values.dtype}, where {expected} are expected")
-    numbers = values if kind == "i" else floats.encode(values.astype(np.float32), record.values)
+    numbers = coding.numbers(values.astype(np.float32)) if isinstance(coding, Floats) else values
     with explained(where):
         sparse = "positions" in group
     if not sparse:
@@ -176,9 +175,9 @@ def _numbers(group: Any, record: Record, where: str) -> Stored:
     return positions, numbers if order is None else numbers[order]
 
 
-def _float_type(coding: str) -> np.dtype[Any]:
+def _float_type(coding: Floats) -> np.dtype[Any]:
     """Give the HDF5 float a coding is kept in: bfloat16 as float32, which holds it exactly."""
-    return np.dtype("<f2" if coding == "f16" else "<f4")
+    return np.dtype("<f2" if coding is F16 else "<f4")
 
 
 def _write(job: Export) -> bool:
@@ -217,20 +216,21 @@ def _write_task(task: Any, diff: Diff, job: Export) -> None:
     tensors = task.create_group("tensors", track_order=True)
     for said in statement.records:
         _write_tensor(tensors.create_group(said.place), records[said.name], said)
-    if any(record.coding[1] == "grid" for record in diff.values()):
+    if any(record.value_coding.class_offsets for record in diff.values()):
         job.notes.append(f"{diff.name}: grid values are kept as the float32 numbers they stand for")
 
 
-def _write_tensor(group: Any, record: TensorDiff, kept: Record) -> None:
+def _write_tensor(group: Any, record: TensorDiff, kept: RecordStatement) -> None:
     positions, numbers = stored(record)
     group.attrs["kind"] = np.bytes_(record.kind.encode())
     group.attrs["dtype"] = np.bytes_(record.dtype.encode())
     group.attrs["shape"] = np.array(record.shape, np.int64)
-    group.attrs["values"] = np.bytes_((_STEPS if record.exact else kept.values).encode())
-    if kept.values == "int8":
+    group.attrs["values"] = np.bytes_((_STEPS if record.exact else kept.value_coding_id).encode())
+    coding = kept.value_coding
+    if coding.scaled:
         group.attrs["scale"] = record.scale
-    if kept.values in FLOATS:
-        numbers = floats.decode(numbers, kept.values).astype(_float_type(kept.values))
+    if isinstance(coding, Floats):
+        numbers = coding.differences(numbers).astype(_float_type(coding))
     if positions is None:
         whole = record.info.dtype.bits == record.info.dtype.word_bits
         _create(group, "values", numbers.reshape(record.shape) if whole else numbers)

@@ -25,12 +25,11 @@ from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_m
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.format.positions.gaps import Positions
 from diffpack.format.values import floats
 from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import listed, printable
-from diffpack.tensors.dtypes import DTYPES, to_float
+from diffpack.tensors.dtypes import DTYPES, Positions, to_float
 from diffpack.tensors.info import TensorInfo
 
 _KIND = "SHIRA"
@@ -153,7 +152,7 @@ def _adds_up(job: Export, name: str, positions: Positions, values: npt.NDArray[n
     if record.dtype != "F32":
         return False
     if job.base is None:
-        return record.coding[1] != "exact"
+        return not record.exact
     before = job.base.words(name)
     found = np.array(before)
     found[positions] = floats.add(before[positions], values, record.info.dtype)

@@ -25,7 +25,7 @@ from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.formats.link_names import encoded
 from diffpack.bridges.formats.statement import (
     MOST_BYTES,
-    Record,
+    RecordStatement,
     Stored,
     blobs,
     describe,
@@ -38,11 +38,11 @@ from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_m
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 from diffpack.format.limits import STREAM_DECODED_BYTES
-from diffpack.format.positions.gaps import Positions
-from diffpack.format.values import floats
+from diffpack.format.values.floats import F32
 from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import is_plain_file_name, printable
+from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.info import TensorInfo
 
 INDEX = "diffpack.json"
@@ -88,17 +88,17 @@ def _read_whole(job: Import, file: BinaryIO) -> None:
         raise CorruptFileError(f"{index}: over the limit of {MOST_BYTES} bytes")
     statement = from_bytes(index.read_bytes(), str(index))
 
-    def numbers(record: Record) -> Stored:
+    def numbers(record: RecordStatement) -> Stored:
         if not is_plain_file_name(record.place):
             raise CorruptFileError(f"{index}: {printable(record.place)} is no plain file name")
         path = job.source / record.place
-        kind = record.info.dtype.step if record.values == "exact" else np.dtype("<f4")
+        kind = record.info.dtype.step if record.value_coding.exact else np.dtype("<f4")
         positions, values = _matrix(path, two_dimensional(record.info), record.info.words)
         if values.dtype != kind:
             raise CorruptFileError(f"{path}: numbers of {values.dtype}, where {kind} are expected")
-        if record.values not in ("exact", "f32"):
-            raise CorruptFileError(f"{path}: {record.values} values, which are not written here")
-        return positions, values if record.values == "exact" else floats.encode(values, "f32")
+        if not record.value_coding.exact and record.value_coding is not F32:
+            raise CorruptFileError(f"{path}: {record.value_coding_id} values, which are not written here")
+        return positions, values if record.value_coding.exact else F32.numbers(values)
 
     def blob(at: int | None) -> bytes:
         path = job.source / _blob_name(at)
@@ -210,9 +210,9 @@ def _write(job: Export) -> bool:
         for said in statement.records:
             positions, numbers = stored(records[said.name], plain_floats=True)
             if positions is None:
-                positions = np.flatnonzero(numbers) if said.values == "exact" else np.arange(numbers.size)
+                positions = np.flatnonzero(numbers) if said.value_coding.exact else np.arange(numbers.size)
                 numbers = numbers[positions]
-            values = numbers if said.values == "exact" else floats.decode(numbers, "f32")
+            values = numbers if said.value_coding.exact else F32.differences(numbers)
             _save(folder / said.place, two_dimensional(said.info), positions, values)
         kept = blobs(diff)
         if "" in kept:
@@ -220,7 +220,7 @@ def _write(job: Export) -> bool:
         for at, content in enumerate(kept.values()):
             (folder / _blob_name(at)).write_bytes(content)
         (folder / INDEX).write_bytes(to_bytes(statement) + b"\n")
-    if any(record.coding[1] not in ("exact", "f32") for record in diff.values()):
+    if any(not record.exact and record.value_coding is not F32 for record in diff.values()):
         job.notes.append(f"{diff.name}: lossy values are kept as the float32 numbers they stand for")
     return True
 

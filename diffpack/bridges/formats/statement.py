@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.changes import Changes, float_values
+from diffpack.diff.changes import Changes
 from diffpack.diff.diff import Diff
-from diffpack.diff.entries import Entry, copy_blob, write_records
+from diffpack.diff.entries import Entry, copy_blob, write_entries
 from diffpack.diff.layout import stored_blob
 from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import side_content
@@ -21,25 +21,26 @@ from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import canonical, limits
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.manifest_rules import parse
-from diffpack.format.positions.gaps import Positions
+from diffpack.format.positions.gaps import GAPS
 from diffpack.format.source import FileSource
 from diffpack.format.streams import Numbers
-from diffpack.format.values import CODINGS, SCALED, floats, stream_dtype
+from diffpack.format.values import VALUE_CODINGS, ValueCoding
+from diffpack.format.values.floats import F32
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.verify import check_chunks
 from diffpack.support.names import printable
 from diffpack.tensors.digests import DIGEST_BYTES
-from diffpack.tensors.dtypes import DTYPES
+from diffpack.tensors.dtypes import DTYPES, Positions
 from diffpack.tensors.info import TensorInfo
 
 VERSION = 1
 MOST_BYTES = limits.MANIFEST_BYTES
-DENSE = 1 / 2
+WHOLE_DENSITY = 1 / 2
 """From this density on every word's number is stored, and no positions."""
 _HEX = set("0123456789abcdef")
 
 
-class Record(msgspec.Struct, frozen=True):
+class RecordStatement(msgspec.Struct, frozen=True):
     """What is said of one tensor beside its numbers; `place` is where those are, in the format's own terms."""
 
     name: str
@@ -48,11 +49,16 @@ class Record(msgspec.Struct, frozen=True):
     shape: tuple[int, ...]
     base_dtype: str | None
     base_shape: tuple[int, ...] | None
-    values: str
+    value_coding_id: str = msgspec.field(name="values")
     scale: int = 0  # bits of the float32
     base_digest: str | None = None
     result_digest: str | None = None
     error: int | None = None
+
+    @property
+    def value_coding(self) -> ValueCoding:
+        """How its numbers are kept."""
+        return VALUE_CODINGS[self.value_coding_id]
 
     @property
     def info(self) -> TensorInfo:
@@ -72,7 +78,7 @@ class Statement(msgspec.Struct, frozen=True):
 
     version: int
     manifest: dict[str, Any]
-    records: tuple[Record, ...]
+    records: tuple[RecordStatement, ...]
 
 
 Stored = tuple[Positions | None, Numbers]
@@ -94,20 +100,20 @@ def describe(diff: Diff, places: Mapping[str, str], *, plain_floats: bool = Fals
     return Statement(VERSION, manifest, records)
 
 
-def _record(diff: Diff, record: TensorDiff, place: str, error: int | None, plain_floats: bool) -> Record:
+def _record(diff: Diff, record: TensorDiff, place: str, error: int | None, plain_floats: bool) -> RecordStatement:
     base, result = (digest and digest.hex() for digest in diff.digests(record.name))
-    values = kept_coding(record.coding[1], plain_floats)
-    return Record(
+    values = kept_coding(record.value_coding, plain_floats)
+    return RecordStatement(
         record.name, place, record.dtype, record.shape,
         None if record.base is None else record.base.dtype.name,
-        None if record.base is None else record.base.shape, values,
-        int(np.float32(record.scale).view(np.uint32)) if values in SCALED else 0, base or None, result or None, error,
+        None if record.base is None else record.base.shape, values.id,
+        int(np.float32(record.scale).view(np.uint32)) if values.scaled else 0, base or None, result or None, error,
     )  # fmt: skip
 
 
-def kept_coding(coding: str, plain_floats: bool) -> str:
+def kept_coding(coding: ValueCoding, plain_floats: bool) -> ValueCoding:
     """Give the value coding a record is stored in."""
-    return "f32" if coding == "grid" or (plain_floats and coding != "exact") else coding
+    return F32 if coding.class_offsets or (plain_floats and not coding.exact) else coding
 
 
 def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
@@ -116,16 +122,16 @@ def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
     A zero that is added says something: it makes -0.0 a 0.0. Takes the memory of one record. Raises `BaseNeededError`
     if the record is coded against the base and that is not bound.
     """
-    coding, positions = record.coding[1], record.coding[0]
-    if positions == "all" and coding != "exact":
+    coding, positions = record.value_coding, record.position_coding
+    if positions.every_word and not coding.exact:
         parts = [part.numbers for part in record.changes()]
         return None, _converted(np.concatenate([_no_numbers(record), *parts]), record, plain_floats)
-    if positions != "gaps" and coding == "exact":
+    if positions is not GAPS and coding.exact:
         return _from_dense(record)
     places: list[Positions] = [np.empty(0, np.int64)]
     numbers: list[Numbers] = [_no_numbers(record)]
     for part in record.changes():
-        if part.positions is None or coding in ("exact", "grid"):
+        if part.positions is None or coding.exact or coding.class_offsets:
             part = part.nonzero()
         assert part.positions is not None
         places.append(part.positions)
@@ -134,20 +140,19 @@ def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
 
 
 def _no_numbers(record: TensorDiff) -> Numbers:
-    return np.empty(0, stream_dtype(record.coding[1], record.info.dtype))
+    return np.empty(0, record.value_coding.stream(record.info.dtype))
 
 
 def _converted(numbers: Numbers, record: TensorDiff, plain_floats: bool) -> Numbers:
     """Give numbers in the coding that is kept."""
-    old = record.coding[1]
-    new = kept_coding(old, plain_floats)
-    return numbers if new == old else floats.encode(float_values(numbers, old, record.scale), new)
+    old = record.value_coding
+    return numbers if kept_coding(old, plain_floats) is old else F32.numbers(old.differences(numbers, record.scale))
 
 
 def _thinned(positions: Positions, numbers: Numbers, record: TensorDiff) -> Stored:
     """Leave the positions out where exact changes are dense; a word without one is one with a zero step."""
     words = record.info.words
-    if not record.exact or numbers.size < DENSE * words or not words:
+    if not record.exact or numbers.size < WHOLE_DENSITY * words or not words:
         return positions, numbers
     dense = np.zeros(words, numbers.dtype)
     dense[positions] = numbers
@@ -160,7 +165,7 @@ def _from_dense(record: TensorDiff) -> Stored:
     for part in record.changes():
         index, numbers = part.within(part.start, part.stop)
         dense[part.start : part.stop][index] = numbers
-    if np.count_nonzero(dense) >= DENSE * dense.size and dense.size:
+    if np.count_nonzero(dense) >= WHOLE_DENSITY * dense.size and dense.size:
         return None, dense
     positions = np.flatnonzero(dense)
     return positions, dense[positions]
@@ -189,9 +194,10 @@ def from_bytes(raw: bytes, where: str) -> Statement:
     return statement
 
 
-def _check_record(record: Record, where: str) -> None:
+def _check_record(record: RecordStatement, where: str) -> None:
     dtypes = (record.dtype, record.base_dtype or record.dtype)
-    if not set(dtypes) <= DTYPES.keys() or record.values not in CODINGS or record.values == "grid":
+    values = VALUE_CODINGS.get(record.value_coding_id)
+    if not set(dtypes) <= DTYPES.keys() or values is None or values.class_offsets:
         raise CorruptFileError(f"{where}: unknown dtype or coding of values")
     for shape in (record.shape, record.base_shape or ()):
         if len(shape) > limits.DIMENSIONS or min(shape, default=0) < 0 or record.info.words > limits.WORDS:
@@ -207,7 +213,7 @@ def write_statement(
     job: Import,
     file: BinaryIO,
     statement: Statement,
-    numbers: Callable[[Record], Stored],
+    numbers: Callable[[RecordStatement], Stored],
     blob: Callable[[int | None], bytes],
 ) -> None:
     """Write the diff of a statement; `numbers` gives those of a record, `blob` the layout (None) and stored side files.
@@ -227,7 +233,7 @@ def write_statement(
         )
     writer = ContainerWriter(file)
     total = sum(record.info.nbytes for record in statement.records)
-    groups = write_records(
+    groups = write_entries(
         writer, _entries(statement.records, numbers, where), job.profile,
         threads=job.threads, progress=job.progress, total=total,
     )  # fmt: skip
@@ -254,7 +260,9 @@ def _requires(manifest: Mapping[str, Any]) -> list[str]:
     return ["unsealed"] if unsealed else []
 
 
-def _entries(records: Iterable[Record], numbers: Callable[[Record], Stored], where: str) -> Iterator[Entry]:
+def _entries(
+    records: Iterable[RecordStatement], numbers: Callable[[RecordStatement], Stored], where: str
+) -> Iterator[Entry]:
     for record in records:
         positions, values = numbers(record)
         words = record.info.words
@@ -263,12 +271,13 @@ def _entries(records: Iterable[Record], numbers: Callable[[Record], Stored], whe
         if positions is not None and positions.size == words:
             positions = None
         parts = (Changes(0, words, positions, values),) if words else ()
-        digests = (digest and bytes.fromhex(digest) for digest in (record.base_digest, record.result_digest))
-        base_digest, digest = digests
-        scale = np.uint32(record.scale).view(np.float32)
+        base_digest, digest = (
+            bytes.fromhex(digest) if digest else None for digest in (record.base_digest, record.result_digest)
+        )
+        coding, scale = record.value_coding, np.uint32(record.scale).view(np.float32)
         yield Entry(
-            record.name, record.info, record.base, base_digest or None, digest or None, parts, record.values, scale,
-            adds_zeros=record.values != "exact",
+            record.name, record.info, record.base, base_digest, digest, parts, coding, scale,
+            adds_zeros=not coding.exact,
         )  # fmt: skip
 
 

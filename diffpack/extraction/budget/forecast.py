@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.extraction.choose.coding import sampled_rows
-from diffpack.extraction.choose.entries import magnitudes
+from diffpack.extraction.choose.entries import block_magnitudes
 from diffpack.extraction.encode import grid_quantiser
 from diffpack.extraction.encode.level_costs import row_levels
-from diffpack.extraction.encode.record import Record
+from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.scan.scan import Scan
+from diffpack.format.positions.levels import LEVELS
 from diffpack.format.values import floats, grid
+from diffpack.format.values.grid import GRID
 
 _PRECISION = 1.002  # of a step; the forecast is not better
 _WEIGHT_RANGE = 64.0  # steps of weighted tensors differ from the common one by at most this factor
@@ -28,10 +30,10 @@ class Graded:
     largest: float
     factor: float
 
-    def record(self, step: float) -> Record:
+    def plan(self, step: float) -> RecordPlan:
         """Give the record at a common step."""
         own = max(step * self.factor, self.largest / grid.LIMIT)
-        return Record(self.scan, "grid", "levels", scale=np.float32(own / grid.UNITS))
+        return RecordPlan(self.scan, GRID, LEVELS, scale=np.float32(own / grid.UNITS))
 
 
 def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list[Graded]:
@@ -54,7 +56,7 @@ def grade(scans: Sequence[Scan], importance: Mapping[str, float] | None) -> list
 
 
 def _largest(item: Scan) -> float:
-    return max((float(magnitudes(item, *bounds).max()) for bounds in item.changed_blocks()), default=0.0)
+    return max((float(block_magnitudes(item, *bounds).max()) for bounds in item.changed_blocks()), default=0.0)
 
 
 class Forecast:

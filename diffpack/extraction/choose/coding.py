@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffpack.extraction.encode.level_costs import Sizes, bit_lengths, cheapest, cost
-from diffpack.extraction.encode.level_streams import exact_plans, magnitudes
+from diffpack.extraction.encode.level_streams import change_sizes, exact_plans
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.chunks import encode_chunk
-from diffpack.format.positions import classes, gaps, levels
-from diffpack.format.positions.gaps import Positions
-from diffpack.format.positions.levels import Exponents, Geometry, Plan, row_width
+from diffpack.format.positions import PositionCoding, levels
+from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
+from diffpack.format.positions.gaps import GAPS
+from diffpack.format.positions.geometry import Geometry, row_width
+from diffpack.format.positions.levels import LEVELS, Exponents, Plan
 from diffpack.format.streams import Numbers
-from diffpack.format.values import exact
-from diffpack.tensors.dtypes import DTYPES
+from diffpack.format.values.exact import EXACT
+from diffpack.tensors.dtypes import DTYPES, Positions, exponents
 
-DENSE = 0.5
-"""From this density on every word gets a step, if nothing better is known."""
 _ALL = 0.98
 """From this density on gaps are not weighed: they can save nothing, and decode slower."""
 _SMALL = 4096
@@ -38,24 +38,24 @@ _SPAN = 1 << 20  # words that share such tables
 _SPARSE_SPAN = 1 << 22  # the same where few change
 
 
-def best_positions(item: Scan, profile: str, together: int) -> str:
-    """Give the position coding of a scanned tensor: `gaps`, `all` or `levels`.
+def best_positions(item: Scan, profile: str, together: int) -> PositionCoding:
+    """Give the position coding of a scanned tensor: gaps, every word, or levels.
 
     `together` counts the words of all tensors of its dtypes, which share spans with it.
     """
     conditioned = profile == "smallest"
-    plain = "all" if item.density >= DENSE else "gaps"
+    plain: PositionCoding = EVERY_WORD if item.density >= DENSE_ENOUGH else GAPS
     may_use_base = conditioned and item.pair.both_float
     if item.tuned.size < _SMALL or not item.count:
-        return "levels" if may_use_base and item.count else plain  # with the base it shares a chunk with its like
+        return LEVELS if may_use_base and item.count else plain  # with the base it shares a chunk with its like
     needed = _SMALLEST_GAIN if conditioned else _GAIN
     if item.positions is not None:
         if _still_gain(item, item.positions) >= needed:
-            return "levels"
-        return "levels" if may_use_base and _sparse_gain(item, together) >= _SPARSE_GAIN else "gaps"
+            return LEVELS
+        return LEVELS if may_use_base and _sparse_gain(item, together) >= _SPARSE_GAIN else GAPS
     measured = _measured(item, profile, may_use_base, together)
-    plain = min(("all", "gaps"), key=lambda coding: measured.get(coding, np.inf))
-    return "levels" if measured["levels"] <= (1 - needed) * measured[plain] else plain
+    plain = min((EVERY_WORD, GAPS), key=lambda coding: measured.get(coding, np.inf))
+    return LEVELS if measured[LEVELS] <= (1 - needed) * measured[plain] else plain
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def _sample(item: Scan, words: int, may_use_base: bool) -> _Sample:
     dtype = item.pair.info.dtype
     positions, geometry = sampled_rows(item, words)
     reference, tuned = item.reference.at(positions), item.tuned[positions]
-    steps = exact.encode(reference, tuned, dtype)
-    exponents = classes.exponents(reference, dtype) if may_use_base else None
-    plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
-    return _Sample(steps, geometry, exponents, plans)
+    steps = EXACT.encode(reference, tuned, dtype)
+    own = exponents(reference, dtype) if may_use_base else None
+    plans = exact_plans(change_sizes(reference, tuned, steps, dtype), geometry, own)
+    return _Sample(steps, geometry, own, plans)
 
 
 def _sparse_gain(item: Scan, together: int) -> float:
@@ -116,7 +116,7 @@ def _still_gain(item: Scan, positions: Positions) -> float:
         which_rows + which_columns + _choice(changed, moved_rows * moved_columns),
     )
     some = positions[:: max(1, changed // _SMALL)]
-    steps = exact.encode(item.reference.at(some), item.tuned[some], item.pair.info.dtype)
+    steps = EXACT.encode(item.reference.at(some), item.tuned[some], item.pair.info.dtype)
     step_bits = float(np.frexp(steps.astype(np.float32))[1].mean()) + 1
     return (apart - told - 4 * _TABLE_BYTES) / (apart + changed * step_bits)
 
@@ -138,15 +138,18 @@ def _choice(chosen: int, of: int) -> float:
     return float(-of * (share * np.log2(share) + (1 - share) * np.log2(1 - share)))
 
 
-def _measured(item: Scan, profile: str, may_use_base: bool, together: int) -> dict[str, float]:
+def _measured(item: Scan, profile: str, may_use_base: bool, together: int) -> dict[PositionCoding, float]:
     """Code a sample of a tensor each way; give the bytes that would take as a part of longer spans."""
     sample = _sample(item, _CONDITIONED_SAMPLE if may_use_base else _SAMPLE, may_use_base)
     steps, geometry, exponents = sample.steps, sample.geometry, sample.exponents
     plan = cheapest(sample.plans[1:], geometry, exponents, sample.sizes)
-    ways = {"levels": levels.encode(plan, plan.members(geometry, exponents), steps), "all": [steps]}
+    ways: dict[PositionCoding, list[Numbers]] = {
+        LEVELS: levels.encode(plan, plan.members(geometry, exponents), steps),
+        EVERY_WORD: [steps],
+    }
     if item.density < _ALL:
         moved = np.flatnonzero(steps)
-        ways["gaps"] = [gaps.encode(moved, 0), steps[moved]]
+        ways[GAPS] = GAPS.encode(moved, steps[moved], 0, steps.size)
     spared = 1 - min(1.0, steps.size / min(together, _SPAN))
     return {coding: _bytes(streams, profile, spared) for coding, streams in ways.items()}
 

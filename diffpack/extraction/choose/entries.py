@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from diffpack.extraction.options import Selection
 from diffpack.extraction.scan.scan import Scan
-from diffpack.format.positions import rule as rules
-from diffpack.format.positions.gaps import Positions
+from diffpack.format.positions.rule_words import Rule, at_random, by_weight
 from diffpack.format.values.floats import difference
 from diffpack.support.parallel import run_in_order
+from diffpack.tensors.dtypes import Positions
 
 _SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess of the threshold
 
@@ -34,17 +34,15 @@ def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: i
     return _largest(scans, k, threads)
 
 
-def told(item: Scan, rule: str, count: int) -> Positions:
+def positions_by_rule(item: Scan, rule: Rule, count: int) -> Positions:
     """Give the positions of a scanned tensor that a rule tells."""
-    read = rules.Rule.parse(rule)
-    assert read is not None
     size = item.tuned.size
-    if read.by_weight:
-        return rules.by_weight(read, item.reference.slice(0, size), count)
-    return rules.at_random(read, item.pair.name, size, count)
+    if rule.by_weight:
+        return by_weight(rule, item.reference.slice(0, size), count)
+    return at_random(rule, item.pair.name, size, count)
 
 
-def magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
+def block_magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
     """Give |tuned - reference| of a block as float32."""
     delta = difference(item.reference.slice(start, stop), item.tuned[start:stop], item.pair.info.dtype)
     with np.errstate(over="ignore"):
@@ -54,13 +52,13 @@ def magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
 
 def _above(item: Scan, bound: np.float32) -> tuple[Positions, npt.NDArray[np.float32]]:
     """Give positions whose magnitude is `bound` or more (and not zero), and those magnitudes."""
-    found, sizes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    places, sizes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for start, stop in item.changed_blocks():
-        magnitude = magnitudes(item, start, stop)
+        magnitude = block_magnitudes(item, start, stop)
         chosen = np.flatnonzero((magnitude >= bound) & (magnitude > 0))
-        found.append(chosen + start)
+        places.append(chosen + start)
         sizes.append(magnitude[chosen])
-    return np.concatenate(found), np.concatenate(sizes)
+    return np.concatenate(places), np.concatenate(sizes)
 
 
 def _largest(scans: Sequence[Scan], k: int, threads: int | None) -> list[Positions]:

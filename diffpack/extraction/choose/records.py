@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from diffpack.extraction.choose.coding import DENSE, best_positions
-from diffpack.extraction.choose.entries import select, told
-from diffpack.extraction.encode.record import Record
+from diffpack.extraction.choose.coding import best_positions
+from diffpack.extraction.choose.entries import positions_by_rule, select
+from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.scales import fit_scales
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.scan import Scan
-from diffpack.format.values import floats, int8
+from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
+from diffpack.format.positions.gaps import GAPS
+from diffpack.format.positions.rule import BY_RULE
+from diffpack.format.positions.rule_words import Rule
+from diffpack.format.values import ValueCoding, floats
+from diffpack.format.values.exact import EXACT
+from diffpack.format.values.int8 import Multiples
 from diffpack.support.parallel import run_in_order
 
 
@@ -24,48 +29,49 @@ def float_entries(scans: Sequence[Scan]) -> int:
     return sum(item.tuned.size for item in scans if item.pair.both_float)
 
 
-def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record]:
+def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[RecordPlan]:
     """Decide for each tensor how its values are coded and which entries are kept.
 
     `entries` is what a density is a fraction of.
     """
-    lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, options.values)]
+    values = options.value_coding
+    lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, values)]
     if options.selection.everything:
-        records = [_everything(item, options.values) for item in lossy]
+        plans = [_everything(item, values) for item in lossy]
     elif options.selection.rule is not None:
-        records = _by_rule(lossy, options, options.selection.rule)
+        plans = _by_rule(lossy, options, options.selection.rule)
     else:
         picked = select(lossy, options.selection, entries, options.threads)
-        pairs = zip(lossy, picked, strict=True)
-        records = [Record(item, options.values, "gaps", positions) for item, positions in pairs]
-    if options.values in int8.LIMITS:
-        records = fit_scales([replace(record, values="int8", quantiser=options.values) for record in records])
-    chosen = {record.scan.pair.name: record for record in records}
-    rest = exact_records([item for item in scans if item.pair.name not in chosen], options)
-    chosen |= {record.scan.pair.name: record for record in rest}
-    return [chosen[item.pair.name] for item in scans]
+        plans = [RecordPlan(item, values, GAPS, chosen) for item, chosen in zip(lossy, picked, strict=True)]
+    if isinstance(values, Multiples):
+        plans = fit_scales(plans, values)
+    decided = {plan.scan.pair.name: plan for plan in plans}
+    rest = exact_records([item for item in scans if item.pair.name not in decided], options)
+    decided |= {plan.scan.pair.name: plan for plan in rest}
+    return [decided[item.pair.name] for item in scans]
 
 
-def _by_rule(scans: Sequence[Scan], options: Options, rule: str) -> list[Record]:
+def _by_rule(scans: Sequence[Scan], options: Options, text: str) -> list[RecordPlan]:
     """Keep the words a rule tells; a tensor of which no count is given is kept whole."""
-    selection, values = options.selection, options.values
+    selection, values, rule = options.selection, options.value_coding, Rule.parse(text)
+    assert rule is not None  # the selection was checked
     counts = [selection.count(item.pair.name, item.tuned.size) for item in scans]
-    jobs = [partial(told, item, rule, count) for item, count in zip(scans, counts, strict=True) if count is not None]
-    found = run_in_order(jobs, options.threads)
-    records = []
+    pairs = [(item, count) for item, count in zip(scans, counts, strict=True) if count is not None]
+    told = run_in_order((partial(positions_by_rule, item, rule, count) for item, count in pairs), options.threads)
+    plans = []
     for item, count in zip(scans, counts, strict=True):
         if count is not None:
-            records.append(Record(item, values, "rule", next(found), rule=rule))
-        elif values != "exact":  # or it is among those that stay exact
-            records.append(_everything(item, values))
-    return records
+            plans.append(RecordPlan(item, values, BY_RULE, next(told), rule=text))
+        elif not values.exact:  # or it is among those that stay exact
+            plans.append(_everything(item, values))
+    return plans
 
 
-def _everything(item: Scan, values: str) -> Record:
-    return Record(item, values, "all" if item.density >= DENSE else "gaps")
+def _everything(item: Scan, values: ValueCoding) -> RecordPlan:
+    return RecordPlan(item, values, EVERY_WORD if item.density >= DENSE_ENOUGH else GAPS)
 
 
-def exact_records(scans: Sequence[Scan], options: Options) -> list[Record]:
+def exact_records(scans: Sequence[Scan], options: Options) -> list[RecordPlan]:
     """Store tensors exactly, in the position coding asked for or, for each, measured to be the smallest."""
     together: Counter[tuple[str, str]] = Counter()
     for item in scans:
@@ -79,13 +85,13 @@ def _dtypes(item: Scan) -> tuple[str, str]:
     return pair.base.dtype.name if pair.base else "", pair.info.dtype.name
 
 
-def _exact_record(item: Scan, options: Options, together: int) -> Record:
-    positions = best_positions(item, options.profile, together) if options.positions == "auto" else options.positions
+def _exact_record(item: Scan, options: Options, together: int) -> RecordPlan:
+    positions = options.position_coding or best_positions(item, options.profile, together)
     may_use_base = options.profile == "smallest" and item.pair.both_float
-    return Record(item, "exact", positions, conditioned=may_use_base)
+    return RecordPlan(item, EXACT, positions, conditioned=may_use_base)
 
 
-def may_be_lossy(item: Scan, values: str) -> bool:
+def may_be_lossy(item: Scan, values: ValueCoding) -> bool:
     """Tell whether a tensor may be stored in part or rounded.
 
     It must be an old tensor of its old shape and of an arithmetic dtype, and every difference must be finite in
@@ -95,9 +101,9 @@ def may_be_lossy(item: Scan, values: str) -> bool:
     dtype = pair.info.dtype
     if not pair.both_float or pair.resized:
         return False
-    coding = values if values in floats.FLOATS else "f32"
+    coding = values if isinstance(values, floats.Floats) else floats.F32
     for start, stop in item.changed_blocks():
         delta = floats.difference(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
-        if not np.isfinite(floats.decode(floats.encode(delta, coding), coding)).all():
+        if not np.isfinite(coding.differences(coding.numbers(delta))).all():
             return False
     return True

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.format.positions.geometry import Geometry
 from diffpack.format.positions.grouped import CLASS_WORDS
-from diffpack.format.positions.levels import NONE, Exponents, Geometry, Levels, Plan
+from diffpack.format.positions.levels import NONE, Exponents, Levels, Plan
 
 STEPS_AN_OCTAVE = 2
 """Levels an octave of magnitude: finer ones gain under 0.1 % and make classes smaller (MiniLM pair)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,21 @@ from diffpack.extraction.encode.level_costs import (
     row_levels,
     still_columns,
 )
-from diffpack.format.positions import classes, levels
-from diffpack.format.positions.levels import NONE, Exponents, Geometry, Plan
+from diffpack.extraction.encode.pieces import Piece
+from diffpack.format.chunks import CHUNK_VALUES
+from diffpack.format.positions import levels
+from diffpack.format.positions.geometry import Geometry
+from diffpack.format.positions.levels import NONE, Exponents, Plan
 from diffpack.format.streams import Numbers
-from diffpack.format.values import exact, floats
-from diffpack.tensors.dtypes import DType, Words
+from diffpack.format.values import floats, grid
+from diffpack.format.values.exact import EXACT
+from diffpack.tensors.dtypes import DType, Words, exponents
 
+WORDS = 1 << 20
+"""Words a chunk of levels covers at most, where many change (MiniLM pair: 31.5 % at 2^19 to 2^22); decoding it takes
+about 24 bytes a word of memory."""
+SPARSE_WORDS = 1 << 22
+"""The same where few change: classes want many changes (RL-like update: 6.0 bits a change at 2^21, 5.9 at 2^22)."""
 _FAINT = -8
 """Lowest level of a row of grid values: its differences are under a sixteenth of a step, and none is stored."""
 
@@ -39,6 +49,37 @@ class Part:
     step: float = 0.0
 
 
+class LevelEncoder:
+    """Takes whole words, and ends a chunk before it would cover too many."""
+
+    by_words = True
+
+    def full(self, words: int, values: int) -> bool:
+        """Classes want many changes: where few words change, a span is longer."""
+        return words > (WORDS if values > CHUNK_VALUES else SPARSE_WORDS)
+
+    def streams(self, pieces: Sequence[Piece], start: int) -> list[Numbers]:
+        """Choose the levels that are cheapest, and code the words of each class."""
+        plan, parts = pieces[0].plan, [_part(own) for own in _by_record(pieces)]
+        dtype = plan.scan.pair.info.dtype
+        if plan.value_coding.class_offsets:
+            return grid_streams(parts, dtype)
+        return exact_streams(parts, dtype, plan.conditioned)
+
+
+def _by_record(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    for _, own in groupby(pieces, lambda piece: piece.line):
+        yield list(own)
+
+
+def _part(pieces: Sequence[Piece]) -> Part:
+    """Give neighbouring pieces of one record as a part of a span."""
+    plan, start, stop = pieces[0].plan, pieces[0].start, pieces[-1].stop
+    scan = plan.scan
+    reference, tuned = scan.reference.slice(start, stop), scan.tuned[start:stop]
+    return Part(scan.pair.info.shape, start, reference, tuned, float(plan.scale) * grid.UNITS)
+
+
 def _geometry(parts: Sequence[Part], dtype: DType) -> Geometry:
     return Geometry.of([(dtype, part.shape, part.start, part.start + part.tuned.size) for part in parts])
 
@@ -48,11 +89,11 @@ def exact_streams(parts: Sequence[Part], dtype: DType, conditioned: bool) -> lis
     geometry = _geometry(parts, dtype)
     reference = np.concatenate([part.reference for part in parts])
     tuned = np.concatenate([part.tuned for part in parts])
-    steps = exact.encode(reference, tuned, dtype)
-    exponents = classes.exponents(reference, dtype) if conditioned else None
-    plans = exact_plans(magnitudes(reference, tuned, steps, dtype), geometry, exponents)
-    plan = cheapest(plans, geometry, exponents, np.abs(steps.astype(np.float32)))
-    return levels.encode(plan, plan.members(geometry, exponents), steps)
+    steps = EXACT.encode(reference, tuned, dtype)
+    own = exponents(reference, dtype) if conditioned else None
+    plans = exact_plans(change_sizes(reference, tuned, steps, dtype), geometry, own)
+    plan = cheapest(plans, geometry, own, np.abs(steps.astype(np.float32)))
+    return levels.encode(plan, plan.members(geometry, own), steps)
 
 
 def exact_plans(sizes: Sizes, geometry: Geometry, exponents: Exponents | None) -> list[Plan]:
@@ -69,7 +110,7 @@ def exact_plans(sizes: Sizes, geometry: Geometry, exponents: Exponents | None) -
     return plans
 
 
-def magnitudes(reference: Words, tuned: Words, steps: Numbers, dtype: DType) -> Sizes:
+def change_sizes(reference: Words, tuned: Words, steps: Numbers, dtype: DType) -> Sizes:
     """Give how far each word moves: |tuned - reference|, of dtypes that are no floats |step|; 0 if not finite."""
     if not dtype.arithmetic:
         return np.abs(steps.astype(np.float32))

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.extraction.scan.pairs import Pair
-from diffpack.format.positions.gaps import Positions
 from diffpack.tensors.blocks import blocks
-from diffpack.tensors.dtypes import Words
+from diffpack.tensors.digests import PairHasher
+from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.reference import Reference
 
 KEPT_DENSITY = 1 / 16
@@ -60,25 +59,21 @@ def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
     words = tuned.words(pair.name)
     base_words = base.words(pair.base_name) if pair.base_name is not None else None
     reference = Reference(pair.info, pair.base, base_words)
-    base_hash, hasher = blake3(), blake3()
+    hasher = PairHasher(base_words)
     counts: list[int] = []
-    found: list[npt.NDArray[np.int64]] | None = []
-    kept = 0
+    kept: list[npt.NDArray[np.int64]] | None = []
+    count = 0
     for start, stop in blocks(words.size):
         block = words[start:stop]
-        hasher.update(block.view("u1").data)
-        if base_words is not None:  # a smaller base tensor just ends earlier
-            base_hash.update(base_words[start:stop].view("u1").data)
+        hasher.update(start, block)
         positions = np.flatnonzero(block != reference.slice(start, stop))
         counts.append(positions.size)
-        kept += positions.size
-        if kept > words.size * KEPT_DENSITY:
-            found = None
-        if found is not None and positions.size:
-            found.append(positions + start)
-    base_digest = None
-    if base_words is not None:
-        base_hash.update(base_words[words.size :].view("u1").data)
-        base_digest = base_hash.digest()
-    merged = None if found is None else np.concatenate(found) if found else np.empty(0, np.int64)
-    return Scan(pair, reference, words, base_digest, hasher.digest(), tuple(counts), merged)
+        count += positions.size
+        if count > words.size * KEPT_DENSITY:
+            kept = None
+        if kept is not None and positions.size:
+            kept.append(positions + start)
+    digest, base_digest = hasher.digests(words.size)
+    assert digest is not None
+    places = None if kept is None else np.concatenate([np.empty(0, np.int64), *kept])
+    return Scan(pair, reference, words, base_digest, digest, tuple(counts), places)

@@ -7,24 +7,18 @@ therefore coded together: first all of the smallest, in the order of the line, t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import numpy.typing as npt
 
 from diffpack.errors import CorruptFileError
+from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
-from diffpack.format.positions.gaps import Positions
+from diffpack.format.positions.coding import Decoded, PositionCoding
+from diffpack.format.positions.line import Span
 from diffpack.format.streams import Numbers
-from diffpack.tensors.dtypes import DType, Words
-
-MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
-SIGN = 1  # bits above the exponent
-
-
-def exponents(reference: Words, dtype: DType) -> npt.NDArray[np.uint16]:
-    """Give the exponent of each word: its bits without sign and mantissa."""
-    bits = np.array(MANTISSA_BITS[dtype.name] + SIGN, reference.dtype)
-    found: npt.NDArray[np.uint16] = ((reference << np.array(SIGN, reference.dtype)) >> bits).astype(np.uint16)
-    return found
+from diffpack.format.values import VALUE_CODINGS, ValueCoding
+from diffpack.tensors.dtypes import CONVERTIBLE, DType, Positions, Words, exponents
 
 
 def members(reference: Words, dtype: DType) -> list[Positions]:
@@ -32,18 +26,52 @@ def members(reference: Words, dtype: DType) -> list[Positions]:
     return grouped.members(exponents(reference, dtype))
 
 
-def decode(streams: list[Numbers], reference: Words, dtype: DType, where: str) -> Numbers:
-    """Give the steps of all words of a span. Raises `CorruptFileError` (K rules)."""
-    steps = np.zeros(reference.size, dtype.step)
-    for found in grouped.decode(streams[0].tolist(), streams[1:], members(reference, dtype), where):
-        if found is not None:
-            positions, part = found
-            steps[positions] = part
-    return steps
+class Classes(PositionCoding):
+    """A stream that says how each class is stored, then the streams of the classes."""
+
+    id = "classes"
+    since = 0
+    rule = "K1"
+    checked_apart = True
+
+    def needs_base(self, group: Group) -> bool:
+        """Say yes: the base tells which words are in a class."""
+        return True
+
+    def counted(self, values: ValueCoding) -> bool:
+        """Say yes: nobody can count changes without the base."""
+        return True
+
+    def contexts(self, streams: list[Numbers], where: str) -> Sequence[str]:
+        """Say that exponents make the classes."""
+        return ("exponent",)
+
+    def check_group(self, group: Group, where: str) -> None:
+        """Check that there are exponents, and spans of bounded size. Raises `CorruptFileError` (K1, F8)."""
+        exact = VALUE_CODINGS[group.value_coding_id].exact
+        if not exact or group.base_dtype is None or group.dtype not in CONVERTIBLE:
+            message = f"{where}: classes need exact values, a base, and a dtype with an exponent"
+            raise CorruptFileError(message, self.rule)
+        self.check_counts(group, where)
+        grouped.check_spans(group, self.id, where)
+
+    def check_without_base(self, streams: list[Numbers], span: Span) -> bool:
+        """Check that the streams are those the kinds ask for. Raises `CorruptFileError` (K2, V2)."""
+        if not streams or streams[0].dtype != np.uint8 or streams[0].size > grouped.most(span.words):
+            raise CorruptFileError(f"{span.where}: its first stream does not say how classes are stored", "K2")
+        grouped.check(streams[0].tolist(), streams[1:], span.line.dtype.step, span.where)
+        return False
+
+    def decode(self, streams: list[Numbers], span: Span) -> Decoded:
+        """Give the steps of all words; 0 where nothing changes. Raises `CorruptFileError` (K rules)."""
+        self.check_without_base(streams, span)
+        classes = members(span.reference(), span.line.dtype)
+        steps = np.zeros(span.words, span.line.dtype.step)
+        for changed in grouped.decode(streams[0].tolist(), streams[1:], classes, span.where):
+            if changed is not None:
+                positions, part = changed
+                steps[positions] = part
+        return None, steps
 
 
-def check(streams: list[Numbers], words: int, dtype: DType, where: str) -> None:
-    """Check what can be checked without the base: the streams of a span are those the kinds ask for."""
-    if not streams or streams[0].dtype != np.uint8 or streams[0].size > grouped.most(words):
-        raise CorruptFileError(f"{where}: its first stream does not say how classes are stored", "K2")
-    grouped.check(streams[0].tolist(), streams[1:], dtype.step, where)
+CLASSES = Classes()

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.errors import CorruptFileError
+from diffpack.format.positions.coding import Decoded, PositionCoding
+from diffpack.format.positions.line import Span
 from diffpack.format.streams import Numbers
-
-Positions = npt.NDArray[np.int64]  # 1-D, strictly increasing
+from diffpack.tensors.dtypes import Positions
 
 
 def encode(positions: Positions, start: int) -> Numbers:
@@ -39,3 +40,30 @@ def decode(gaps: Numbers, start: int, stop: int, where: str) -> Positions:
         if int(positions[-1]) >= stop or int(positions.min()) < start:
             raise CorruptFileError(f"{where}: a position outside its span", "P1")
     return positions
+
+
+class Gaps(PositionCoding):
+    """Two streams: gaps, and a number for each."""
+
+    id = "gaps"
+    offered = True
+
+    def decode(self, streams: list[Numbers], span: Span) -> Decoded:
+        """Give positions and numbers. Raises `CorruptFileError` (P1, P2, V2)."""
+        where = span.where
+        if len(streams) != 2:
+            raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
+        gaps, numbers = streams
+        span.check_numbers(numbers)
+        if span.line.value_coding.exact and not numbers.all():
+            raise CorruptFileError(f"{where}: a step of 0", "V2")
+        if gaps.size != numbers.size:
+            raise CorruptFileError(f"{where}: {gaps.size} gaps and {numbers.size} values", "P1")
+        return decode(gaps, span.start, span.stop, where), numbers
+
+    def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
+        """Give gaps and numbers."""
+        return [encode(positions, start), numbers]
+
+
+GAPS = Gaps()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diffpack.errors import CorruptFileError
+from diffpack.format import limits
+from diffpack.format.manifest import Group
 from diffpack.format.positions import gaps
-from diffpack.format.positions.gaps import Positions
 from diffpack.format.streams import Numbers
+from diffpack.tensors.dtypes import Positions
 
 CLASS_WORDS = 4096
 """Neighbouring keys share a class until it has this many words: a smaller one costs more than it tells."""
-DENSE = 0.2
+DENSE_CLASS = 0.2
 """From this share of changed words on, a class codes its zeros too: as small as gaps, and faster."""
 
 UNCHANGED, GAPS, ALL = range(3)
@@ -54,7 +57,7 @@ def encode(classes: Sequence[Positions], numbers: Numbers) -> tuple[list[int], l
     for positions in classes:
         part = numbers[positions]
         places = np.flatnonzero(part)
-        if places.size >= part.size * DENSE:
+        if places.size >= part.size * DENSE_CLASS:
             kinds.append(ALL)
             streams.append(part)
         elif places.size:
@@ -110,3 +113,9 @@ def check(kinds: Sequence[int], streams: Sequence[Numbers], dtype: np.dtype[Any]
                 raise CorruptFileError(f"{where}: a step of 0", "V2")
     if next(following, None) is not None:
         raise CorruptFileError(f"{where}: streams that no class uses", "K2")
+
+
+def check_spans(group: Group, coding: str, where: str) -> None:
+    """Check that no span has more words than classes are made of at once. Raises `CorruptFileError` (F8)."""
+    if any(b - a > limits.CLASSES_SPAN_WORDS for a, b in pairwise((0, *group.ends))):
+        raise CorruptFileError(f"{where}: a span of {coding} over the limit", "F8")

@@ -9,93 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from math import prod
-from typing import Any
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from diffpack.errors import CorruptFileError
+from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
-from diffpack.format.positions.gaps import Positions
+from diffpack.format.positions.coding import CONTEXTS, Decoded, PositionCoding
+from diffpack.format.positions.geometry import Geometry
+from diffpack.format.positions.line import Span
 from diffpack.format.streams import Numbers
-from diffpack.format.values.grid import OFFSETS
-from diffpack.tensors.dtypes import DType
+from diffpack.format.values import VALUE_CODINGS, ValueCoding
+from diffpack.tensors.dtypes import DType, Positions, exponents
 
 Levels = npt.NDArray[np.int8]
 Exponents = npt.NDArray[np.uint16]
 
 NONE: Levels = np.empty(0, np.int8)
 """No levels stored: all are 0."""
-
-
-def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
-    """Give the words of a row: of the last dimension, or the whole tensor if that has none or is not whole words."""
-    words = dtype.words(shape)
-    rows = prod(shape[:-1]) if len(shape) > 1 else 1
-    return words // rows if rows and words % rows == 0 else words
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where rows and columns lie in a span: for each record its part of the span, in words of the record.
-
-    `columned` tells which records have columns: those of two dimensions or more.
-    """
-
-    starts: npt.NDArray[np.int64]
-    stops: npt.NDArray[np.int64]
-    widths: npt.NDArray[np.int64]
-    columned: npt.NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, parts: Sequence[tuple[DType, tuple[int, ...], int, int]]) -> Geometry:
-        """Make it of (dtype, shape, start, stop) for each record with words in the span, in order."""
-        widths = [row_width(dtype, shape) for dtype, shape, _, _ in parts]
-        several = [len(shape) > 1 for _, shape, _, _ in parts]
-        starts, stops = (np.array([part[at] for part in parts], np.int64) for at in (2, 3))
-        return cls(starts, stops, np.array(widths, np.int64), np.array(several, np.bool_))
-
-    @cached_property
-    def _rows(self) -> npt.NDArray[np.int64]:
-        """How many rows each record has in the span; a row that is cut counts."""
-        result: npt.NDArray[np.int64] = (self.stops - 1) // self.widths - self.starts // self.widths + 1
-        return result
-
-    @property
-    def rows(self) -> int:
-        """How many rows the span has."""
-        return int(self._rows.sum())
-
-    @cached_property
-    def row_words(self) -> npt.NDArray[np.int64]:
-        """How many words each row has in the span."""
-        words = np.repeat(self.widths, self._rows)
-        last = np.cumsum(self._rows) - 1
-        first = last - self._rows + 1
-        words[first] -= self.starts % self.widths
-        words[last] -= -self.stops % self.widths
-        return words
-
-    @property
-    def words(self) -> int:
-        """How many words the span has."""
-        return int((self.stops - self.starts).sum())
-
-    @property
-    def columns(self) -> int:
-        """How many column levels the span has, if it has any: the columns of each record of two dimensions."""
-        return int(self.widths[self.columned].sum())
-
-    def columned_parts(self) -> Iterator[tuple[int, int, int, int]]:
-        """Give (first word in the span, start, stop, width) of each record that has columns."""
-        first = 0
-        rows = zip(*(item.tolist() for item in (self.starts, self.stops, self.widths, self.columned)), strict=True)
-        for start, stop, width, columned in rows:
-            if columned:
-                yield first, start, stop, width
-            first += stop - start
 
 
 @dataclass(frozen=True)
@@ -153,26 +86,27 @@ class Stored:
     streams: list[Numbers]
 
     def class_offsets(self, index: int) -> Levels:
-        """Give the offsets of a class of grid values."""
+        """Give the offsets of a class of values that have them."""
         assert self.offsets is not None
-        return self.offsets[OFFSETS * index : OFFSETS * (index + 1)]
+        each = self.offsets.size // len(self.kinds)
+        return self.offsets[each * index : each * (index + 1)]
 
     def numbers(self, geometry: Geometry, exponents: Exponents | None, where: str) -> Iterator[
         tuple[int, Positions, Numbers]
     ]:  # fmt: skip
         """Give the class, positions and numbers of each class that changes. Raises `CorruptFileError`."""
         classes = self.plan.members(geometry, exponents)
-        for index, found in enumerate(grouped.decode(self.kinds, self.streams, classes, where)):
-            if found is not None:
-                yield index, *found
+        for index, changed in enumerate(grouped.decode(self.kinds, self.streams, classes, where)):
+            if changed is not None:
+                yield index, *changed
 
 
-def parse(streams: list[Numbers], geometry: Geometry, dtype: np.dtype[Any], gridded: bool, where: str) -> Stored:
-    """Tell the streams of a span apart and check all that needs no base; their numbers are of `dtype`.
+def parse(streams: list[Numbers], geometry: Geometry, dtype: DType, values: ValueCoding, where: str) -> Stored:
+    """Tell the streams of a span apart and check all that needs no base.
 
     Raises `CorruptFileError` (R2, R4, K2).
     """
-    fixed = 4 if gridded else 3
+    fixed = 4 if values.class_offsets else 3
     if len(streams) < fixed or streams[0].dtype != np.uint8 or not streams[0].size:
         raise CorruptFileError(f"{where}: a span of levels without its first streams", "R2")
     if streams[0].size - 1 > grouped.most(geometry.words):
@@ -182,8 +116,73 @@ def parse(streams: list[Numbers], geometry: Geometry, dtype: np.dtype[Any], grid
     counts = ((rows, geometry.rows), (columns, geometry.columns))
     if any(item.dtype != np.int8 or item.size not in (0, count) for item, count in counts):
         raise CorruptFileError(f"{where}: not one level for each row, or for each column", "R2")
-    offsets = streams[3] if gridded else None
-    if offsets is not None and (offsets.dtype != np.int8 or offsets.size != OFFSETS * len(kinds)):
-        raise CorruptFileError(f"{where}: not {OFFSETS} offsets for each class", "R4")
-    grouped.check(kinds, streams[fixed:], dtype, where)
+    offsets = streams[3] if values.class_offsets else None
+    if offsets is not None and (offsets.dtype != np.int8 or offsets.size != values.class_offsets * len(kinds)):
+        raise CorruptFileError(f"{where}: not {values.class_offsets} offsets for each class", "R4")
+    grouped.check(kinds, streams[fixed:], values.stream(dtype), where)
     return Stored(Plan(rows, columns, slope), kinds, offsets, streams[fixed:])
+
+
+class LevelClasses(PositionCoding):
+    """What the classes are made of (head, levels of rows and of columns, offsets), then the streams of the classes."""
+
+    id = "levels"
+    since = 1
+    rule = "R1"
+    checked_apart = True
+    offered = True
+    holds_offsets = True
+    context_streams = 3
+
+    def needs_base(self, group: Group) -> bool:
+        """Say whether exponents of the base may count: where values are exact."""
+        return VALUE_CODINGS[group.value_coding_id].exact
+
+    def counted(self, values: ValueCoding) -> bool:
+        """Say whether exponents may count: then only the base tells how many words change."""
+        return values.exact
+
+    def contexts(self, streams: list[Numbers], where: str) -> Sequence[str]:
+        """Say what the classes of a chunk were made of. Raises `CorruptFileError` (R2)."""
+        if len(streams) != self.context_streams:
+            raise CorruptFileError(f"{where}: too few streams for levels", "R2")
+        head, rows, columns = streams
+        return tuple(compress(CONTEXTS, (rows.size > 0, columns.size > 0, bool(head[:1].any()))))
+
+    def check_group(self, group: Group, where: str) -> None:
+        """Check values, counts and the size of spans. Raises `CorruptFileError` (R1, F8)."""
+        values = VALUE_CODINGS[group.value_coding_id]
+        if not values.exact and not values.class_offsets:
+            raise CorruptFileError(f"{where}: {values.id} values in levels", self.rule)
+        self.check_counts(group, where)
+        grouped.check_spans(group, self.id, where)
+
+    def check_without_base(self, streams: list[Numbers], span: Span) -> bool:
+        """Check the streams; where no exponent counts the span can be decoded. Raises `CorruptFileError` (R, K, V2)."""
+        return self._stored(streams, Geometry.of_span(span), span).plan.slope == 0
+
+    def decode(self, streams: list[Numbers], span: Span) -> Decoded:
+        """Give the steps of every word, or of values with offsets the positions that change and their units."""
+        geometry = Geometry.of_span(span)
+        stored = self._stored(streams, geometry, span)
+        values, dtype = span.line.value_coding, span.line.dtype
+        own = exponents(span.reference(), dtype) if stored.plan.slope else None
+        dense: Numbers = np.zeros(span.words, np.int32 if values.class_offsets else dtype.step)
+        for index, places, part in stored.numbers(geometry, own, span.where):
+            dense[places] = values.in_units(part, stored.class_offsets(index)) if values.class_offsets else part
+        if not values.class_offsets:
+            return None, dense
+        places = np.flatnonzero(dense)
+        return places + span.start, dense[places]
+
+    def _stored(self, streams: list[Numbers], geometry: Geometry, span: Span) -> Stored:
+        """Tell the streams of a span apart, and check them as far as that needs no base."""
+        line = span.line
+        stored = parse(streams, geometry, line.dtype, line.value_coding, span.where)
+        conditioned = line.value_coding.exact and line.group.base_dtype is not None and line.dtype.arithmetic
+        if stored.plan.slope and not conditioned:
+            raise CorruptFileError(f"{span.where}: exponents count where they cannot", "R3")
+        return stored
+
+
+LEVELS = LevelClasses()

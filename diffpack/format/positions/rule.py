@@ -1,114 +1,117 @@
-"""Positions that a rule tells: the smallest or largest words of the reference, or random ones. They cost no bytes.
-
-Random: the words with the smallest keys, a key being SplitMix64 (Steele, Lea, Flood 2014, OOPSLA, figure 16) of a seed,
-the tensor's name and the position. So every reader can draw the same words of each tensor, in any order.
-"""
+"""Words that a rule tells, from the base or a seed: their positions take no bytes. Each record's are derived once."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from math import sqrt
-from typing import Any, Self
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
-from blake3 import blake3
 
-from diffpack.format.positions.gaps import Positions
-
-KINDS = ("smallest", "largest", "random")
-"""The first word of a rule; a seed follows `random`."""
-MOST_SEED = (1 << 63) - 1
-_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 / golden ratio: what SplitMix64 adds for each number
-_FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-_MASK = (1 << 64) - 1
-_BLOCK = 1 << 20  # keys made together: 8 MB
-_MARGIN = 4.0  # standard deviations: how rarely too few keys lie below the first bound
-_FORM = re.compile(r"smallest|largest|random (0|[1-9][0-9]{0,18})")
-
-Keys = npt.NDArray[np.unsignedinteger[Any]]
+from diffpack.errors import BaseNeededError, CorruptFileError
+from diffpack.format import limits
+from diffpack.format.manifest import Group
+from diffpack.format.positions import rule_words
+from diffpack.format.positions.coding import Decoded, PositionCoding
+from diffpack.format.positions.line import Line, Span
+from diffpack.format.positions.rule_words import Rule
+from diffpack.format.streams import Numbers
+from diffpack.format.values import ValueCoding
+from diffpack.tensors.dtypes import CONVERTIBLE, Positions
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Which words of a record are chosen. `seed` counts for random ones only."""
+class ByRule(PositionCoding):
+    """One stream: a number for each word that the group's rule tells."""
 
-    kind: str
-    seed: int = 0
+    id = "rule"
+    since = 1
+    rule = "W1"
+    checked_apart = True
+    keeps_zeros = True
 
-    @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """Read `smallest`, `largest` or `random N`; None if it is none of them."""
-        found = _FORM.fullmatch(text)
-        if found is None:
-            return None
-        if found[1] is None:
-            return cls(text)
-        return cls("random", int(found[1])) if int(found[1]) <= MOST_SEED else None
+    def needs_base(self, group: Group) -> bool:
+        """Say whether the base tells the words, and not a seed."""
+        rule = Rule.parse(group.rule or "")
+        return rule is not None and rule.by_weight
 
-    @property
-    def by_weight(self) -> bool:
-        """Whether the words of the reference tell the positions."""
-        return self.kind != "random"
+    def counted(self, values: ValueCoding) -> bool:
+        """Say yes: the rule tells as many words as the count says."""
+        return True
 
-    def __str__(self) -> str:
-        return self.kind if self.by_weight else f"random {self.seed}"
+    def check_group(self, group: Group, where: str) -> None:
+        """Check that there is a rule, and how many words it tells of each record. Raises `CorruptFileError` (W, F8)."""
+        rule = Rule.parse(group.rule or "")
+        if rule is None:
+            raise CorruptFileError(f"{where}: {group.rule!r} is no rule for positions", self.rule)
+        self.check_counts(group, where)
+        words = [group.tensor_dtype.words(shape) for shape in group.shapes]
+        if any(not 0 <= count <= size for count, size in zip(group.counts or (), words, strict=True)):
+            raise CorruptFileError(f"{where}: more words chosen than a record has", self.rule)
+        if rule.by_weight and (group.base_dtype is None or group.dtype not in CONVERTIBLE):
+            raise CorruptFileError(f"{where}: the {rule} words need a base of floats", "W2")
+        if max(words) > limits.RULE_WORDS:
+            raise CorruptFileError(f"{where}: a record too large for a rule", "F8")
 
+    def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
+        """Give the numbers; every reader knows the positions."""
+        return [numbers]
 
-def by_weight(rule: Rule, reference: npt.NDArray[Any], count: int) -> Positions:
-    """Give the sorted positions of `count` words of float bits (1-D, unsigned), chosen by their bits without the sign.
+    def check_without_base(self, streams: list[Numbers], span: Span) -> bool:
+        """Check that there are as many numbers as words may be told. Raises `CorruptFileError` (W3, V rules)."""
+        least, most = _bounds(span)
+        numbers = _numbers(streams, span)
+        if not least <= numbers.size <= most:
+            message = f"{span.where}: {numbers.size} values, where {least} to {most} are chosen"
+            raise CorruptFileError(message, "W3")
+        return False
 
-    Takes about twice the memory of the words.
-    """
-    keys: Keys = reference & np.array(np.iinfo(reference.dtype).max >> 1, reference.dtype)
-    if rule.kind == "largest":
-        np.invert(keys, out=keys)
-    return np.flatnonzero(_lowest(keys, count))
-
-
-def at_random(rule: Rule, name: str, words: int, count: int) -> Positions:
-    """Give the sorted positions of `count` of the words of a tensor, in memory for that many and a block of keys."""
-    if count == words or not count:
-        return np.arange(count, dtype=np.int64)
-    start = (rule.seed + int.from_bytes(blake3(name.encode()).digest(8), "little")) & _MASK
-    share = (count + _MARGIN * sqrt(count) + _MARGIN**2) / words
-    while True:
-        bound = min(_MASK, int(share * 2.0**64))
-        places, keys = _below(start, words, bound)
-        if places.size >= count:
-            return places[_lowest(keys, count)]
-        share *= 2
-
-
-def _below(start: int, words: int, bound: int) -> tuple[Positions, Keys]:
-    """Give the positions whose key is `bound` or less, and the keys."""
-    places, keys = [], []
-    for first in range(0, words, _BLOCK):
-        own = _keys(start, first, min(first + _BLOCK, words))
-        found = np.flatnonzero(own <= np.uint64(bound))
-        places.append(found + first)
-        keys.append(own[found])
-    return np.concatenate(places), np.concatenate(keys)
+    def decode(self, streams: list[Numbers], span: Span) -> Decoded:
+        """Give the words that the rule tells, and their numbers. Raises `CorruptFileError` (W3, V rules)."""
+        numbers, line = _numbers(streams, span), span.line
+        places = [np.empty(0, np.int64)]
+        for record, first, last in span.parts():
+            positions = line.derived.get(record, partial(_told, line, record))
+            low, high = np.searchsorted(positions, [first, last])
+            places.append(positions[low:high] + line.starts[record])
+        told = np.concatenate(places)
+        if told.size != numbers.size:
+            raise CorruptFileError(f"{span.where}: {numbers.size} values for {told.size} chosen words", "W3")
+        return told, numbers
 
 
-def _keys(start: int, first: int, stop: int) -> npt.NDArray[np.uint64]:
-    keys = np.arange(first + 1, stop + 1, dtype=np.uint64)
-    keys *= np.uint64(_GOLDEN)
-    keys += np.uint64(start)
-    for shift, factor in _FACTORS:
-        keys ^= keys >> np.uint64(shift)
-        keys *= np.uint64(factor)
-    keys ^= keys >> np.uint64(31)
-    return keys
+def _counts(line: Line) -> tuple[int, ...]:
+    assert line.group.counts is not None  # rule W1
+    return line.group.counts
 
 
-def _lowest(keys: Keys, count: int) -> npt.NDArray[np.bool_]:
-    """Mark the `count` lowest keys; of equal ones the first."""
-    if not count:
-        return np.zeros(keys.size, np.bool_)
-    limit = np.partition(keys, count - 1)[count - 1]
-    taken: npt.NDArray[np.bool_] = keys < limit
-    ties = np.flatnonzero(keys == limit)
-    taken[ties[: count - int(np.count_nonzero(taken))]] = True
-    return taken
+def _bounds(span: Span) -> tuple[int, int]:
+    """Give how many words at least, and at most, are told in a span, whichever these are."""
+    least = most = 0
+    for record, start, stop in span.parts():
+        count, outside = _counts(span.line)[record], span.line.words(record) - (stop - start)
+        least += max(0, count - outside)
+        most += min(count, stop - start)
+    return least, most
+
+
+def _told(line: Line, record: int) -> Positions:
+    """Give the words of a record that the rule tells. Raises `BaseNeededError`, `CorruptFileError`."""
+    rule = Rule.parse(line.group.rule or "")
+    assert rule is not None  # rule W1
+    name, count, words = line.group.names[record], _counts(line)[record], line.words(record)
+    try:
+        if not rule.by_weight:
+            return rule_words.at_random(rule, name, words, count)
+        if line.references is None:
+            raise BaseNeededError(f"{line.where}: the base tells which words of {name!r} change")
+        return rule_words.by_weight(rule, line.references(name).slice(0, words), count)
+    except MemoryError:
+        raise CorruptFileError(f"{line.where}: {name!r} is too large for this machine", "F8") from None
+
+
+def _numbers(streams: list[Numbers], span: Span) -> Numbers:
+    if len(streams) != 1:
+        raise CorruptFileError(f"{span.where}: {len(streams)} streams, not one of values", "W3")
+    span.check_numbers(streams[0])
+    return streams[0]
+
+
+BY_RULE = ByRule()

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 
 from diffpack.errors import CorruptFileError
-from diffpack.format.features import FEATURES, PROFILES
 from diffpack.format.streams import pco, raw, zstd
 from diffpack.format.streams.raw import Numbers
 
-__all__ = ["CODECS", "DTYPES", "FEATURES", "PROFILES", "Numbers", "decode", "dtype_name", "encode"]
+__all__ = ["CODECS", "DTYPES", "SINCE", "Numbers", "decode", "dtype_name", "encode"]
 
 DTYPES: dict[str, np.dtype[Any]] = {
     f"{kind}{bits}": np.dtype(f"<{kind}{bits // 8}") for kind in "ui" for bits in (8, 16, 32, 64)
 }
 CODECS = {"raw": raw.decode, "zstd": zstd.decode, "pco": pco.decode}
+SINCE = {"zstd": 0, "pco": 0}
+"""Codecs that a file must require, and the minor version of the format that brought them."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 SMALL = 1 << 12  # below this many numbers a second try costs nothing and pco's own tables can lose to zstd

@@ -1,4 +1,4 @@
-"""What changes at a position: one file a kind of value.
+"""What changes at a position: one file a kind of value; this is their registry.
 
 | coding | stream | a number means |
 |---|---|---|
@@ -10,20 +10,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from diffpack.format.values.coding import NO_SCALE, ValueCoding
+from diffpack.format.values.exact import EXACT
+from diffpack.format.values.floats import BF16, F16, F32
+from diffpack.format.values.grid import GRID
+from diffpack.format.values.int8 import INT8
 
-from diffpack.format.values.floats import FLOATS
-from diffpack.tensors.dtypes import DType
+__all__ = ["NO_SCALE", "VALUE_CODINGS", "ValueCoding"]
 
-CODINGS = ("exact", *FLOATS, "int8", "grid")
-"""Ids of the value codings a group may use."""
-SCALED = frozenset({"int8", "grid"})
-"""Codings whose groups have a scale for each record."""
-_WIDTHS: dict[str, np.dtype[np.signedinteger]] = {"int8": np.dtype("<i1"), "grid": np.dtype("<i2")}
-
-
-def stream_dtype(coding: str, dtype: DType) -> np.dtype[np.signedinteger]:
-    """Give the dtype of a coding's stream for tensors of `dtype`."""
-    if coding == "exact":
-        return dtype.step
-    return _WIDTHS[coding] if coding in SCALED else FLOATS[coding].step
+VALUE_CODINGS: dict[str, ValueCoding] = {coding.id: coding for coding in (EXACT, F32, F16, BF16, INT8, GRID)}
+"""Every value coding a group may use, by its id."""

@@ -12,65 +12,95 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.errors import CorruptFileError
 from diffpack.format.streams import Numbers
+from diffpack.format.values.coding import NO_SCALE
+from diffpack.format.values.floats import Added
+from diffpack.tensors.dtypes import DType
 
-LIMITS = {"int8": 127, "int4": 7, "ternary": 1, "sign": 1}
-"""The largest multiple of each way to quantise."""
-LIMIT = LIMITS["int8"]
+_LIMIT = 127
 _CLIPS = np.geomspace(1.0, 1 / 16, 33)  # a finer grid changes the squared error by under 0.1 %
 _COARSE_CLIPS = np.geomspace(1.0, 1 / 1024, 81)  # few multiples: the largest differences are clipped, most are not
 
 
-def best_scale(differences: npt.NDArray[Any], quantiser: str = "int8") -> float:
-    """Find the scale that minimises the squared error of quantising `differences` (0.0 if all are zero).
+class Multiples(Added):
+    """Whole multiples of a record's scale, up to `limit` in magnitude; `name` is the way to choose them.
 
-    Not for `sign`, whose best scale is the mean magnitude.
+    All are stored as int8 values, and told apart by nobody who reads them.
     """
-    magnitude = np.abs(differences.astype(np.float64))
-    largest = float(magnitude.max(initial=0.0))
-    if largest == 0.0:
-        return 0.0
-    limit = LIMITS[quantiser]
-    scales = largest / limit * (_CLIPS if limit == LIMIT else _COARSE_CLIPS)
-    return float(scales[np.argmin([_squared_error(magnitude, scale, limit) for scale in scales])])
+
+    id = "int8"
+    scaled = True
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+
+    def stream(self, dtype: DType) -> np.dtype[Any]:
+        """Give int8."""
+        return np.dtype("<i1")
+
+    def check(self, numbers: Numbers, dtype: DType, where: str) -> None:
+        """Check that no number is -128. Raises `CorruptFileError` (V1)."""
+        super().check(numbers, dtype, where)
+        if numbers.size and int(numbers.min()) < -_LIMIT:
+            raise CorruptFileError(f"{where}: the value -128", "V1")
+
+    def differences(self, numbers: Numbers, scale: np.float32) -> npt.NDArray[np.float32]:
+        """Give the float32 values: number x scale, rounded once."""
+        return numbers.astype(np.float32) * np.float32(scale)
+
+    def numbers(self, differences: npt.NDArray[Any], scale: np.float32 = NO_SCALE) -> Numbers:
+        """Give the nearest multiples of the scale, clipped to the limit; all 0 for a scale of 0."""
+        if scale == 0:
+            return np.zeros(differences.size, np.int8)
+        numbers: Numbers = np.clip(np.rint(differences / scale), -self.limit, self.limit).astype(np.int8)
+        return numbers
+
+    def best_scale(self, differences: npt.NDArray[Any]) -> float:
+        """Find the scale that minimises the squared error of `differences` (0.0 if all are zero)."""
+        magnitude = np.abs(differences.astype(np.float64))
+        largest = float(magnitude.max(initial=0.0))
+        if largest == 0.0:
+            return 0.0
+        scales = largest / self.limit * (_CLIPS if self.limit == _LIMIT else _COARSE_CLIPS)
+        return float(scales[np.argmin([self._squared_error(magnitude, scale) for scale in scales])])
+
+    def snap(self, anchor: float, differences: npt.NDArray[Any]) -> np.float32:
+        """Find the best scale among `anchor` times a power of two.
+
+        Tensors of like magnitude then share one step, which costs fewer bits at the same total error than a
+        scale fitted to each, and tensors of another magnitude keep their own.
+        """
+        best = self.best_scale(differences)
+        if best == 0.0 or anchor == 0.0:
+            return NO_SCALE
+        magnitude = np.abs(differences.astype(np.float64))
+        nearest = int(np.floor(np.log2(best / anchor)))
+        with np.errstate(over="ignore", under="ignore"):
+            scales = np.float32(anchor) * np.exp2(np.arange(nearest - 1, nearest + 3)).astype(np.float32)
+        scales = scales[np.isfinite(scales * np.float32(self.limit)) & (scales > 0)]
+        if not scales.size:
+            return NO_SCALE
+        return np.float32(scales[np.argmin([self._squared_error(magnitude, float(scale)) for scale in scales])])
+
+    def _squared_error(self, magnitude: npt.NDArray[np.float64], scale: float) -> float:
+        quantised = np.minimum(np.rint(magnitude / scale), self.limit) * scale
+        return float(np.square(quantised - magnitude).sum())
 
 
-def snap(anchor: float, differences: npt.NDArray[Any]) -> np.float32:
-    """Find the best scale among `anchor` times a power of two.
+class Signs(Multiples):
+    """The sign alone: -1, 0 or 1, of a scale that is the mean magnitude."""
 
-    Tensors of like magnitude then share one step, which costs fewer bits at the same total error than a
-    scale fitted to each, and tensors of another magnitude keep their own.
-    """
-    best = best_scale(differences)
-    if best == 0.0 or anchor == 0.0:
-        return np.float32(0.0)
-    magnitude = np.abs(differences.astype(np.float64))
-    nearest = int(np.floor(np.log2(best / anchor)))
-    with np.errstate(over="ignore", under="ignore"):
-        scales = np.float32(anchor) * np.exp2(np.arange(nearest - 1, nearest + 3)).astype(np.float32)
-    scales = scales[np.isfinite(scales * np.float32(LIMIT)) & (scales > 0)]
-    if not scales.size:
-        return np.float32(0.0)
-    return np.float32(scales[np.argmin([_squared_error(magnitude, float(scale), LIMIT) for scale in scales])])
-
-
-def encode(differences: npt.NDArray[Any], scale: np.float32, quantiser: str = "int8") -> Numbers:
-    """Quantise differences to the nearest multiples of `scale`, clipped to the quantiser's limit; `sign` to +-1."""
-    if scale == 0:
-        return np.zeros(differences.size, np.int8)
-    if quantiser == "sign":
+    def numbers(self, differences: npt.NDArray[Any], scale: np.float32 = NO_SCALE) -> Numbers:
+        """Give the signs; all 0 for a scale of 0."""
+        if scale == 0:
+            return np.zeros(differences.size, np.int8)
         signs: Numbers = np.sign(differences).astype(np.int8)
         return signs
-    limit = LIMITS[quantiser]
-    numbers: Numbers = np.clip(np.rint(differences / scale), -limit, limit).astype(np.int8)
-    return numbers
 
 
-def decode(numbers: Numbers, scale: np.float32) -> npt.NDArray[np.float32]:
-    """Give the float32 values: number x scale, rounded once."""
-    return numbers.astype(np.float32) * np.float32(scale)
-
-
-def _squared_error(magnitude: npt.NDArray[np.float64], scale: float, limit: int) -> float:
-    quantised = np.minimum(np.rint(magnitude / scale), limit) * scale
-    return float(np.square(quantised - magnitude).sum())
+INT8 = Multiples("int8", _LIMIT)
+SIGN = Signs("sign", 1)
+QUANTISERS = {coding.name: coding for coding in (INT8, Multiples("int4", 7), Multiples("ternary", 1), SIGN)}
+"""The ways to choose multiples, by the names a user asks for them."""

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffpack.format.positions import rule
-from diffpack.format.positions.rule import Rule
+from diffpack.format.positions import rule_words
+from diffpack.format.positions.rule_words import Rule
 from diffpack.tensors.dtypes import Words
 from diffpack.train.model import plain_name
 from diffpack.train.selections.top import top_k
@@ -50,7 +50,7 @@ def at_random(parameters: Mapping[str, Tensor], k: int, seed: int) -> dict[str, 
     drawn = Rule("random", seed)
     counts = counts_of(drawn, parameters, k)
     return {
-        name: torch.from_numpy(rule.at_random(drawn, plain_name(name), parameters[name].numel(), count))
+        name: torch.from_numpy(rule_words.at_random(drawn, plain_name(name), parameters[name].numel(), count))
         for name, count in counts.items()
     }
 
@@ -60,7 +60,7 @@ def by_weight(parameters: Mapping[str, Tensor], k: int, *, largest: bool) -> dic
     chosen = Rule("largest" if largest else "smallest")
     counts = counts_of(chosen, parameters, k)
     return {
-        name: torch.from_numpy(rule.by_weight(chosen, _words(parameters[name]), count))
+        name: torch.from_numpy(rule_words.by_weight(chosen, _words(parameters[name]), count))
         for name, count in counts.items()
     }
 

@@ -1,0 +1,41 @@
+"""How a record will be stored: its scan, both codings, and the words chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffpack.extraction.scan.scan import Scan
+from diffpack.format.positions import PositionCoding
+from diffpack.format.values import NO_SCALE, ValueCoding
+from diffpack.tensors.dtypes import Positions
+
+
+@dataclass(frozen=True)
+class RecordPlan:
+    """A record to be: `chosen` are the positions to store (None: all that differ).
+
+    `conditioned` says whether the base may be needed to decode it, `rule` which one tells the chosen positions. The
+    scale of grid values is a 256th of their step.
+    """
+
+    scan: Scan
+    value_coding: ValueCoding
+    position_coding: PositionCoding
+    chosen: Positions | None = None
+    scale: np.float32 = NO_SCALE
+    conditioned: bool = False
+    rule: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What records of one group share: base dtype ("" for none), dtype, ids of both codings."""
+        pair = self.scan.pair
+        base = pair.base.dtype.name if pair.base else ""
+        return base, pair.info.dtype.name, self.position_coding.id, self.value_coding.id
+
+    @property
+    def count(self) -> int:
+        """How many words it stores a change of."""
+        return self.scan.count if self.chosen is None else self.chosen.size

@@ -1,0 +1,84 @@
+"""What a position coding is: which words of a span change, and how that is stored, checked, decoded and encoded."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from diffpack.errors import CorruptFileError
+from diffpack.format.manifest import Group
+from diffpack.format.positions.line import Span
+from diffpack.format.streams import Numbers
+from diffpack.format.values import VALUE_CODINGS, ValueCoding
+from diffpack.tensors.dtypes import Positions
+
+Decoded = tuple[Positions | None, Numbers]
+"""Positions on the line (None: every word of the span), and their numbers."""
+
+CONTEXTS = ("rows", "columns", "exponent")
+"""By what words may be put into classes."""
+
+
+class PositionCoding(ABC):
+    """One way to store which words change; the objects stand in the registry of this package.
+
+    `id` is its name in the file. `since` is the minor version that brought it, if a file must require it by its id
+    (rule `rule`); None if every reader knows it.
+
+    What it is like: with `every_word` a span has a number for each word, zeros too. With `keeps_zeros` the positions
+    are not the writer's to choose, so numbers of zero are stored; else they are left out. `offered` ones can be asked
+    for by name when exact changes are stored. `holds_offsets` ones can store values with offsets for each class.
+    `checked_apart` ones can check a span without decoding it, which may need the base.
+    """
+
+    id: str
+    since: int | None = None
+    rule = ""
+    every_word = False
+    keeps_zeros = False
+    offered = False
+    holds_offsets = False
+    checked_apart = False
+    context_streams: ClassVar[int] = 0
+    """How many first streams of a chunk `contexts` looks at."""
+
+    @abstractmethod
+    def decode(self, streams: list[Numbers], span: Span) -> Decoded:
+        """Check and decode the streams of a span. Raises `CorruptFileError`, `BaseNeededError`."""
+
+    def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
+        """Give the streams of a span [start, stop) of a line from what changes in it."""
+        raise TypeError(f"{self.id} is only read")
+
+    def needs_base(self, group: Group) -> bool:
+        """Say whether decoding a group may need the base."""
+        return False
+
+    def check_without_base(self, streams: list[Numbers], span: Span) -> bool:
+        """Check a span as far as that goes without the base, if the coding is `checked_apart`.
+
+        Gives whether it is to be decoded as well, which then needs no base. Raises `CorruptFileError`.
+        """
+        return True
+
+    def counted(self, values: ValueCoding) -> bool:
+        """Say whether the manifest counts the changes of each record with such values, since not everybody can."""
+        return False
+
+    def contexts(self, streams: list[Numbers], where: str) -> Sequence[str]:
+        """Say by what the words of a chunk were put into classes (of `CONTEXTS`). Raises `CorruptFileError`."""
+        return ()
+
+    def check_group(self, group: Group, where: str) -> None:  # noqa: B027 - most codings ask nothing of a group
+        """Check what the manifest says of a group. Raises `CorruptFileError`."""
+
+    def check_counts(self, group: Group, where: str) -> None:
+        """Check that there is a count for each record where there must be one. Raises `CorruptFileError`."""
+        if self.counted(VALUE_CODINGS[group.value_coding_id]) and (
+            group.counts is None or len(group.counts) != len(group.names)
+        ):
+            raise CorruptFileError(f"{where}: not one count for each record", self.rule)
+
+    def __repr__(self) -> str:
+        return f"<position coding {self.id}>"

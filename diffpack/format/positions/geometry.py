@@ -1,0 +1,88 @@
+"""Where the rows and columns of tensors lie in a span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from diffpack.format.positions.line import Span
+from diffpack.tensors.dtypes import DType
+
+
+def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
+    """Give the words of a row: of the last dimension, or the whole tensor if that has none or is not whole words."""
+    words = dtype.words(shape)
+    rows = prod(shape[:-1]) if len(shape) > 1 else 1
+    return words // rows if rows and words % rows == 0 else words
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where rows and columns lie in a span: for each record its part of the span, in words of the record.
+
+    `columned` tells which records have columns: those of two dimensions or more.
+    """
+
+    starts: npt.NDArray[np.int64]
+    stops: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.int64]
+    columned: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[DType, tuple[int, ...], int, int]]) -> Geometry:
+        """Make it of (dtype, shape, start, stop) for each record with words in the span, in order."""
+        widths = [row_width(dtype, shape) for dtype, shape, _, _ in parts]
+        several = [len(shape) > 1 for _, shape, _, _ in parts]
+        starts, stops = (np.array([part[at] for part in parts], np.int64) for at in (2, 3))
+        return cls(starts, stops, np.array(widths, np.int64), np.array(several, np.bool_))
+
+    @classmethod
+    def of_span(cls, span: Span) -> Geometry:
+        """Make it of the records with words in a span of a line."""
+        dtype, shapes = span.line.dtype, span.line.group.shapes
+        return cls.of([(dtype, shapes[record], first, last) for record, first, last in span.parts()])
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.int64]:
+        """How many rows each record has in the span; a row that is cut counts."""
+        result: npt.NDArray[np.int64] = (self.stops - 1) // self.widths - self.starts // self.widths + 1
+        return result
+
+    @property
+    def rows(self) -> int:
+        """How many rows the span has."""
+        return int(self._rows.sum())
+
+    @cached_property
+    def row_words(self) -> npt.NDArray[np.int64]:
+        """How many words each row has in the span."""
+        words = np.repeat(self.widths, self._rows)
+        last = np.cumsum(self._rows) - 1
+        first = last - self._rows + 1
+        words[first] -= self.starts % self.widths
+        words[last] -= -self.stops % self.widths
+        return words
+
+    @property
+    def words(self) -> int:
+        """How many words the span has."""
+        return int((self.stops - self.starts).sum())
+
+    @property
+    def columns(self) -> int:
+        """How many column levels the span has, if it has any: the columns of each record of two dimensions."""
+        return int(self.widths[self.columned].sum())
+
+    def columned_parts(self) -> Iterator[tuple[int, int, int, int]]:
+        """Give (first word in the span, start, stop, width) of each record that has columns."""
+        first = 0
+        rows = zip(*(item.tolist() for item in (self.starts, self.stops, self.widths, self.columned)), strict=True)
+        for start, stop, width, columned in rows:
+            if columned:
+                yield first, start, stop, width
+            first += stop - start
