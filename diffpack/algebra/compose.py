@@ -16,12 +16,13 @@ from diffpack.algebra.squash import squash
 from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
-from diffpack.diff.entries import Entry, check_profile, recipe, write_entries
+from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.layout import inherited_layout
 from diffpack.diff.publish import write_diff
 from diffpack.diff.sidefiles import inherited_files
+from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError
-from diffpack.format.manifest import Manifest, to_json
+from diffpack.format.manifest import to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
@@ -79,18 +80,18 @@ def _write(
     groups = write_entries(writer, entries, profile, threads=threads, progress=progress, total=total)
     layout = inherited_layout(writer, chain, profile)
     files = inherited_files(writer, chain, profile)
-    manifest = Manifest(
-        base=chain[0].manifest.base,
-        result=chain[-1].manifest.result,
+    manifest = new_manifest(
+        chain[0].manifest.base,
+        chain[-1].manifest.result,
+        groups,
         exact=True,
-        groups=tuple(groups),
+        metadata=notes,
+        recipe={"composed": f"of {len(chain)}"},
         aliases=aliases,
         removed=removed,
         rename=state.rename,
         layout=layout,
         files=files,
-        metadata=notes,
-        recipe=dict(recipe(composed=f"of {len(chain)}")),
     )
     writer.finish(to_json(manifest))
 

@@ -19,13 +19,14 @@ from diffpack.algebra.steps import moved, negated
 from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
-from diffpack.diff.entries import Entry, check_profile, exact_entry, recipe, write_entries
+from diffpack.diff.entries import Entry, check_profile, exact_entry, write_entries
 from diffpack.diff.layout import layout_of_undo
 from diffpack.diff.publish import write_diff
 from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import files_of_undo
+from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError
-from diffpack.format.manifest import CheckpointSummary, Manifest, to_json
+from diffpack.format.manifest import CheckpointSummary, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
@@ -93,18 +94,17 @@ def _write(
     files = files_of_undo(writer, diff, base, profile)
     before, after = diff.manifest.base, diff.manifest.result
     assert after.fingerprint is not None  # the diff is exact
-    manifest = Manifest(
-        base=CheckpointSummary(after.fingerprint, after.tensors, after.entries, after.bytes),
-        result=replace(before, name=None, revision=None),
+    manifest = new_manifest(
+        CheckpointSummary(after.fingerprint, after.tensors, after.entries, after.bytes),
+        replace(before, name=None, revision=None),
+        groups,
         exact=True,
-        groups=tuple(groups),
-        aliases={},
+        metadata=notes,
+        recipe={"inverse": "of another diff"},
         removed=plan.removed,
         rename=plan.rename,
         layout=layout,
         files=files,
-        metadata=notes,
-        recipe=dict(recipe(inverse="of another diff")),
     )
     writer.finish(to_json(manifest))
 

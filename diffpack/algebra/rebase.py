@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from typing import BinaryIO
 
 import numpy as np
@@ -19,8 +18,9 @@ from diffpack.diff.changes import Changes
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
+from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import BaseNeededError
-from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
+from diffpack.format.manifest import to_json
 from diffpack.format.values.floats import F32
 from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
@@ -30,8 +30,6 @@ from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import DIGEST_BYTES, combine
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import own_names
-
-_UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 
 
 @dataclass(frozen=True)
@@ -202,16 +200,14 @@ class _Rebase:
         coding = {"values": F32.id} if as_floats else {}
         base = self.onto.checkpoint
         fingerprint = combine(base.tensors, self.onto.digests)
-        manifest = Manifest(
-            base=CheckpointSummary(fingerprint, len(base.tensors), *_size(base.tensors)),
-            result=ResultSummary(_UNKNOWN, len(infos), *_size(infos)),
+        manifest = new_manifest(
+            base_summary(fingerprint, base.tensors),
+            result_summary(UNKNOWN_FINGERPRINT, infos),
+            groups,
             exact=self.source.diff.exact and whole and aliases == old.aliases and removed == old.removed,
-            groups=tuple(groups),
             aliases=aliases,
             removed=removed,
             rename=old.rename,
-            layout=None,
-            files=(),
             metadata=self.metadata,
             recipe={**old.recipe, **coding, "rebased": f"from {old.base.fingerprint[:16]}"},
         )
@@ -222,8 +218,3 @@ def _as_floats(part: Changes, scale: np.float32) -> Changes:
     """Give grid values as the float32 numbers they stand for; words without one stay without."""
     kept = part.nonzero()
     return replace(kept, numbers=F32.numbers(GRID.differences(kept.numbers, scale)))
-
-
-def _size(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
-    """Give entries and bytes."""
-    return sum(prod(info.shape) for info in tensors.values()), sum(info.nbytes for info in tensors.values())

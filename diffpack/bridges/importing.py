@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,8 +14,9 @@ from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.fingerprint import digests_of
 from diffpack.diff.changes import Changes
 from diffpack.diff.entries import Entry, exact_entry, write_entries
+from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.format.manifest import CheckpointSummary, Manifest, ResultSummary, to_json
+from diffpack.format.manifest import to_json
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.floats import F32
 from diffpack.format.writer import ContainerWriter
@@ -26,8 +26,6 @@ from diffpack.support.parallel import run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import TensorInfo
-
-_UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 
 
 @dataclass(frozen=True)
@@ -69,19 +67,14 @@ def write_patch(
     )  # fmt: skip
     base = job.needed_base
     exact = not patch.added
-    fingerprint = combine(patch.tensors, patch.result_digests) if exact else _UNKNOWN
-    manifest = Manifest(
-        base=CheckpointSummary(combine(base.tensors, patch.digests), len(base.tensors), *_size(base.tensors)),
-        result=ResultSummary(fingerprint, len(patch.tensors), *_size(patch.tensors)),
+    fingerprint = combine(patch.tensors, patch.result_digests) if exact else UNKNOWN_FINGERPRINT
+    manifest = new_manifest(
+        base_summary(combine(base.tensors, patch.digests), base.tensors),
+        result_summary(fingerprint, patch.tensors),
+        groups,
         exact=exact,
-        groups=tuple(groups),
-        aliases={},
-        removed=(),
-        rename=(),
-        layout=None,
-        files=(),
-        metadata=dict(job.metadata),
-        recipe={"select": "all", "values": EXACT.id if exact else F32.id, "imported": job.format, **recipe},
+        metadata=job.metadata,
+        recipe={"values": EXACT.id if exact else F32.id, "imported": job.format, **recipe},
     )
     if not exact:
         manifest = with_result_fingerprint(file, writer, manifest, base, job.threads)
@@ -193,7 +186,3 @@ def refuse_missing(job: Import, names: Mapping[str, Any]) -> None:
             f"{job.source}: the base has no tensors of these names: {which} (rename rules lead from its names to them)",
             tuple(sorted(missing)),
         )
-
-
-def _size(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
-    return sum(prod(info.shape) for info in tensors.values()), sum(info.nbytes for info in tensors.values())

@@ -7,7 +7,7 @@ chunks, never a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -234,11 +234,6 @@ def _dense_pieces(part: Changes, entry: Entry) -> Iterator[Changes]:
 def copy_blob(writer: ContainerWriter, content: bytes, profile: str) -> None:
     """Store a layout or a side file as a chunk of its own."""
     writer.add(encode_chunk([np.frombuffer(content, np.uint8)], profile))
-
-
-def recipe(**members: str) -> Mapping[str, str]:
-    """Give a recipe whose first words are those of `extract`."""
-    return {"select": "all", "values": "exact"} | members
 
 
 def exact_entry(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:

@@ -18,7 +18,7 @@ from diffpack.extraction.budget.importance import weights
 from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.records import choose, float_entries
 from diffpack.extraction.options import Options, Selection, Target
-from diffpack.extraction.scan.survey import find
+from diffpack.extraction.scan.survey import survey
 from diffpack.extraction.write import write_plans
 from diffpack.support.parallel import Progress
 
@@ -104,9 +104,9 @@ def _write(
     metadata: dict[str, str],
     progress: Progress | None,
 ) -> None:
-    found = find(base, tuned, options, progress)
+    surveyed = survey(base, tuned, options, progress)
     if options.target is not None:
-        write_to_target(file, found, options, options.target, metadata, progress)
+        write_to_target(file, surveyed, options, options.target, metadata, progress)
     else:
-        records = choose(found.stored, options, float_entries(found.scans))
-        write_plans(file, found, records, options, metadata, progress)
+        records = choose(surveyed.stored, options, float_entries(surveyed.scans))
+        write_plans(file, surveyed, records, options, metadata, progress)

@@ -11,14 +11,14 @@ import numpy as np
 
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
+from diffpack.diff.summary import new_manifest
 from diffpack.extraction.distortion import Distortion
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.spans import span_jobs
 from diffpack.extraction.options import Options
-from diffpack.extraction.scan.survey import Found
+from diffpack.extraction.scan.survey import Survey
 from diffpack.format.chunks import encode_chunk
-from diffpack.format.features import required_features
-from diffpack.format.manifest import MILLIONTHS, Group, Manifest, digest_column, to_json
+from diffpack.format.manifest import MILLIONTHS, Group, digest_column, to_json
 from diffpack.format.values import VALUE_CODINGS
 from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
@@ -37,7 +37,7 @@ class Written:
 
 def write_plans(
     file: BinaryIO,
-    found: Found,
+    surveyed: Survey,
     plans: Sequence[RecordPlan],
     options: Options,
     metadata: dict[str, str],
@@ -49,26 +49,25 @@ def write_plans(
     grid_bytes = _grid_bytes(writer, groups)
     layout = files = None
     if options.exact and options.keep_layout:
-        layout = keep_layout(writer, found.base, found.tuned, options.profile, sha256=options.sha256)
+        layout = keep_layout(writer, surveyed.base, surveyed.tuned, options.profile, sha256=options.sha256)
     if options.keep_files:
-        files = keep_side_files(writer, found.base, found.tuned, options.profile)
-    manifest = Manifest(
-        base=found.summaries[0],
-        result=found.summaries[1],
+        files = keep_side_files(writer, surveyed.base, surveyed.tuned, options.profile)
+    manifest = new_manifest(
+        surveyed.base_summary,
+        surveyed.tuned_summary,
+        groups,
         exact=options.exact,
-        groups=tuple(groups),
-        aliases=found.aliases,
-        removed=found.pairing.removed,
-        rename=found.pairing.rename,
-        layout=layout,
-        files=files or (),
         metadata=metadata,
         recipe=_recipe(options),
-        requires=required_features(groups),
+        aliases=surveyed.aliases,
+        removed=surveyed.pairing.removed,
+        rename=surveyed.pairing.rename,
+        layout=layout,
+        files=files or (),
     )
     if not options.exact:
-        distortion = Distortion(found.stored, found.moved)
-        manifest = with_result_fingerprint(file, writer, manifest, found.base, options.threads, distortion.see)
+        distortion = Distortion(surveyed.stored, surveyed.moved)
+        manifest = with_result_fingerprint(file, writer, manifest, surveyed.base, options.threads, distortion.see)
         manifest = distortion.recorded(manifest)
     writer.finish(to_json(manifest))
     return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)

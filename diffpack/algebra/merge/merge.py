@@ -14,15 +14,17 @@ from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods import find_method
-from diffpack.algebra.merge.summary import result_summary
+from diffpack.algebra.merge.summary import merged_summary
 from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
+from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.format.chunks import EncodedChunk
-from diffpack.format.manifest import Manifest, to_json
+from diffpack.format.features import UNSEALED
+from diffpack.format.manifest import to_json
 from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import F32, FLOATS
 from diffpack.format.values.int8 import INT8
@@ -33,7 +35,6 @@ from diffpack.tensors.info import TensorInfo
 
 VALUE_CHOICES: dict[str, ValueCoding] = {**FLOATS, INT8.id: INT8}
 """How merged values may be stored: they are floats, so never as steps."""
-_UNKNOWN = "0" * 64  # stands for the result's fingerprint until it is computed
 
 
 def merge(
@@ -164,25 +165,23 @@ class _Merge:
         total = sum(self._nbytes(sources, name) for name in plan.stored)
         entries = self._entries(sources, plan.stored)
         groups = write_entries(writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total)
-        summary = result_summary(sources, plan, self.stored, self.base)
+        summary = merged_summary(sources, plan, self.stored, self.base)
         first = self.diffs[0].manifest
-        manifest = Manifest(
-            base=first.base,
-            result=summary,
+        based = self.base is not None
+        manifest = new_manifest(
+            first.base,
+            replace(summary, fingerprint=UNKNOWN_FINGERPRINT if based else None),
+            groups,
             exact=False,
-            groups=tuple(groups),
+            metadata=self.metadata,
+            recipe=self._recipe(),
             aliases=plan.aliases,
             removed=plan.removed,
             rename=first.rename,
-            layout=None,
-            files=(),
-            metadata=self.metadata,
-            recipe=self._recipe(),
-            requires=("unsealed",),
+            requires=() if based else (UNSEALED,),
         )
         if self.base is not None:
-            known = replace(manifest, requires=(), result=replace(summary, fingerprint=_UNKNOWN))
-            manifest = with_result_fingerprint(file, writer, known, self.base, self.threads)
+            manifest = with_result_fingerprint(file, writer, manifest, self.base, self.threads)
         writer.finish(to_json(manifest))
 
     def _nbytes(self, sources: Sequence[Source], name: str) -> int:

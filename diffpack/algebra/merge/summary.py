@@ -9,13 +9,14 @@ from diffpack.algebra.delta_source import Source
 from diffpack.algebra.merge.tensors import Structure, changed_infos
 from diffpack.algebra.trace import added_names
 from diffpack.checkpoints import Checkpoint
+from diffpack.diff.summary import result_summary
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import ResultSummary
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import own_names
 
 
-def result_summary(
+def merged_summary(
     sources: Sequence[Source], plan: Structure, stored: Mapping[str, TensorInfo], base: Checkpoint | None
 ) -> ResultSummary:
     """Count tensors, entries and bytes of the result; `stored` has the merged records. The fingerprint stays open.
@@ -59,8 +60,7 @@ def _counted(
     infos = {name: base.info(own) for name, own in own_names(base.tensors, rename).items() if name not in gone}
     infos |= stored
     infos |= {name: infos[target] for name, target in plan.aliases.items()}
-    entries = sum(map(_entries, infos.values()))
-    return ResultSummary(None, len(infos), entries, sum(info.nbytes for info in infos.values()))
+    return result_summary(None, infos)
 
 
 def _entries(info: TensorInfo) -> int:

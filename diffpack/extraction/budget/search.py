@@ -17,7 +17,7 @@ from diffpack.errors import UsageError
 from diffpack.extraction.budget.forecast import Forecast, grade
 from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
 from diffpack.extraction.options import Options, Target
-from diffpack.extraction.scan.survey import Found
+from diffpack.extraction.scan.survey import Survey
 from diffpack.extraction.write import Written, write_plans
 from diffpack.format.values.grid import GRID
 from diffpack.support.parallel import Progress
@@ -43,7 +43,7 @@ class Attempt:
 
 def write_to_target(
     file: BinaryIO,
-    found: Found,
+    surveyed: Survey,
     options: Options,
     target: Target,
     metadata: dict[str, str],
@@ -54,17 +54,17 @@ def write_to_target(
     Where no step keeps to the target, the exact diff does if it is an error, and nothing if it is a budget: then raises
     `UsageError`.
     """
-    graded = grade([item for item in found.stored if may_be_lossy(item, GRID)], options.importance)
+    graded = grade([item for item in surveyed.stored if may_be_lossy(item, GRID)], options.importance)
     own = {item.scan.pair.name for item in graded}
-    rest = exact_records([item for item in found.stored if item.pair.name not in own], options)
+    rest = exact_records([item for item in surveyed.stored if item.pair.name not in own], options)
 
     def write_exactly() -> Written:
         plain = replace(options, target=None, importance=None)
-        return write_plans(_emptied(file), found, choose(found.stored, plain, 0), plain, metadata, progress)
+        return write_plans(_emptied(file), surveyed, choose(surveyed.stored, plain, 0), plain, metadata, progress)
 
     def write(step: float) -> Attempt:
         records = rest + [item.plan(step) for item in graded]
-        return Attempt(step, write_plans(_emptied(file), found, records, options, metadata, progress))
+        return Attempt(step, write_plans(_emptied(file), surveyed, records, options, metadata, progress))
 
     if not graded:
         whole = write_exactly()

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import digests_of
+from diffpack.diff.summary import base_summary, result_summary
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.scan import Scan, scan
-from diffpack.format.manifest import CheckpointSummary
+from diffpack.format.manifest import CheckpointSummary, ResultSummary
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.info import TensorInfo
 
 
 @dataclass(frozen=True)
-class Found:
+class Survey:
     """Pairs of tensors, their scans, those to store, tied ones, and what the manifest says of both checkpoints."""
 
     base: Checkpoint
@@ -29,7 +29,8 @@ class Found:
     scans: list[Scan]
     stored: list[Scan]
     aliases: dict[str, str]
-    summaries: tuple[CheckpointSummary, CheckpointSummary]
+    base_summary: CheckpointSummary
+    tuned_summary: ResultSummary
 
     @cached_property
     def moved(self) -> dict[str, float]:
@@ -37,17 +38,15 @@ class Found:
         return norms(self.stored)
 
 
-def find(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Found:
+def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Survey:
     """Pair the tensors of two checkpoints and scan each pair. Raises `UsageError` for rules that do not fit."""
     pairing = pair_up(base.tensors, tuned.tensors, options.rename)
     scans = _scan_all(pairing, base, tuned, options.threads, progress)
     stored, aliases = split_aliases(scans)
     fingerprints = _fingerprints(scans, base, tuned, options.threads)
-    summaries = (
-        _summary(base, fingerprints[0], options.base_name, options.base_revision),
-        _summary(tuned, fingerprints[1]),
-    )
-    return Found(base, tuned, pairing, scans, stored, aliases, summaries)
+    of_base = base_summary(fingerprints[0], base.tensors, options.base_name, options.base_revision)
+    of_tuned = result_summary(fingerprints[1], tuned.tensors)
+    return Survey(base, tuned, pairing, scans, stored, aliases, of_base, of_tuned)
 
 
 def _scan_all(
@@ -59,9 +58,9 @@ def _scan_all(
     scans: dict[int, Scan] = {}
     jobs = [lambda at=at: scan(pairing.pairs[at], base, tuned) for at in order]
     done = 0
-    for at, found in zip(order, run_in_order(jobs, threads), strict=True):
-        scans[at] = found
-        done += found.pair.info.nbytes
+    for at, item in zip(order, run_in_order(jobs, threads), strict=True):
+        scans[at] = item
+        done += item.pair.info.nbytes
         if progress is not None:
             progress("scanning", done, total)
     return [scans[at] for at in range(len(scans))]
@@ -74,13 +73,6 @@ def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint, th
     digests = own | digests_of(base, (name for name in base.tensors if name not in own), threads)
     tuned_digests = {item.pair.name: item.digest for item in scans}
     return combine(base.tensors, digests), combine(tuned.tensors, tuned_digests)
-
-
-def _summary(
-    checkpoint: Checkpoint, fingerprint: str, name: str | None = None, revision: str | None = None
-) -> CheckpointSummary:
-    entries = sum(prod(info.shape) for info in checkpoint.tensors.values())
-    return CheckpointSummary(fingerprint, len(checkpoint.tensors), entries, checkpoint.nbytes, name, revision)
 
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own

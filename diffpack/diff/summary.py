@@ -1,0 +1,65 @@
+"""What a manifest says of a diff as a whole: its base, its result, and everything around the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+from diffpack.format.features import required_features
+from diffpack.format.manifest import CheckpointSummary, Group, Layout, Manifest, ResultSummary, SideFile
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.rename import Rename
+
+UNKNOWN_FINGERPRINT = "0" * 64
+"""Stands for the result's fingerprint until it is computed."""
+
+
+def base_summary(
+    fingerprint: str, tensors: Mapping[str, TensorInfo], name: str | None = None, revision: str | None = None
+) -> CheckpointSummary:
+    """Count the tensors, entries and bytes of a base; `name` and `revision` are for people."""
+    return CheckpointSummary(fingerprint, len(tensors), *_sizes(tensors), name, revision)
+
+
+def result_summary(fingerprint: str | None, tensors: Mapping[str, TensorInfo]) -> ResultSummary:
+    """Count the tensors, entries and bytes of a result; the fingerprint is None where nobody knows it yet."""
+    return ResultSummary(fingerprint, len(tensors), *_sizes(tensors))
+
+
+def _sizes(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
+    return sum(prod(info.shape) for info in tensors.values()), sum(info.nbytes for info in tensors.values())
+
+
+def new_manifest(
+    base: CheckpointSummary,
+    result: ResultSummary,
+    groups: Sequence[Group],
+    *,
+    exact: bool,
+    metadata: Mapping[str, str],
+    recipe: Mapping[str, str],
+    aliases: Mapping[str, str] | None = None,
+    removed: Sequence[str] = (),
+    rename: Rename = (),
+    layout: Layout | None = None,
+    files: Sequence[SideFile] = (),
+    requires: Sequence[str] = (),
+) -> Manifest:
+    """Make a manifest, without its chunk table. It requires what its groups need, and `requires`.
+
+    The recipe says for people how entries and values were chosen: all of them, exactly, unless it says otherwise.
+    """
+    return Manifest(
+        base=base,
+        result=result,
+        exact=exact,
+        groups=tuple(groups),
+        aliases=dict(aliases or {}),
+        removed=tuple(removed),
+        rename=rename,
+        layout=layout,
+        files=tuple(files),
+        metadata=dict(metadata),
+        recipe={"select": "all", "values": "exact"} | dict(recipe),
+        requires=tuple(sorted({*required_features(groups), *requires})),
+    )
