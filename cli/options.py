@@ -38,8 +38,8 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 def _version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or context.resilient_parsing:
         return
+    from diffpack import __version__
     from diffpack.format import frame
-    from diffpack.version import __version__
 
     click.echo(f"diffpack {__version__} (format {frame.MAJOR}.{frame.MINOR})")
     context.exit()

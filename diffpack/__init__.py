@@ -28,8 +28,9 @@ from diffpack.errors import DiffpackError
 from diffpack.extraction.extract import extract
 from diffpack.result.apply import Applied, apply, load
 from diffpack.result.verify import Verified, verify
-from diffpack.version import __version__
 
+__version__ = "0.1.0"
+"""The library's version; that of the format stands in `diffpack.format.frame`."""
 __all__ = [
     "Applied",
     "Checkpoint",

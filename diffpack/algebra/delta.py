@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.tensors.blocks import BLOCK_WORDS, blocks
 from diffpack.tensors.dtypes import Positions
+from diffpack.tensors.info import BLOCK_WORDS, blocks
 
 Values = npt.NDArray[Any]  # 1-D, float32 or float64
 Matrix = npt.NDArray[np.float64]  # (diffs, positions); 0 where a diff changes nothing

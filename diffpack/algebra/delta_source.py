@@ -8,8 +8,8 @@ import numpy as np
 
 from diffpack.algebra.delta import Delta, Values
 from diffpack.checkpoints import Checkpoint
-from diffpack.diff.changes import Changes
 from diffpack.diff.diff import Diff
+from diffpack.diff.group_decoder import Changes
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.format.values import floats

@@ -13,10 +13,10 @@ import numpy as np
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.fingerprint import digests_of
-from diffpack.diff.changes import Changes
+from diffpack.checkpoints.base import digests_of
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
+from diffpack.diff.group_decoder import Changes
 from diffpack.diff.publish import write_diff
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import BaseNeededError

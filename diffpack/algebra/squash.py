@@ -9,8 +9,8 @@ import numpy as np
 from diffpack.algebra.chain import Chain
 from diffpack.algebra.steps import add_up, gathered, moved
 from diffpack.algebra.trace import Lineage
-from diffpack.diff.changes import Changes
 from diffpack.diff.entries import Entry, exact_entry
+from diffpack.diff.group_decoder import Changes
 from diffpack.errors import BaseNeededError
 from diffpack.format.values.exact import EXACT
 from diffpack.support.names import printable

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.diff.changes import Changes
+from diffpack.diff.group_decoder import Changes
 from diffpack.format.streams import Numbers
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import DType, Positions
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, blocks
 
 _DENSE = 1 / 8
 """From this density on a block is summed in an array of all its words; sorting positions costs more (measured)."""

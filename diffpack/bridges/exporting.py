@@ -10,7 +10,7 @@ import numpy as np
 
 from diffpack.algebra.checks import check_base
 from diffpack.bridges.bridge import Export
-from diffpack.checkpoints.fingerprint import digests_of
+from diffpack.checkpoints.base import digests_of
 from diffpack.errors import ResultMismatchError, UsageError
 from diffpack.result.result import Result
 from diffpack.support.names import listed, printable

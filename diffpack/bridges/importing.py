@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Import
-from diffpack.checkpoints.fingerprint import digests_of
-from diffpack.diff.changes import Changes
+from diffpack.checkpoints.base import digests_of
 from diffpack.diff.entries import Entry, exact_entry, write_entries
+from diffpack.diff.group_decoder import Changes
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.manifest import to_json

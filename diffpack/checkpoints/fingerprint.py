@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
-
-from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.support.parallel import run_all
-from diffpack.tensors.digests import combine, tensor_digest
-
-
-def digests_of(checkpoint: Checkpoint, names: Iterable[str], threads: int | None = None) -> dict[str, bytes]:
-    """Hash tensors of a checkpoint in threads: name -> BLAKE3 (32 bytes) of the tensor's bytes."""
-    wanted = list(names)
-    return dict(zip(wanted, run_all([partial(_digest, checkpoint, name) for name in wanted], threads), strict=True))
-
-
-def _digest(checkpoint: Checkpoint, name: str) -> bytes:
-    return tensor_digest(checkpoint.words(name))
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.checkpoints.base import digests_of
+from diffpack.tensors.digests import combine
 
 
 def fingerprint(checkpoint: CheckpointLike, *, threads: int | None = None) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.base import Checkpoint
 from diffpack.errors import CheckpointError
-from diffpack.support.names import is_plain_file_name
+from diffpack.format.manifest_rules import is_plain_file_name
 
 _KNOWN = (
     "model.safetensors.index.json",

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.hdf5_contents import (
     DTYPE_MARK,
     LIBRARY,
@@ -23,7 +24,6 @@ from diffpack.checkpoints.hdf5_contents import (
     explained,
     import_h5py,
 )
-from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.errors import CheckpointError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.tensors.dtypes import Words, numpy_dtype

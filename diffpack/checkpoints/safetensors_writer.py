@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.safetensors_header import parse_header
-from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.support.atomic import AtomicStack, atomic_file
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.torch_tensors import as_tensor, import_torch, torch_cause, torch_dtype
-from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.errors import CheckpointError
+from diffpack.format.manifest_rules import is_plain_file_name
 from diffpack.support.atomic import atomic_file
-from diffpack.support.names import is_plain_file_name
 from diffpack.tensors.info import TensorInfo
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from diffpack.diff.changes import Changes
+from diffpack.diff.group_decoder import Changes
 from diffpack.errors import UsageError
 from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
 from diffpack.format.features import PROFILES
@@ -26,10 +26,9 @@ from diffpack.format.values import NO_SCALE, ValueCoding
 from diffpack.format.values.exact import EXACT
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.parallel import Progress, run_in_order
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.digests import PairHasher
 from diffpack.tensors.dtypes import Words
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import Reference, comparable
 
 _SPARSE = 1 / 4  # below this density a block's steps are kept as positions and numbers, which take less memory
@@ -229,11 +228,6 @@ def _dense_pieces(part: Changes, entry: Entry) -> Iterator[Changes]:
             whole[index] = numbers
             numbers = whole
         yield Changes(start, stop, None, numbers)
-
-
-def copy_blob(writer: ContainerWriter, content: bytes, profile: str) -> None:
-    """Store a layout or a side file as a chunk of its own."""
-    writer.add(encode_chunk([np.frombuffer(content, np.uint8)], profile))
 
 
 def exact_entry(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:

@@ -4,22 +4,47 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.diff.changes import Changes
 from diffpack.errors import CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.positions import POSITION_CODINGS
-from diffpack.format.positions.coding import Decoded
-from diffpack.format.positions.line import Line, Span
+from diffpack.format.positions.coding import Decoded, Line, Span
 from diffpack.format.streams import Numbers
 from diffpack.support.cache import Cache
+from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.reference import Reference
 
 _SAFE_SCALE = 2.0**100  # any number of scaled values times it is finite
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The changes in the words [start, stop) of one tensor; `positions` None means every word."""
+
+    start: int
+    stop: int
+    positions: Positions | None
+    numbers: Numbers
+
+    def within(self, start: int, stop: int) -> tuple[Positions | slice, Numbers]:
+        """Give the changes in [start, stop) as an index relative to `start`, and their numbers."""
+        if self.positions is None:
+            return slice(None), self.numbers[start - self.start : stop - self.start]
+        low, high = np.searchsorted(self.positions, [start, stop])
+        return self.positions[low:high] - start, self.numbers[low:high]
+
+    def nonzero(self) -> Changes:
+        """Give the same without numbers that are zero, and with positions."""
+        kept = np.flatnonzero(self.numbers)
+        if self.positions is not None and kept.size == self.numbers.size:
+            return self
+        positions = kept + self.start if self.positions is None else self.positions[kept]
+        return Changes(self.start, self.stop, positions, self.numbers[kept])
 
 
 class GroupDecoder:

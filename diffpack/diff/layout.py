@@ -11,11 +11,10 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.safetensors_header import parse_header
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.diff.diff import Diff
-from diffpack.diff.entries import copy_blob
 from diffpack.errors import CheckpointError, CorruptFileError
 from diffpack.format.manifest import Layout
+from diffpack.format.manifest_rules import is_plain_file_name
 from diffpack.format.writer import ContainerWriter
-from diffpack.support.names import is_plain_file_name
 from diffpack.tensors.digests import short_digest
 from diffpack.tensors.info import TensorInfo
 
@@ -43,7 +42,7 @@ def keep_layout(
     of_base = describe_layout(base)
     same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
     if not same:
-        copy_blob(writer, blob, profile)
+        writer.add_blob(blob, profile)
     return Layout(
         layout.files, layout.index, layout.folder, not same, layout.digest,
         _sha256_of(tuned, layout) if sha256 else None,
@@ -162,7 +161,7 @@ def inherited_layout(writer: ContainerWriter, diffs: Sequence[Diff], profile: st
         if layout is None or layout.digest != last.digest:
             return None
         if layout.stored:
-            copy_blob(writer, stored_blob(diff, layout), profile)
+            writer.add_blob(stored_blob(diff, layout), profile)
             return replace(last, stored=True)
     return last
 
@@ -177,5 +176,5 @@ def layout_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None,
     if described is None:
         return None
     layout, blob = described
-    copy_blob(writer, blob, profile)
+    writer.add_blob(blob, profile)
     return layout

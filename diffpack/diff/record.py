@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.diff.changes import Changes
-from diffpack.diff.group_decoder import GroupDecoder
+from diffpack.diff.group_decoder import Changes, GroupDecoder
 from diffpack.errors import MissingDependencyError
 from diffpack.format.streams import Numbers
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import DTYPES, Positions, Words
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import Reference
 
 if TYPE_CHECKING:

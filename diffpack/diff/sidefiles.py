@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
 from diffpack.diff.diff import Diff
-from diffpack.diff.entries import copy_blob
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
@@ -28,7 +27,7 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
         content = path.read_bytes()
         same = name in of_base and of_base[name].read_bytes() == content
         if not same:
-            copy_blob(writer, content, profile)
+            writer.add_blob(content, profile)
         kept.append(SideFile(name, len(content), short_digest(content), not same))
     return tuple(kept)
 
@@ -77,7 +76,7 @@ def inherited_files(writer: ContainerWriter, diffs: Sequence[Diff], profile: str
     for item in listed[-1].manifest.files:
         content = _content(listed, item)
         if content is not None:
-            copy_blob(writer, content, profile)
+            writer.add_blob(content, profile)
         kept.append(replace(item, stored=content is not None))
     return tuple(kept)
 
@@ -102,6 +101,6 @@ def files_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, 
         digest = short_digest(content)
         stored = of_result.get(name) != digest
         if stored:
-            copy_blob(writer, content, profile)
+            writer.add_blob(content, profile)
         kept.append(SideFile(name, len(content), digest, stored))
     return tuple(kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from diffpack.format.features import required_features
+from diffpack.format.features import FEATURES
 from diffpack.format.manifest import CheckpointSummary, Group, Layout, Manifest, ResultSummary, SideFile
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename
@@ -28,6 +28,12 @@ def result_summary(fingerprint: str | None, tensors: Mapping[str, TensorInfo]) -
 
 def _sizes(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
     return sum(prod(info.shape) for info in tensors.values()), sum(info.nbytes for info in tensors.values())
+
+
+def _required(groups: Sequence[Group]) -> set[str]:
+    """Give the features that the codings of groups need a reader to know."""
+    used = {coding for group in groups for coding in (group.position_coding_id, group.value_coding_id)}
+    return used & FEATURES.keys()
 
 
 def new_manifest(
@@ -61,5 +67,5 @@ def new_manifest(
         files=tuple(files),
         metadata=dict(metadata),
         recipe={"select": "all", "values": "exact"} | dict(recipe),
-        requires=tuple(sorted({*required_features(groups), *requires})),
+        requires=tuple(sorted({*_required(groups), *requires})),
     )

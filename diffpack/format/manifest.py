@@ -1,4 +1,7 @@
-"""The manifest, typed: what a diff says, without the chunks (sections 3 and 5 to 7 of the specification)."""
+"""The manifest: what a diff says, without the chunks, typed and as JSON (sections 3 and 5 to 7 of the specification).
+
+There is one canonical string of bytes for one manifest (rule M1).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ from typing import Any
 
 import msgspec
 
+from diffpack.errors import CorruptFileError
+from diffpack.format.limits import JSON_INTEGER
 from diffpack.tensors.dtypes import DTYPES, DType
 
+MILLIONTHS = 10**6
+"""What the file counts relative errors in."""
 DIGEST_HEX = 32
 """Hex digits of a tensor's digest: 16 bytes. The whole base is held by a fingerprint of 32."""
+_ENCODER = msgspec.json.Encoder(order="sorted")
 
 
 class ResultSummary(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,5 +118,31 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
     return value
 
 
-MILLIONTHS = 10**6
-"""What the file counts relative errors in."""
+def to_canonical(value: dict[str, Any]) -> bytes:
+    """Write a value made of objects, arrays, strings, integers, booleans and null."""
+    return _ENCODER.encode(value)
+
+
+def from_canonical(data: bytes, where: str) -> dict[str, Any]:
+    """Read one canonical JSON object. Raises `CorruptFileError` for anything else."""
+    try:
+        value = msgspec.json.decode(data)
+        if not isinstance(value, dict):
+            raise CorruptFileError(f"{where}: the manifest is not an object", "M1")
+        _check_numbers(value, where)
+        if to_canonical(value) != data:
+            raise CorruptFileError(f"{where}: the manifest is not canonical JSON", "M1")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
+        raise CorruptFileError(f"{where}: the manifest is not JSON: {error}", "M1") from None
+    return value
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_numbers(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            _check_numbers(item, where)
+    elif isinstance(value, float) or (isinstance(value, int) and not 0 <= value <= JSON_INTEGER):
+        raise CorruptFileError(f"{where}: the manifest holds the number {value}", "M1")

@@ -13,8 +13,10 @@ from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import DIGEST_HEX, Group, Manifest
 from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.values import VALUE_CODINGS
-from diffpack.support.names import is_plain_file_name
 from diffpack.tensors.dtypes import CONVERTIBLE, DTYPES, DType
+
+_FORBIDDEN = frozenset("/\\:\x7f") | {chr(code) for code in range(32)}
+_MOST_NAME_BYTES = 255  # of a file, on every system
 
 
 def parse(value: dict[str, Any], where: str) -> Manifest:
@@ -187,3 +189,12 @@ def _check_files(manifest: Manifest, where: str) -> None:
 def _check_hex(text: str, digits: int, where: str, rule: str = "M2") -> None:
     if len(text) != digits or not set(text) <= set("0123456789abcdef"):
         raise CorruptFileError(f"{where}: {text[:16]!r} is not {digits} hex digits", rule)
+
+
+def is_plain_file_name(name: str) -> bool:
+    """Tell whether a name may be written into an output folder (rule L1): no path, no hidden file."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:  # bytes of a file name that are no UTF-8
+        return False
+    return 0 < size <= _MOST_NAME_BYTES and not name.startswith(".") and not _FORBIDDEN & set(name)

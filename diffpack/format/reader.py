@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from diffpack.errors import CorruptFileError, TruncatedFileError, UnsupportedFormatError
-from diffpack.format import canonical, frame
+from diffpack.format import frame
 from diffpack.format.chunks import ChunkSpec, decode_chunk, parse_table
 from diffpack.format.features import FEATURES
+from diffpack.format.manifest import from_canonical
 from diffpack.format.source import ByteSource
 from diffpack.format.streams import Numbers
 from diffpack.format.streams.zstd import decompress
@@ -31,7 +32,7 @@ class ContainerReader:
         stored = source.read(trailer.offset, trailer.stored)
         frame.check_digest(header, stored, tail, where)
         self.manifest_bytes = trailer.stored
-        self.manifest = canonical.decode(_decode_manifest(stored, trailer, where), where)
+        self.manifest = from_canonical(_decode_manifest(stored, trailer, where), where)
         _check_features(self.manifest, where)
         self.chunks: list[ChunkSpec] = parse_table(
             self.manifest.get("chunks"), frame.HEADER_BYTES, trailer.offset, where

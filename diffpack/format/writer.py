@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, BinaryIO
 
+import numpy as np
 import zstandard
 
-from diffpack.format import canonical, frame
-from diffpack.format.chunks import ChunkSpec, EncodedChunk
+from diffpack.format import frame
+from diffpack.format.chunks import ChunkSpec, EncodedChunk, encode_chunk
 from diffpack.format.features import FEATURES
+from diffpack.format.manifest import to_canonical
 
 MANIFEST_LEVEL = 19  # manifests are small; their bytes count in every diff
 
@@ -29,6 +31,10 @@ class ContainerWriter:
         self.chunks.append(ChunkSpec(self._offset, len(chunk.data), chunk.digest, chunk.streams))
         self._offset += len(chunk.data)
 
+    def add_blob(self, content: bytes, profile: str) -> None:
+        """Append a layout or a side file as a chunk of its own; `profile` as for `streams.encode`."""
+        self.add(encode_chunk([np.frombuffer(content, np.uint8)], profile))
+
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest (members `chunks` and `requires` are filled in here) and the trailer.
 
@@ -37,7 +43,7 @@ class ContainerWriter:
         codecs: set[str] = set().union(*(chunk.codecs for chunk in self.chunks)) - {"raw"}
         features = sorted(codecs | set(manifest["requires"]))
         table = [chunk.to_json() for chunk in self.chunks]
-        decoded = canonical.encode({**manifest, "chunks": table, "requires": features})
+        decoded = to_canonical({**manifest, "chunks": table, "requires": features})
         compressed = zstandard.ZstdCompressor(level=MANIFEST_LEVEL, write_checksum=False).compress(decoded)
         codec, stored = ("zstd", compressed) if len(compressed) < len(decoded) else ("raw", decoded)
         trailer = frame.Trailer(self._offset, len(stored), len(decoded), codec)

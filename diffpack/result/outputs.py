@@ -9,10 +9,10 @@ from typing import Any
 import numpy.typing as npt
 
 from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES, Checkpoint
+from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.safetensors_header import make_header, make_index
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
-from diffpack.checkpoints.writer import CheckpointWriter
 from diffpack.diff.layout import Headers, Index, recorded_layout
 from diffpack.diff.sidefiles import side_contents
 from diffpack.errors import UsageError

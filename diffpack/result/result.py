@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.fingerprint import digests_of
+from diffpack.checkpoints.base import digests_of
 from diffpack.diff.diff import Diff
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine
 from diffpack.tensors.dtypes import Words
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, blocks
 
 Write = Callable[[str, int, Words], None]
 """Takes a tensor's name, a byte offset in it, and the words that belong there."""

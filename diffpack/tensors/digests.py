@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 from blake3 import blake3
 
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import Words
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, blocks
 
 _PREFIX = b"diffpack fingerprint 1\n"
 DIGEST_BYTES = 16

@@ -7,9 +7,8 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.dtypes import CONVERTIBLE, DType, Words, from_float, to_float
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, blocks
 
 
 class Reference:

@@ -13,8 +13,8 @@ from diffpack.algebra.merge.combine import Combined, combine
 from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods.average import METHOD as AVERAGE
 from diffpack.algebra.steps import gathered
-from diffpack.diff.changes import Changes
 from diffpack.diff.entries import Entry
+from diffpack.diff.group_decoder import Changes
 from diffpack.errors import UsageError
 from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import Added

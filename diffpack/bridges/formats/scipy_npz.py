@@ -38,10 +38,11 @@ from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_m
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
 from diffpack.format.limits import STREAM_DECODED_BYTES
+from diffpack.format.manifest_rules import is_plain_file_name
 from diffpack.format.values.floats import F32
 from diffpack.result.result import Result
 from diffpack.support.atomic import atomic_folder
-from diffpack.support.names import is_plain_file_name, printable
+from diffpack.support.names import printable
 from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.info import TensorInfo
 

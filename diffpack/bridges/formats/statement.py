@@ -11,15 +11,15 @@ from msgspec.structs import replace
 
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.changes import Changes
 from diffpack.diff.diff import Diff
-from diffpack.diff.entries import Entry, copy_blob, write_entries
+from diffpack.diff.entries import Entry, write_entries
+from diffpack.diff.group_decoder import Changes
 from diffpack.diff.layout import stored_blob
 from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import side_content
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.format import canonical, limits
-from diffpack.format.manifest import Manifest, to_json
+from diffpack.format import limits
+from diffpack.format.manifest import Manifest, to_canonical, to_json
 from diffpack.format.manifest_rules import parse
 from diffpack.format.positions.gaps import GAPS
 from diffpack.format.source import FileSource
@@ -174,7 +174,7 @@ def _from_dense(record: TensorDiff) -> Stored:
 def to_bytes(statement: Statement) -> bytes:
     """Write a statement as canonical JSON."""
     value: dict[str, Any] = msgspec.to_builtins(statement)
-    return canonical.encode(value)
+    return to_canonical(value)
 
 
 def from_bytes(raw: bytes, where: str) -> Statement:
@@ -245,9 +245,9 @@ def write_statement(
         for group in groups
     ]
     if manifest.layout is not None and manifest.layout.stored:
-        copy_blob(writer, blob(None), job.profile)
+        writer.add_blob(blob(None), job.profile)
     for at, _ in enumerate(item for item in manifest.files if item.stored):
-        copy_blob(writer, blob(at), job.profile)
+        writer.add_blob(blob(at), job.profile)
     notes = {**manifest.metadata, **job.metadata}
     writer.finish(to_json(replace(manifest, groups=tuple(groups), metadata=notes)))
     with Diff(FileSource.share(file, where)) as diff:

@@ -9,8 +9,8 @@ import numpy as np
 
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.format.streams import Numbers
-from diffpack.tensors.blocks import BLOCK_WORDS, blocks
 from diffpack.tensors.dtypes import Positions, Words
+from diffpack.tensors.info import BLOCK_WORDS, blocks
 
 
 @dataclass(frozen=True)

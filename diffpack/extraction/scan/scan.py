@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.extraction.scan.pairs import Pair
-from diffpack.tensors.blocks import blocks
 from diffpack.tensors.digests import PairHasher
 from diffpack.tensors.dtypes import Positions, Words
+from diffpack.tensors.info import blocks
 from diffpack.tensors.reference import Reference
 
 KEPT_DENSITY = 1 / 16

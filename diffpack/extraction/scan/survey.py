@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.fingerprint import digests_of
+from diffpack.checkpoints.base import digests_of
 from diffpack.diff.summary import base_summary, result_summary
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.norms import norms

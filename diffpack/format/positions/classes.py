@@ -14,8 +14,7 @@ import numpy as np
 from diffpack.errors import CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
-from diffpack.format.positions.coding import Decoded, PositionCoding
-from diffpack.format.positions.line import Span
+from diffpack.format.positions.coding import Decoded, PositionCoding, Span
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
 from diffpack.tensors.dtypes import CONVERTIBLE, DType, Positions, Words, exponents

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from diffpack.errors import CorruptFileError
-from diffpack.format.positions.coding import Decoded, PositionCoding
-from diffpack.format.positions.line import Span
+from diffpack.format.positions.coding import Decoded, PositionCoding, Span
 from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import Positions
 

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.format.positions.line import Span
+from diffpack.format.positions.coding import Span
 from diffpack.tensors.dtypes import DType
 
 

@@ -17,9 +17,8 @@ import numpy.typing as npt
 from diffpack.errors import CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
-from diffpack.format.positions.coding import CONTEXTS, Decoded, PositionCoding
+from diffpack.format.positions.coding import CONTEXTS, Decoded, PositionCoding, Span
 from diffpack.format.positions.geometry import Geometry
-from diffpack.format.positions.line import Span
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
 from diffpack.tensors.dtypes import DType, Positions, exponents

@@ -10,8 +10,7 @@ from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.format import limits
 from diffpack.format.manifest import Group
 from diffpack.format.positions import rule_words
-from diffpack.format.positions.coding import Decoded, PositionCoding
-from diffpack.format.positions.line import Line, Span
+from diffpack.format.positions.coding import Decoded, Line, PositionCoding, Span
 from diffpack.format.positions.rule_words import Rule
 from diffpack.format.streams import Numbers
 from diffpack.format.values import ValueCoding
