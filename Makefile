@@ -16,7 +16,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -26,6 +26,10 @@ test: $(VENV)/.tests $(PAIR)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	DIFFPACK_PAIR=$(PAIR) $(BIN)/python -m pytest -n 2
+
+# Entries, circles, imports that run up, long files and functions, and how many files a run passes (docs/architecture.md).
+shape: $(VENV)/.tests $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.shape --pair $(PAIR)
 
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv

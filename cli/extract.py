@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from .options import (
     STDIO,
     Assignment,
     CheckpointPath,
+    LibraryChoice,
     OutputPath,
     Session,
     Text,
@@ -44,12 +46,22 @@ KEYS = {
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
-_VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign")
-_POSITIONS = ("auto", "gaps", "all", "levels")
 _PROFILES = ("compact", "portable", "smallest")
 _WEIGHT_SUFFIXES = (
     ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
 )  # fmt: skip
+
+
+def _values() -> Iterable[str]:
+    from diffpack.extraction.options import VALUE_CHOICES
+
+    return VALUE_CHOICES
+
+
+def _positions() -> Iterable[str]:
+    from diffpack.extraction.options import POSITION_CHOICES
+
+    return POSITION_CHOICES
 
 
 class Share(click.types.FloatParamType):
@@ -82,7 +94,9 @@ class Share(click.types.FloatParamType):
     "--rule", type=Text(), metavar="RULE",
     help="With --density: of each tensor the entries that cost no positions: smallest, largest, or random N (a seed).",
 )  # fmt: skip
-@click.option("--values", type=click.Choice(_VALUES), default="exact", show_default=True, help="How values are stored.")
+@click.option(
+    "--values", type=LibraryChoice(_values), default="exact", show_default=True, help="How values are stored."
+)
 @click.option(
     "--budget", type=Text(), metavar="SIZE",
     help="Find the best diff of at most this size: 1MB, 800KiB, 500000, or 0.3% of the base.",
@@ -95,7 +109,7 @@ class Share(click.types.FloatParamType):
     help="Weights of the squared error, under the tensors' names, for --budget and --target-error.",
 )  # fmt: skip
 @click.option(
-    "--positions", type=click.Choice(_POSITIONS), default="auto", show_default=True,
+    "--positions", type=LibraryChoice(_positions), default="auto", show_default=True,
     help="How exact changes are stored; auto: for each tensor what is estimated to be smallest.",
 )  # fmt: skip
 @click.option(

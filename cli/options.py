@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 import click
@@ -102,6 +103,19 @@ def _not_empty(kind: click.Path, value: Any, param: click.Parameter | None, ctx:
     if not value:
         kind.fail("the name is empty", param, ctx)
     return value
+
+
+class LibraryChoice(click.Choice[str]):
+    """One of the words that the library knows; it is loaded when they are asked for."""
+
+    def __init__(self, load: Callable[[], Iterable[str]]) -> None:
+        self._load = load
+        self.case_sensitive = True
+
+    @cached_property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override] # read only, and made late
+        """The words."""
+        return tuple(self._load())
 
 
 class Text(click.types.StringParamType):

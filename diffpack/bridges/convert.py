@@ -84,17 +84,21 @@ def convert(
     check_profile(profile)
     path = _path_of(sources[0])
     name = from_ or detect(path)
-    bridge = find_bridge(name)
-    if bridge.read is None:
-        raise UsageError(f"{name} is only written, not read")
-    _check_options(name, options, bridge.read_options)
     job = Import(name, path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads, progress)
+    return _import(job, output, force)
+
+
+def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> Converted:
+    bridge, path, base = find_bridge(job.format), job.source, job.base
+    if bridge.read is None:
+        raise UsageError(f"{job.format} is only written, not read")
+    _check_options(job.format, job.options, bridge.read_options)
     read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
-    inputs = [*read, *(checkpoint.files if checkpoint else [])]
+    inputs = [*read, *(base.files if base else [])]
     diff = write_diff(output, inputs, force, partial(bridge.read, job))
-    notes = (*(checkpoint.notes if checkpoint else ()), *job.notes)
+    notes = (*(base.notes if base else ()), *job.notes)
     target = None if output is None else Path(output)
-    return Converted(target, "import", name, diff.exact, diff.nbytes, notes, diff)
+    return Converted(target, "import", job.format, diff.exact, diff.nbytes, notes, diff)
 
 
 def _export(

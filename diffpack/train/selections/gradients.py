@@ -7,7 +7,7 @@ batch's size less). `gradient`: the highest |sum of gradients| (SIFT: Song et al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
@@ -36,6 +36,21 @@ def by_gradient(
     """
     wanted = set(names)
     chosen = {name: value for name, value in model.named_parameters() if name in wanted}
+    scores = _scores(model, chosen, batches, squared=squared, precision=precision)
+    seen = [name for name in chosen if name in scores]
+    sizes = {name: chosen[name].numel() for name in seen}
+    return top_k(seen, lambda name: scores[name].abs_(), k, floors(sizes, k, floor))
+
+
+def _scores(
+    model: nn.Module,
+    chosen: Mapping[str, Tensor],
+    batches: Iterable[Batch],
+    *,
+    squared: bool,
+    precision: str,
+) -> dict[str, Tensor]:
+    """Add up the gradients (or their squares) of the chosen parameters over all batches, by name."""
     before = {name: value.requires_grad for name, value in model.named_parameters()}
     training = model.training
     scores: dict[str, Tensor] = {}
@@ -45,10 +60,10 @@ def by_gradient(
     def take(name: str, parameter: Tensor) -> None:
         gradient = parameter.grad
         assert gradient is not None
-        found = gradient.float()
+        score = gradient.float()
         if squared:
-            found = found.square_() if found.data_ptr() == gradient.data_ptr() else found.square()
-        scores[name] = scores[name].add_(found) if name in scores else found
+            score = score.square_() if score.data_ptr() == gradient.data_ptr() else score.square()
+        scores[name] = scores[name].add_(score) if name in scores else score
         parameter.grad = None
 
     handles = [
@@ -67,6 +82,4 @@ def by_gradient(
         for name, value in model.named_parameters():
             value.requires_grad_(before[name])
         model.train(training)
-    seen = [name for name in chosen if name in scores]
-    sizes = {name: chosen[name].numel() for name in seen}
-    return top_k(seen, lambda name: scores[name].abs_(), k, floors(sizes, k, floor))
+    return scores
