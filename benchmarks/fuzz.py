@@ -9,30 +9,18 @@ made right again (the rules must notice, or the file is still a valid one that b
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import random
 import re
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import diffpack
 from diffpack.errors import CorruptFileError, UnsupportedFormatError
 from diffpack.format import frame
+from spec import reader
 
 ROOT = Path(__file__).parent.parent
-
-
-def load_reader() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reader", ROOT / "spec" / "reader.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reader"] = module
-    sys.path.insert(0, str(ROOT / "spec"))
-    spec.loader.exec_module(module)
-    return module
 
 
 def damage(data: bytes, rng: random.Random) -> bytes:
@@ -99,7 +87,6 @@ def main() -> None:
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     rng = random.Random(seed)
-    reader = load_reader()
     seeds = [path.read_bytes() for path in sorted((ROOT / "fixtures").rglob("*.dpk")) if "invalid" not in path.parts]
     counts = {"refused": 0, "read": 0}
     end = time.monotonic() + options.seconds

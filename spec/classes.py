@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
-from words import Array, check, positions_of
+
+from .words import Array, check, positions_of
 
 MANTISSA = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 Stored = list[tuple[Array | None, Array | None]]  # gaps and numbers of each class, where it has them

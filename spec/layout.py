@@ -6,8 +6,8 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from manifest import fits, natural
-from words import DTYPES, Invalid, Tensor, check, short_digest, size_of
+from .manifest import fits, natural
+from .words import DTYPES, Invalid, Tensor, check, short_digest, size_of
 
 Header = dict[str, tuple[str, tuple[int, ...], int, int]]  # in order of place: dtype, shape, start, stop
 ENTRY = {"dtype": str, "shape": [int], "data_offsets": (int, int)}

@@ -5,8 +5,9 @@ from bisect import bisect_left, bisect_right
 from typing import Any, NamedTuple
 
 import numpy as np
-from classes import MANTISSA, check_classes, classes_of, exponents_of, numbers_of
-from words import Array, check
+
+from .classes import MANTISSA, check_classes, classes_of, exponents_of, numbers_of
+from .words import Array, check
 
 
 class Part(NamedTuple):

@@ -5,8 +5,8 @@ import re
 from itertools import pairwise
 from typing import Any
 
-from rule import is_rule
-from words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
+from .rule import is_rule
+from .words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
 VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1, "grid": 2}  # bytes of a value; 0: of a word
 SCALED = ("int8", "grid")  # values with a scale for each record

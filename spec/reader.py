@@ -1,6 +1,6 @@
 """Read and apply .dpk files: format.md said a second time, as code. It shares nothing with the diffpack library.
 
-    python spec/reader.py FILE.dpk [BASE.safetensors OUT.safetensors]
+    python -m spec.reader FILE.dpk [BASE.safetensors OUT.safetensors]
 
 This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
 and 7), streams.py (4), classes.py, levels.py and rule.py (5) and layout.py (7). What refuses a file names the rule it
@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from blake3 import blake3
-from classes import read_classes
-from layout import check_header, load_safetensors, read_blob, save
-from levels import parts_of, read_levels
-from manifest import SCALED, VALUES, check_file_names, check_groups, parse
-from rule import chosen_of, read_chosen
-from streams import decode, only, unzstd
-from words import (
+
+from .classes import read_classes
+from .layout import check_header, load_safetensors, read_blob, save
+from .levels import parts_of, read_levels
+from .manifest import SCALED, VALUES, check_file_names, check_groups, parse
+from .rule import chosen_of, read_chosen
+from .streams import decode, only, unzstd
+from .words import (
     DTYPES,
     Array,
     Invalid,

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 from blake3 import blake3
-from words import Array, check
+
+from .words import Array, check
 
 RULE = "smallest|largest|random (?:0|[1-9][0-9]{0,18})"
 

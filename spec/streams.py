@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import zstandard
 from blake3 import blake3
-from words import Array, Invalid, check
+
+from .words import Array, Invalid, check
 
 STREAMS = {f"{kind}{8 * size}": np.dtype(f"<{kind}{size}") for kind in "ui" for size in (1, 2, 4, 8)}
 

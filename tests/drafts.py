@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import struct
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,9 @@ import craft
 import jsonschema
 from craft import Stream, stream
 
+from spec import reader
+
 SPEC = Path(__file__).parents[1] / "spec"
-module = importlib.util.spec_from_file_location("spec_reader", SPEC / "reader.py")
-assert module
-assert module.loader
-reader = importlib.util.module_from_spec(module)
-sys.modules["spec_reader"] = reader
-module.loader.exec_module(reader)
 
 Tensors = dict[str, craft.Raw]
 

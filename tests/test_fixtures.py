@@ -14,6 +14,7 @@ import pytest
 import diffpack
 from diffpack.checkpoints import open_checkpoint
 from diffpack.errors import DiffpackError
+from spec import reader
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted((ROOT / "fixtures").glob("v*"))
@@ -34,9 +35,6 @@ def load(name, path):
     return module
 
 
-READER = load("reference_reader", ROOT / "spec" / "reader.py")
-
-
 def content(path):
     """Names, dtypes, shapes and bytes of a safetensors file."""
     checkpoint = open_checkpoint(path)
@@ -52,7 +50,7 @@ def verify_and_apply(file, base, output):
 
 
 def read_and_apply(data, base):
-    return READER.apply(READER.read(data), base)
+    return reader.apply(reader.read(data), base)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
@@ -74,12 +72,12 @@ def test_the_reference_reader_answers_as_the_case_says(case):
     data = (case["folder"] / case["file"]).read_bytes()
     base = {}
     if "base" in case:
-        base = {name: READER.Tensor(*item) for name, item in content(case["folder"] / case["base"]).items()}
+        base = {name: reader.Tensor(*item) for name, item in content(case["folder"] / case["base"]).items()}
     if case["expect"] == "valid":
-        result = READER.apply(READER.read(data), base)
+        result = reader.apply(reader.read(data), base)
         assert {name: tuple(item) for name, item in result.items()} == content(case["folder"] / case["result"])
         return
-    with pytest.raises(READER.Invalid) as caught:
+    with pytest.raises(reader.Invalid) as caught:
         read_and_apply(data, base)
     assert caught.value.rule == case["expect"]
 
@@ -111,8 +109,8 @@ def test_manifests_fit_the_schema():
 
 def test_both_readers_compute_one_fingerprint():
     for path in {case["folder"] / case["base"] for case in CASES if "base" in case}:
-        tensors = {key: READER.Tensor(*item) for key, item in content(path).items()}
-        assert READER.fingerprint(tensors) == diffpack.fingerprint(path)
+        tensors = {key: reader.Tensor(*item) for key, item in content(path).items()}
+        assert reader.fingerprint(tensors) == diffpack.fingerprint(path)
 
 
 def test_the_limits_of_code_and_specification_are_the_same():

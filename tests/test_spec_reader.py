@@ -41,8 +41,8 @@ def test_the_schema_is_a_schema_and_the_small_manifest_fits_it() -> None:
 
 
 def start(*arguments: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SPEC / "reader.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "spec.reader", *map(str, arguments)]
+    return subprocess.run(command, cwd=SPEC.parent, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
