@@ -33,7 +33,7 @@ shape: $(VENV)/.tests $(PAIR)/.installed
 
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv
-	$(BIN)/python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+	$(BIN)/python -m benchmarks.plot benchmarks/results/foundation.csv docs/sizes.svg
 
 bench-budgets: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.budgets --pair $(PAIR)

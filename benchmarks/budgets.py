@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import diffpack
-from benchmarks import pairs
+from benchmarks import figures, pairs
 from benchmarks.pairs import Arrays
 
 WEIGHTS = "model.safetensors"
@@ -98,13 +98,7 @@ def table(found: list[Row]) -> str:
 
 
 def draw(found: list[Row], target: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 11, "font.family": "DejaVu Sans"}
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4.4), layout="constrained")
+    figure, axes = figures.pyplot(11).subplots(figsize=(8, 4.4), layout="constrained")
     styles = {GRID: ("#c2611f", "-", "o"), **dict.fromkeys(LARGEST, ("#2f6f9f", "--", "."))}
     shades = dict(zip(LARGEST, ("#1f4e79", "#2f6f9f", "#5b93bd", "#8fb8d6", "#b9b9b9"), strict=True))
     for method in (GRID, *LARGEST):
@@ -116,16 +110,14 @@ def draw(found: list[Row], target: Path) -> None:
         points = [(row.percent, row.error) for row in found if row.method == method]
         axes.plot(*zip(*points, strict=True), marker, color="#444444", label=method)
     axes.set_xscale("log")
-    ticks = [0.2, 0.5, 1, 2, 5, 10]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    figures.percent_axis(axes.xaxis, [0.2, 0.5, 1, 2, 5, 10])
     axes.set_xlabel("bytes of the diff, % of the base (log scale)")
     axes.set_ylabel("relative L2 error")
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(target, metadata={"Date": None})
+    figures.bare(axes, "top", "right")
+    figures.save(figure, target)
 
 
 def verdict(found: list[Row]) -> list[str]:

@@ -1,6 +1,6 @@
 """Draw what a fine-tune costs on disk, from the committed numbers.
 
-python benchmarks/plot.py benchmarks/results/foundation.csv docs/sizes.svg
+python -m benchmarks.plot benchmarks/results/foundation.csv docs/sizes.svg
 """
 
 from __future__ import annotations
@@ -8,11 +8,7 @@ from __future__ import annotations
 import csv
 import sys
 
-import matplotlib as mpl
-
-mpl.use("svg")
-mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 11, "font.family": "DejaVu Sans"}
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
+from benchmarks import figures
 
 BARS = [
     ("full copy", None),
@@ -28,18 +24,18 @@ def main() -> None:
     with open(source, newline="") as file:
         found = {row["what"]: float(row["value"]) for row in csv.DictReader(file) if row["value"]}
     sizes = [100.0 if key is None else found[key] for _, key in BARS]
-    figure, axes = plt.subplots(figsize=(8, 2.9), layout="constrained")
+    figure, axes = figures.pyplot(11).subplots(figsize=(8, 2.9), layout="constrained")
     colours = ["#9a9a9a", "#7aa6c2", "#2f6f9f", "#d98c3f", "#c2611f"]
     bars = axes.barh([label for label, _ in BARS], sizes, color=colours, height=0.66)
     axes.bar_label(bars, [f"{size:.3g} %" for size in sizes], padding=5)
     axes.set_xscale("log")
     axes.set_xlim(0.1, 300)
+    figures.percent_axis(axes.xaxis, [0.1, 1, 10, 100])
     axes.set_xlabel("bytes on disk, % of the 90.9 MB model (log scale)")
     axes.invert_yaxis()
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    figures.bare(axes, "top", "right", "left")
     axes.tick_params(axis="y", length=0)
-    figure.savefig(target, metadata={"Date": None})
+    figures.save(figure, target)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
-
+from benchmarks import figures
 from benchmarks.size import report
 from benchmarks.size.catalogue import BY_NAME
 from benchmarks.size.results import BOUND, Row
-
-mpl.use("svg")
-mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 10, "font.family": "DejaVu Sans"}
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
 
 OURS, EXACT, LOSSY, LIMIT = "#c2611f", "#2f6f9f", "#a9c3d4", "#444444"
 
@@ -20,6 +15,7 @@ OURS, EXACT, LOSSY, LIMIT = "#c2611f", "#2f6f9f", "#a9c3d4", "#444444"
 def draw(rows: list[Row], target: Path) -> None:
     """Draw sizes as % of the tuned tensors' bytes on a log scale."""
     names = [name for name in BY_NAME if report.of(rows, name)]
+    plt = figures.pyplot(10)
     figure, axes = plt.subplots(figsize=(9, 0.62 * len(names) + 1.5), layout="constrained")
     for at, name in enumerate(names):
         found = [row for row in report.of(rows, name) if row.size >= 0]
@@ -42,15 +38,14 @@ def draw(rows: list[Row], target: Path) -> None:
             text = f"{peer.tool.split(',')[0]}: {peer.percent:.3g} %"
             axes.annotate(text, (peer.percent, at), (3, 8), textcoords="offset points", color=EXACT, fontsize=9)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    figures.percent_axis(axes.xaxis)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.8)
     axes.set_xlabel("diff, % of the tuned tensors' bytes (log scale)")
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    figures.bare(axes, "top", "right", "left")
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    figure.savefig(target, metadata={"Date": None})
+    figures.save(figure, target)
     plt.close(figure)

@@ -15,14 +15,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-mpl.rcParams |= {"svg.hashsalt": "diffpack", "font.size": 9, "font.family": "DejaVu Sans"}
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
-
-from benchmarks.page import placed  # noqa: E402
-from benchmarks.train.rows import Groups, mean, named, percent, read  # noqa: E402
+from benchmarks import figures
+from benchmarks.page import placed
+from benchmarks.train.rows import Groups, mean, named, percent, read
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 STYLE = {  # label -> colour, marker
@@ -35,7 +30,7 @@ STYLE = {  # label -> colour, marker
 
 
 def draw(found: dict[str, Groups], target: str) -> None:
-    figure, axes = plt.subplots(
+    figure, axes = figures.pyplot(9).subplots(
         1, len(found), figsize=(3.1 * len(found) + 1.6, 3.6), layout="constrained", squeeze=False
     )
     used: dict[str, Any] = {}
@@ -50,15 +45,14 @@ def draw(found: dict[str, Groups], target: str) -> None:
                 *zip(*sorted(found_points), strict=True), color=colour, marker=marker, linewidth=0.7, markersize=5.5
             )
         panel.set_xscale("log")
-        panel.xaxis.set_major_formatter("{x:g}")
+        figures.percent_axis(panel.xaxis)
         panel.set_title(task, fontsize=9)
         panel.set_xlabel("% of the base's bytes, without the head")
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(False)
+        figures.bare(panel, "top", "right")
     axes[0][0].set_ylabel("dev accuracy, %")
     order = [method for method in STYLE if method in used]
     figure.legend([used[method] for method in order], order, loc="outside right center", frameon=False)
-    figure.savefig(target, metadata={"Date": None})
+    figures.save(figure, target)
 
 
 def table(found: dict[str, Groups]) -> str:
