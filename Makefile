@@ -29,7 +29,7 @@ test: $(VENV)/.tests $(PAIR)/.installed
 
 # Entries, circles, imports that run up, long files and functions, and how many files a run passes (docs/architecture.md).
 shape: $(VENV)/.tests $(PAIR)/.installed
-	$(BIN)/python -m benchmarks.shape --pair $(PAIR)
+	$(BIN)/python -m benchmarks.shape --pair $(PAIR) --page docs/architecture.md
 
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv

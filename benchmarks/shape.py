@@ -1,10 +1,10 @@
 """The shape of the library: its rooms, who imports whom, how long files and functions are, and what a run passes.
 
-    python -m benchmarks.shape [--pair FOLDER]
+    python -m benchmarks.shape [--pair FOLDER] [--page docs/architecture.md]
 
 Imports are read from the source, not run. Rooms are the entries of `diffpack/`; each may import those before it in
 `ROOMS`, and itself. With a pair of models also counts the files of `diffpack/` whose functions one `extract` and one
-`apply` run.
+`apply` run. A page named gets the numbers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
+
+from benchmarks.page import placed
 
 LIBRARY = Path(__file__).parent.parent / "diffpack"
 ROOMS = (
@@ -35,6 +37,7 @@ ROOMS = (
 )
 """The order of the folders: arrows run to what stands before. Rooms that stand together do not know each other."""
 LONG_FUNCTION = 50
+BEGIN, END = "<!-- shape: begin -->", "<!-- shape: end -->"
 
 
 class Import(NamedTuple):
@@ -199,6 +202,7 @@ def measured() -> list[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", type=Path, help="where the two packages of the real pair are installed")
+    parser.add_argument("--page", type=Path, help="where the numbers are put, between two marks")
     options = parser.parse_args()
     rows = measured()
     if options.pair:
@@ -207,8 +211,11 @@ def main() -> None:
             ("files entered by one extract", str(len(extracting))),
             ("files entered by one apply", str(len(applying))),
         ]
-    for what, much in rows:
-        print(f"{what:36} {much}")
+    lines = [f"{what:36} {much}" for what, much in rows]
+    print(*lines, sep="\n")
+    if options.page:
+        text = "".join(f"    {line}\n" for line in lines)
+        options.page.write_text(placed(options.page.read_text(), BEGIN, END, text.rstrip("\n")))
     trees = modules()
     for item in climbs(imports(trees)):
         print(f"up: {item.importer} imports {item.imported}")

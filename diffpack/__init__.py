@@ -15,7 +15,7 @@ Everything that is raised on purpose derives from `diffpack.errors.DiffpackError
 from diffpack.algebra.compare import Comparison, compare
 from diffpack.algebra.compose import compose
 from diffpack.algebra.invert import invert
-from diffpack.algebra.merge import merge
+from diffpack.algebra.merge.merge import merge
 from diffpack.algebra.rebase import Rebased, rebase
 from diffpack.bridges import Converted, convert
 from diffpack.checkpoints import Checkpoint, open_checkpoint

@@ -1,6 +1,5 @@
-"""Merging diffs of one base: one file a method, and their registry (`methods`)."""
+"""Merging diffs of one base: one file a method in `methods`, whose registry is `METHODS`."""
 
-from diffpack.algebra.merge.merge import merge
 from diffpack.algebra.merge.methods import METHODS
 
-__all__ = ["METHODS", "merge"]
+__all__ = ["METHODS"]
