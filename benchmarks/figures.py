@@ -6,7 +6,6 @@ import io
 import re
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 FONTS = ["DejaVu Sans", "Verdana", "Arial", "sans-serif"]
@@ -17,7 +16,7 @@ _NAME = re.compile(r"(?<=<g) id=\"[a-z]+[\dd]*_\d+\"")  # names nothing refers t
 _STYLE = re.compile(r'style="([^"]+)"')
 
 
-def pyplot(font_size: float) -> ModuleType:
+def pyplot(font_size: float) -> Any:
     """Import matplotlib for drawing SVG files."""
     import matplotlib as mpl
 

@@ -62,7 +62,7 @@ def command(session: Session, base: str, diff: str, output: str, no_verify: bool
         )  # fmt: skip
         session.output, session.written = None, output
     notes(session, before.notes)
-    found: Report = {
+    report: Report = {
         "path": output,
         "tensors": applied.tensors,
         "bytes": applied.nbytes,
@@ -73,16 +73,15 @@ def command(session: Session, base: str, diff: str, output: str, no_verify: bool
         "notes": before.notes,
     }
     if session.json:
-        emit_json(found)
+        emit_json(report)
     elif not session.quiet:
-        emit(as_text(found))
+        emit(as_text(report))
 
 
-def as_text(found: Report) -> str:
-    """Give what was written for people."""
-    title = (
-        f"{safe(found['path'])}: {plural(found['tensors'], 'tensor')}, {size(found['bytes'])}, {mode(found['exact'])}"
-    )
-    how = "verified" if found["sealed"] else "(base verified; the diff records no result)"
-    verified = f"{found['fingerprint']} {how}" if found["verified"] else "not verified (--no-verify)"
+def as_text(report: Report) -> str:
+    """What was written, for people."""
+    counts = f"{plural(report['tensors'], 'tensor')}, {size(report['bytes'])}"
+    title = f"{safe(report['path'])}: {counts}, {mode(report['exact'])}"
+    how = "verified" if report["sealed"] else "(base verified; the diff records no result)"
+    verified = f"{report['fingerprint']} {how}" if report["verified"] else "not verified (--no-verify)"
     return "\n".join([title, *fields([("result", verified)])])

@@ -84,7 +84,7 @@ def command(
         )  # fmt: skip
         session.output, session.written = None, output
         diff = None if done.diff is None else describe(done.diff, output, [], progress)
-    found: Report = {
+    report: Report = {
         "path": output,
         "direction": done.direction,
         "format": done.format,
@@ -94,9 +94,9 @@ def command(
         "diff": diff,
     }
     if session.json:
-        emit_json(found)
+        emit_json(report)
     elif not session.quiet:
-        emit("\n".join([_title(found), *fields([("note", safe(note)) for note in _told(done.notes)])]))
+        emit("\n".join([_title(report), *fields([("note", safe(note)) for note in _told(done.notes)])]))
         if diff is not None:
             emit(as_text(diff).partition("\n")[2])
     notes(session, [] if session.json else done.notes[_MOST_TOLD:])
@@ -105,20 +105,20 @@ def command(
 _MOST_TOLD = 5
 
 
-def _told(found: Sequence[str]) -> Sequence[str]:
-    return found[:_MOST_TOLD]
+def _told(remarks: Sequence[str]) -> Sequence[str]:
+    return remarks[:_MOST_TOLD]
 
 
-def _title(found: Report) -> str:
-    name, what = safe(found["path"]), found["format"]
-    if found["direction"] == "import":
-        return f"{name}: {size(found['bytes'])}, from {what}, {mode(found['exact'])}"
-    how = "the result stays the same bit for bit" if found["exact"] else "lossy"
-    return f"{name}: {size(found['bytes'])}, as {what}, {how}"
+def _title(report: Report) -> str:
+    name, what = safe(report["path"]), report["format"]
+    if report["direction"] == "import":
+        return f"{name}: {size(report['bytes'])}, from {what}, {mode(report['exact'])}"
+    how = "the result stays the same bit for bit" if report["exact"] else "lossy"
+    return f"{name}: {size(report['bytes'])}, as {what}, {how}"
 
 
 def _options(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
-    found = dict(settings)
-    if len(found) < len(settings):
+    options = dict(settings)
+    if len(options) < len(settings):
         raise click.UsageError(f"--set: a key stands there twice among {plural(len(settings), 'option')}")
-    return found
+    return options

@@ -39,7 +39,7 @@ CHANGE_KEYS = {
 
 
 def summaries(diff: Diff) -> Report:
-    """Give what a diff says of its base and its result."""
+    """What a diff says of its base and its result."""
     manifest = diff.manifest
     base = {"name": manifest.base.name, "revision": manifest.base.revision}
     return {"base": _summary(manifest.base) | base, "result": _summary(manifest.result)}
@@ -55,8 +55,8 @@ def _summary(summary: ResultSummary) -> Report:
 
 
 def changes(diff: Diff) -> Report:
-    """Give what changed but values: names, shapes, dtypes, tensors that came and went."""
-    found: Report = {
+    """What changed but values: names, shapes, dtypes, tensors that came and went."""
+    changed: Report = {
         "rename": [{"old": old, "new": new} for old, new in diff.manifest.rename],
         "new": [],
         "removed": list(diff.manifest.removed),
@@ -66,28 +66,29 @@ def changes(diff: Diff) -> Report:
     }
     for name, record in diff.items():
         if record.base is None:
-            found["new"].append(name)
+            changed["new"].append(name)
             continue
         if record.base.shape != record.shape:
             shapes = {"base_shape": list(record.base.shape), "shape": list(record.shape)}
-            found["resized"].append({"name": name, **shapes})
+            changed["resized"].append({"name": name, **shapes})
         if record.base.dtype != record.info.dtype:
-            found["retyped"].append({"name": name, "base_dtype": record.base.dtype.name, "dtype": record.dtype})
-    return found
+            changed["retyped"].append({"name": name, "base_dtype": record.base.dtype.name, "dtype": record.dtype})
+    return changed
 
 
-def change_rows(found: Report) -> list[tuple[str, str]]:
-    """Give `changes` as labelled lines; empty ones where there is nothing to tell."""
-    renamed = ", ".join(f"{safe(rule['old']) + '*'} -> {safe(rule['new']) + '*'}" for rule in found["rename"])
-    resized = [f"{item['name']} {item['base_shape']} -> {item['shape']}" for item in found["resized"]]
-    retyped = [f"{item['name']} {item['base_dtype']} -> {item['dtype']}" for item in found["retyped"]]
-    aliases = [f"{item['name']} = {item['target']}" for item in found["aliases"]]
-    lists = {"new": found["new"], "removed": found["removed"], "resized": resized, "retyped": retyped, "tied": aliases}
+def change_rows(report: Report) -> list[tuple[str, str]]:
+    """`changes` as labelled lines; empty ones where there is nothing to tell."""
+    renamed = ", ".join(f"{safe(rule['old']) + '*'} -> {safe(rule['new']) + '*'}" for rule in report["rename"])
+    resized = [f"{item['name']} {item['base_shape']} -> {item['shape']}" for item in report["resized"]]
+    retyped = [f"{item['name']} {item['base_dtype']} -> {item['dtype']}" for item in report["retyped"]]
+    aliases = [f"{item['name']} = {item['target']}" for item in report["aliases"]]
+    lists = {"new": report["new"], "removed": report["removed"]}
+    lists |= {"resized": resized, "retyped": retyped, "tied": aliases}
     return [("renamed", renamed)] + [(label, listed(names) if names else "") for label, names in lists.items()]
 
 
 def summary_text(summary: Report) -> str:
-    """Give a base or result in one line."""
+    """A base or result in one line."""
     name = safe(summary.get("name") or "")
     revision = f"@{safe(summary['revision'])}" if summary.get("revision") else ""
     counts = f"{plural(summary['tensors'], 'tensor')}, {plural(summary['entries'], 'entry')}, {size(summary['bytes'])}"
@@ -98,6 +99,6 @@ _FIRST = ("select", "values", "merged")  # what a recipe begins with; the rest f
 
 
 def recipe_text(recipe: dict[str, str]) -> str:
-    """Give the recipe in a few words: `density 0.005, values f16`."""
+    """The recipe in a few words: `density 0.005, values f16`."""
     order = [key for key in _FIRST if key in recipe] + sorted(set(recipe) - set(_FIRST))
     return ", ".join(safe(recipe[key]) if key == "select" else f"{safe(key)} {safe(recipe[key])}" for key in order)

@@ -50,15 +50,15 @@ def command(session: Session, first: str, second: str, base: str | None, tensors
     import diffpack
 
     with watched(session, "comparing"):
-        found = describe(diffpack.compare(one, two, base, threads=session.threads))
+        report = describe(diffpack.compare(one, two, base, threads=session.threads))
     if session.json:
-        emit_json(found)
+        emit_json(report)
     else:
-        emit(as_text(found, tensors))
+        emit(as_text(report, tensors))
 
 
 def describe(compared: Comparison) -> Report:
-    """Give what was found, as `--json` prints it."""
+    """What was found, as `--json` prints it."""
     return {
         "first": compared.first.name,
         "second": compared.second.name,
@@ -83,16 +83,16 @@ def _overlap(overlap: Overlap) -> Report:
 _HEAD = ("", "first", "second", "both", "jaccard", "same sign", "cosine", "norms")
 
 
-def as_text(found: Report, tensors: bool) -> str:
-    """Give the same for people."""
-    rows = [_row("all tensors", found["total"])]
+def as_text(report: Report, tensors: bool) -> str:
+    """The same for people."""
+    rows = [_row("all tensors", report["total"])]
     if tensors:
-        rows += [_row(safe(item["name"]), item) for item in found["tensors"]]
-    lines = [f"first   {safe(found['first'])}", f"second  {safe(found['second'])}", "", *table(_HEAD, rows)]
-    if found["mismatched"]:
-        lines.append(f"not compared, of different dtype or shape: {listed(found['mismatched'])}")
-    if found["total"]["cosine"] is None and found["total"]["both"]:
-        lines.append(f"norms and cosine need --base: {plural(found['total']['both'], 'entry')} in exact steps")
+        rows += [_row(safe(item["name"]), item) for item in report["tensors"]]
+    lines = [f"first   {safe(report['first'])}", f"second  {safe(report['second'])}", "", *table(_HEAD, rows)]
+    if report["mismatched"]:
+        lines.append(f"not compared, of different dtype or shape: {listed(report['mismatched'])}")
+    if report["total"]["cosine"] is None and report["total"]["both"]:
+        lines.append(f"norms and cosine need --base: {plural(report['total']['both'], 'entry')} in exact steps")
     return "\n".join(lines)
 
 

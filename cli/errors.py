@@ -52,7 +52,7 @@ def report(error: BaseException, session: Session) -> int:
 
 
 def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
-    """Give message, hint (or "") and exit code."""
+    """Message, hint (or "") and exit code."""
     if isinstance(error, Interrupted):
         if error.signum == BROKEN_PIPE:  # nobody is left to read it
             return "", "", error.exit_code

@@ -46,6 +46,8 @@ KEYS = {
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
+_VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign")
+_POSITIONS = ("auto", "gaps", "all", "levels")
 _PROFILES = ("compact", "portable", "smallest")
 _WEIGHT_SUFFIXES = (
     ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
@@ -95,7 +97,7 @@ class Share(click.types.FloatParamType):
     help="With --density: of each tensor the entries that cost no positions: smallest, largest, or random N (a seed).",
 )  # fmt: skip
 @click.option(
-    "--values", type=LibraryChoice(_values), default="exact", show_default=True, help="How values are stored."
+    "--values", type=LibraryChoice(_VALUES, _values), default="exact", show_default=True, help="How values are stored."
 )
 @click.option(
     "--budget", type=Text(), metavar="SIZE",
@@ -109,7 +111,7 @@ class Share(click.types.FloatParamType):
     help="Weights of the squared error, under the tensors' names, for --budget and --target-error.",
 )  # fmt: skip
 @click.option(
-    "--positions", type=LibraryChoice(_positions), default="auto", show_default=True,
+    "--positions", type=LibraryChoice(_POSITIONS, _positions), default="auto", show_default=True,
     help="How exact changes are stored; auto: for each tensor what is estimated to be smallest.",
 )  # fmt: skip
 @click.option(
@@ -161,16 +163,16 @@ def command(
         )  # fmt: skip
         session.output, session.written = None, None if piped else target
         remarks = [*before.notes, *after.notes]
-        found = {} if session.quiet and not session.json else describe(diff, target, remarks, progress)
+        report = {} if session.quiet and not session.json else describe(diff, target, remarks, progress)
     notes(session, remarks)
     if piped:
         session.output = "standard output"
         diff.copy_to(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     if session.json:
-        emit_json(found)
+        emit_json(report)
     elif not session.quiet:
-        (warn if piped else emit)(as_text(found))
+        (warn if piped else emit)(as_text(report))
 
 
 def _refuse_stdout(session: Session, output: str | None) -> None:
@@ -185,7 +187,7 @@ def _refuse_stdout(session: Session, output: str | None) -> None:
 
 
 def default_output(tuned: str) -> str:
-    """Give the tuned checkpoint's name with `.dpk`: the folder's, or the file's without its weights suffix."""
+    """The tuned checkpoint's name with `.dpk`: the folder's, or the file's without its weights suffix."""
     path = Path(tuned)
     name = path.name if path.name not in ("", "..") else path.resolve().name
     if not path.is_dir():
@@ -197,7 +199,7 @@ def default_output(tuned: str) -> str:
 
 
 def describe(diff: Diff, path: str, remarks: list[str], progress: Callback) -> Report:
-    """Give what was written, as `--json` prints it."""
+    """What was written, as `--json` prints it."""
     import diffpack
 
     counted = diffpack.stats(diff).diffs[0]
@@ -219,19 +221,19 @@ def describe(diff: Diff, path: str, remarks: list[str], progress: Callback) -> R
     }
 
 
-def as_text(found: Report) -> str:
-    """Give the same for people."""
-    share = f"{percent(found['share_of_base'])} of the base"
-    how = "" if found["exact"] else f" ({recipe_text(found['recipe'])})"
-    changed = f"{found['changed']:,} of {plural(found['entries'], 'entry')}, {percent(found['density'])}"
-    bits = f", {found['bits_per_change']:.1f} bits each" if found["changed"] else ""
-    error = f"{found['error']:.4f} of the change (relative L2)" if found["error"] else ""
+def as_text(report: Report) -> str:
+    """The same for people."""
+    share = f"{percent(report['share_of_base'])} of the base"
+    how = "" if report["exact"] else f" ({recipe_text(report['recipe'])})"
+    changed = f"{report['changed']:,} of {plural(report['entries'], 'entry')}, {percent(report['density'])}"
+    bits = f", {report['bits_per_change']:.1f} bits each" if report["changed"] else ""
+    error = f"{report['error']:.4f} of the change (relative L2)" if report["error"] else ""
     rows = [
         ("changed", changed + bits),
         ("error", error),
-        *change_rows(found),
-        ("result", found["result"]["fingerprint"]),
+        *change_rows(report),
+        ("result", report["result"]["fingerprint"]),
     ]
-    name = "standard output" if found["path"] == STDIO else safe(found["path"])
-    title = f"{name}: {size(found['bytes'])}, {share}, {mode(found['exact'])}{how}"
+    name = "standard output" if report["path"] == STDIO else safe(report["path"])
+    title = f"{name}: {size(report['bytes'])}, {share}, {mode(report['exact'])}{how}"
     return "\n".join([title, *fields(rows)])

@@ -31,13 +31,13 @@ def command(session: Session, checkpoints: tuple[str, ...]) -> None:
     """
     import diffpack
 
-    found: list[Report] = []
+    reports: list[Report] = []
     for path in checkpoints:
         with diffpack.open_checkpoint(path) as checkpoint:
             with watched(session, "hashing"):
                 digest = diffpack.fingerprint(checkpoint, threads=session.threads)
             notes(session, checkpoint.notes)
-            found.append(
+            reports.append(
                 {
                     "path": path,
                     "fingerprint": digest,
@@ -50,4 +50,4 @@ def command(session: Session, checkpoints: tuple[str, ...]) -> None:
         if not session.json:
             emit(digest if session.quiet else f"{digest}  {safe(path)}")
     if session.json:
-        emit_json({"checkpoints": found})
+        emit_json({"checkpoints": reports})

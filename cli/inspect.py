@@ -76,18 +76,18 @@ def command(session: Session, diff: str, tensors: bool) -> None:
     import diffpack
 
     with diffpack.open(source) as opened:
-        found = describe(opened, tensors)
+        report = describe(opened, tensors)
         may_need_base = opened.may_need_base
     if session.json:
-        emit_json(found)
+        emit_json(report)
     else:
-        emit(as_text(found, may_need_base=may_need_base))
+        emit(as_text(report, may_need_base=may_need_base))
 
 
 def describe(diff: Diff, tensors: bool) -> Report:
-    """Give what the manifest says, as `--json` prints it."""
+    """What the manifest says, as `--json` prints it."""
     manifest = diff.manifest
-    found: Report = {
+    report: Report = {
         "path": diff.name,
         "bytes": diff.nbytes,
         "manifest_bytes": diff.manifest_bytes,
@@ -106,7 +106,7 @@ def describe(diff: Diff, tensors: bool) -> Report:
         "metadata": diff.metadata,
         "recipe": dict(manifest.recipe),
     }
-    return found | ({"tensors": _tensors(diff)} if tensors else {})
+    return report | ({"tensors": _tensors(diff)} if tensors else {})
 
 
 def _group(group: Group) -> Report:
@@ -157,33 +157,33 @@ def _sizes(stored: int, nbytes: int) -> Report:
     return {"bytes": stored, "tensor_bytes": nbytes, "saved": 1 - stored / nbytes if nbytes else 0.0}
 
 
-def as_text(found: Report, *, may_need_base: bool) -> str:
-    """Give the same for people."""
+def as_text(report: Report, *, may_need_base: bool) -> str:
+    """The same for people."""
     groups = [
         f"{plural(group['records'], 'record')} {_dtypes(group)} {_positions(group)}/{group['values']}"
         f" in {plural(group['spans'], 'span')}"
-        for group in found["groups"]
+        for group in report["groups"]
     ]
-    codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in found["codecs"].items())
+    codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in report["codecs"].items())
     rows = [
-        ("format", f"{found['format']}{_features(found)}"),
-        ("size", f"{size(found['bytes'])}, {size(found['manifest_bytes'])} of it manifest"),
-        ("mode", f"{mode(found['exact'])} ({recipe_text(found['recipe'])})"),
-        ("base", summary_text(found["base"])),
-        ("", found["base"]["fingerprint"]),
-        ("result", summary_text(found["result"])),
-        ("", found["result"]["fingerprint"] or "its fingerprint is not recorded: made without the base"),
-        ("records", plural(found["records"], "tensor")),
+        ("format", f"{report['format']}{_features(report)}"),
+        ("size", f"{size(report['bytes'])}, {size(report['manifest_bytes'])} of it manifest"),
+        ("mode", f"{mode(report['exact'])} ({recipe_text(report['recipe'])})"),
+        ("base", summary_text(report["base"])),
+        ("", report["base"]["fingerprint"]),
+        ("result", summary_text(report["result"])),
+        ("", report["result"]["fingerprint"] or "its fingerprint is not recorded: made without the base"),
+        ("records", plural(report["records"], "tensor")),
         *(("", group) for group in groups),
         *([("", "in classes, levels or a rule: changes may need the base to be decoded")] if may_need_base else []),
-        ("chunks", f"{found['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
-        *change_rows(found),
-        ("layout", _layout_text(found["layout"])),
-        *_file_rows(found),
-        *(("metadata" if at == 0 else "", text) for at, text in enumerate(_notes(found))),
+        ("chunks", f"{report['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
+        *change_rows(report),
+        ("layout", _layout_text(report["layout"])),
+        *_file_rows(report),
+        *(("metadata" if at == 0 else "", text) for at, text in enumerate(_notes(report))),
     ]
-    lines = [safe(found["path"]), *fields(rows)]
-    if found.get("tensors"):
+    lines = [safe(report["path"]), *fields(rows)]
+    if report.get("tensors"):
         head = ("tensor", "kind", "dtype", "shape", "coding", "size", "saved")
         rows_of_tensors = [
             (
@@ -195,7 +195,7 @@ def as_text(found: Report, *, may_need_base: bool) -> str:
                 size(item["bytes"]),
                 percent(item["saved"]),
             )
-            for item in found["tensors"]
+            for item in report["tensors"]
         ]
         lines += ["", *table(head, rows_of_tensors, frozenset(range(5)))]
     return "\n".join(lines)
@@ -215,13 +215,13 @@ def _dtypes(group: Report) -> str:
     return f"new {dtype}" if base is None else dtype if base == dtype else f"{base} -> {dtype}"
 
 
-def _features(found: Report) -> str:
-    requires, optional = (", ".join(map(safe, found[key])) for key in ("requires", "optional"))
+def _features(report: Report) -> str:
+    requires, optional = (", ".join(map(safe, report[key])) for key in ("requires", "optional"))
     return (f", requires {requires}" if requires else "") + (f", optional {optional}" if optional else "")
 
 
-def _notes(found: Report) -> list[str]:
-    return [f"{safe(key)} = {safe(value)}" for key, value in found["metadata"].items()]
+def _notes(report: Report) -> list[str]:
+    return [f"{safe(key)} = {safe(value)}" for key, value in report["metadata"].items()]
 
 
 def _layout_text(layout: Report | None) -> str:
@@ -233,9 +233,9 @@ def _layout_text(layout: Report | None) -> str:
     return f"{what}{'' if layout['stored'] else ', as the base has it'}{digests}"
 
 
-def _file_rows(found: Report) -> list[tuple[str, str]]:
-    stored = [f"{item['name']} ({size(item['bytes'])})" for item in found["files"] if item["stored"]]
-    kept = [item["name"] for item in found["files"] if not item["stored"]]
+def _file_rows(report: Report) -> list[tuple[str, str]]:
+    stored = [f"{item['name']} ({size(item['bytes'])})" for item in report["files"] if item["stored"]]
+    kept = [item["name"] for item in report["files"] if not item["stored"]]
     return [
         ("files", f"stored: {listed(stored, 'file')}" if stored else ""),
         ("" if stored else "files", f"as in the base: {listed(kept, 'file')}" if kept else ""),

@@ -40,7 +40,7 @@ class Verbs(click.Group):
     """The group of all verbs. Errors become one line and an exit code here, for every caller."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Give the verbs in the order of the help."""
+        """The verbs in the order of the help."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature

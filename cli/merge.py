@@ -95,9 +95,9 @@ def command(
     write(session, output, "merging", make, _meetings, checkpoints=[checkpoint])
 
 
-def _meetings(found: Report) -> tuple[Report, str]:
-    """Give where the diffs met, as members and as lines of text."""
-    recipe = found["recipe"]
+def _meetings(report: Report) -> tuple[Report, str]:
+    """Where the diffs met, as members and as lines of text."""
+    recipe = report["recipe"]
     counts = {key: int(recipe.get(key, 0)) for key in ("shared", "conflicts")}
     row = f"{counts['shared']:,} entries changed by several, {counts['conflicts']:,} of them in different directions"
     return counts, "\n" + "\n".join(fields([("met", row)]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import click
@@ -106,16 +105,20 @@ def _not_empty(kind: click.Path, value: Any, param: click.Parameter | None, ctx:
 
 
 class LibraryChoice(click.Choice[str]):
-    """One of the words that the library knows; it is loaded when they are asked for."""
+    """One of the words the library knows: those the help names, and any that were added to it since.
 
-    def __init__(self, load: Callable[[], Iterable[str]]) -> None:
+    The library is loaded only for a word the help does not name.
+    """
+
+    def __init__(self, named: tuple[str, ...], load: Callable[[], Iterable[str]]) -> None:
+        super().__init__(named)
         self._load = load
-        self.case_sensitive = True
 
-    @cached_property
-    def choices(self) -> tuple[str, ...]:  # type: ignore[override] # read only, and made late
-        """The words."""
-        return tuple(self._load())
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it."""
+        if value not in self.choices:
+            self.choices = tuple(self._load())
+        return super().convert(value, param, ctx)
 
 
 class Text(click.types.StringParamType):
@@ -160,7 +163,7 @@ diff_argument = click.argument("diff", type=DiffPath(), metavar="DIFF")
 
 
 def read_diff(path: str) -> Any:
-    """Give what the library takes as a diff: the path, or the diff opened from standard input.
+    """What the library takes as a diff: the path, or the diff opened from standard input.
 
     Raises `click.UsageError` if that is a terminal, `CorruptFileError` if no diff arrives.
     """

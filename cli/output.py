@@ -37,17 +37,17 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def notes(session: Session, found: Sequence[str]) -> None:
+def notes(session: Session, remarks: Sequence[str]) -> None:
     """Tell remarks about checkpoints on stderr: with -v in full, else how many there are."""
     if session.verbose:
-        for note in found:
+        for note in remarks:
             warn(f"note: {one_line(note)}")
-    elif found and not session.quiet:
-        warn(f"diffpack: {plural(len(found), 'note')} about the inputs; -v shows them")
+    elif remarks and not session.quiet:
+        warn(f"diffpack: {plural(len(remarks), 'note')} about the inputs; -v shows them")
 
 
 def one_line(text: str) -> str:
-    """Give text without line ends and other characters that a terminal acts on."""
+    """Text without line ends and other characters that a terminal acts on."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
@@ -57,7 +57,7 @@ def mode(exact: bool) -> str:
 
 
 def size(nbytes: int) -> str:
-    """Give a size in decimal units: `812 bytes`, `29.9 MB`."""
+    """A size in decimal units: `812 bytes`, `29.9 MB`."""
     if nbytes < 1000:
         return plural(nbytes, "byte")
     number = float(nbytes)
@@ -70,7 +70,7 @@ def size(nbytes: int) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Give a fraction as a percentage of three digits; what is not nothing, or not all, never looks so."""
+    """A fraction as a percentage of three digits; what is not nothing, or not all, never looks so."""
     number = 100 * fraction
     if number == 0:
         return "0 %"
@@ -85,20 +85,20 @@ def percent(fraction: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Give `1 tensor`, `2,000 tensors`, `0 entries`."""
+    """A count with its noun: `1 tensor`, `2,000 tensors`, `0 entries`."""
     many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else many}"
 
 
 def listed(names: Sequence[str], noun: str = "tensor") -> str:
-    """Give how many there are, and the first few, made safe for a terminal."""
+    """How many there are, and the first few, made safe for a terminal."""
     shown = ", ".join(safe(name) for name in names[:_MOST_NAMED])
     more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
     return f"{plural(len(names), noun)}: {shown}{more}"
 
 
 def safe(name: str) -> str:
-    """Give a name from a file so that it cannot move a terminal's cursor."""
+    """A name from a file, written so that it cannot move a terminal's cursor."""
     from diffpack.support.names import printable
 
     return printable(name)

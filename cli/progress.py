@@ -70,7 +70,7 @@ class Phases:
 
 
 def _bar(session: Session, unit: str) -> Progress | None:
-    """Give a bar if somebody can see it."""
+    """A bar if somebody can see it."""
     if session.quiet or session.no_progress or sys.stderr is None or not sys.stderr.isatty():
         return None
     from rich.console import Console

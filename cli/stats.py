@@ -74,15 +74,15 @@ def command(session: Session, diffs: tuple[str, ...], base: str | None, tensors:
 
     with watched(session, "counting"):
         counted = diffpack.stats(sources, base, threads=session.threads)
-    found = describe(counted, tensors, base is not None)
+    report = describe(counted, tensors, base is not None)
     if session.json:
-        emit_json(found)
+        emit_json(report)
     else:
-        emit(as_text(found))
+        emit(as_text(report))
 
 
 def describe(counted: Stats, tensors: bool, base_checked: bool) -> Report:
-    """Give what was counted, as `--json` prints it."""
+    """What was counted, as `--json` prints it."""
     return {
         "diffs": [_diff(item, tensors) for item in counted.diffs],
         "together": {
@@ -99,7 +99,7 @@ def describe(counted: Stats, tensors: bool, base_checked: bool) -> Report:
 
 
 def _diff(item: DiffStats, tensors: bool) -> Report:
-    found: Report = {
+    report: Report = {
         "path": item.name,
         "exact": item.exact,
         "changed": item.changed,
@@ -121,7 +121,7 @@ def _diff(item: DiffStats, tensors: bool) -> Report:
         "error": item.error,
         "recipe": dict(item.recipe),
     }
-    return found | ({"tensors": [_tensor(tensor) for tensor in item.tensors]} if tensors else {})
+    return report | ({"tensors": [_tensor(tensor) for tensor in item.tensors]} if tensors else {})
 
 
 def _tensor(item: TensorStats) -> Report:
@@ -144,18 +144,18 @@ _PARTS = ("where the bytes are", "positions", "values", "manifest", "files")
 _TENSOR_HEAD = ("tensor", "kind", "dtype", "shape", "coding", "changed", "density", "error")
 
 
-def as_text(found: Report) -> str:
-    """Give the same for people."""
-    lines = table(_HEAD, [_row(item) for item in found["diffs"]], frozenset({0, 1}))
-    lines += ["", *table(_PARTS, [_parts(item) for item in found["diffs"]]), ""]
-    merged = [_merged(item) for item in found["diffs"] if "merged" in item["recipe"]]
+def as_text(report: Report) -> str:
+    """The same for people."""
+    lines = table(_HEAD, [_row(item) for item in report["diffs"]], frozenset({0, 1}))
+    lines += ["", *table(_PARTS, [_parts(item) for item in report["diffs"]]), ""]
+    merged = [_merged(item) for item in report["diffs"] if "merged" in item["recipe"]]
     lines += [*merged, ""] if merged else []
-    for item in found["diffs"]:
+    for item in report["diffs"]:
         if item.get("tensors"):
             rows = [_tensor_row(tensor) for tensor in item["tensors"]]
-            title = [f"{safe(item['path'])}:"] if len(found["diffs"]) > 1 else []
+            title = [f"{safe(item['path'])}:"] if len(report["diffs"]) > 1 else []
             lines += [*title, *table(_TENSOR_HEAD, rows, frozenset(range(5))), ""]
-    return "\n".join([*lines, *_together(found["together"])])
+    return "\n".join([*lines, *_together(report["together"])])
 
 
 def _row(item: Report) -> list[str]:
@@ -190,12 +190,12 @@ def _error(error: float | None) -> str:
     return "-" if error is None else f"{error:.4f}" if error else "0"
 
 
-def _together(found: Report) -> list[str]:
-    bases, diffs = plural(found["bases"], "base"), plural(found["diffs"], "diff")
-    share = percent(found["total_bytes"] / found["full_bytes"]) if found["full_bytes"] else "-"
+def _together(totals: Report) -> list[str]:
+    bases, diffs = plural(totals["bases"], "base"), plural(totals["diffs"], "diff")
+    share = percent(totals["total_bytes"] / totals["full_bytes"]) if totals["full_bytes"] else "-"
     rows = [
-        (f"{diffs} together", size(found["diff_bytes"]), f"{percent(found['share_of_base'])} of {bases}"),
-        (f"{bases} and {diffs}", size(found["total_bytes"]), f"{share} of full copies"),
-        (plural(found["diffs"], "full copy"), size(found["full_bytes"]), ""),
+        (f"{diffs} together", size(totals["diff_bytes"]), f"{percent(totals['share_of_base'])} of {bases}"),
+        (f"{bases} and {diffs}", size(totals["total_bytes"]), f"{share} of full copies"),
+        (plural(totals["diffs"], "full copy"), size(totals["full_bytes"]), ""),
     ]
     return table(rows[0], rows[1:], frozenset({0, 2}))

@@ -128,11 +128,11 @@ def command(
         session.output = output
         done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)
         session.output, session.written = None, output
-    found = describe(done)
+    report = describe(done)
     if session.json:
-        emit_json(found)
+        emit_json(report)
     elif not session.quiet:
-        emit(as_text(found))
+        emit(as_text(report))
 
 
 def import_trainer(session: Session) -> None:
@@ -148,7 +148,7 @@ def import_trainer(session: Session) -> None:
 
 
 def describe(done: Trained) -> Report:
-    """Give what was trained, as `--json` prints it."""
+    """What was trained, as `--json` prints it."""
     return {
         "path": str(done.output),
         "bytes": done.stored.nbytes,
@@ -164,16 +164,17 @@ def describe(done: Trained) -> Report:
     }
 
 
-def as_text(found: Report) -> str:
-    """Give the same for people."""
-    settings, scores = found["settings"], found["scores"]
+def as_text(report: Report) -> str:
+    """The same for people."""
+    settings, scores = report["settings"], report["scores"]
     stages = ", ".join(f"{item['name']} {item['epochs']} x {item['lr']:g}" for item in settings["stages"])
-    memory = "" if found["peak_memory"] is None else f", {size(found['peak_memory'])} above the model"
+    memory = "" if report["peak_memory"] is None else f", {size(report['peak_memory'])} above the model"
+    effort = f"{report['seconds']:.0f} s{memory}"
     rows = [
         ("scores", ", ".join(f"{name} {value:.4f}" for name, value in scores.items())),
-        ("trained", f"{found['trained']:,} numbers (the body has {found['pool']:,}), {found['seconds']:.0f} s{memory}"),
+        ("trained", f"{report['trained']:,} numbers (the body has {report['pool']:,}), {effort}"),
         ("stages", f"{stages} (epochs x learning rate)"),
-        ("stored", f"{found['changed']:,} entries; {size(found['bytes_without_head'])} without the head"),
+        ("stored", f"{report['changed']:,} entries; {size(report['bytes_without_head'])} without the head"),
     ]
-    title = f"{safe(found['path'])}: {size(found['bytes'])}, {percent(found['share_of_base'])} of the base"
+    title = f"{safe(report['path'])}: {size(report['bytes'])}, {percent(report['share_of_base'])} of the base"
     return "\n".join([f"{title} ({settings['method']})", *fields(rows)])

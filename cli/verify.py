@@ -37,7 +37,7 @@ def command(session: Session, diff: str, base: str | None) -> None:
 
     with watched(session, "verifying"):
         verified = diffpack.verify(source, base, threads=session.threads)
-    found: Report = {
+    report: Report = {
         "path": "standard input" if diff == STDIO else diff,
         "ok": True,
         "exact": verified.exact,
@@ -48,15 +48,15 @@ def command(session: Session, diff: str, base: str | None) -> None:
         "sealed": verified.sealed,
     }
     if session.json:
-        emit_json(found)
+        emit_json(report)
     elif not session.quiet:
-        emit(as_text(found))
+        emit(as_text(report))
 
 
-def as_text(found: Report) -> str:
-    """Give the same for people."""
-    counts = f"{plural(found['records'], 'record')} in {plural(found['chunks'], 'chunk')}"
-    how = "as recorded" if found["sealed"] else "(not recorded)"
-    result = f"{found['fingerprint']} {how}" if found["base_checked"] else "not computed; --base BASE does"
-    title = f"{safe(found['path'])}: whole, {mode(found['exact'])}, {counts}"
+def as_text(report: Report) -> str:
+    """What was checked, for people."""
+    counts = f"{plural(report['records'], 'record')} in {plural(report['chunks'], 'chunk')}"
+    how = "as recorded" if report["sealed"] else "(not recorded)"
+    result = f"{report['fingerprint']} {how}" if report["base_checked"] else "not computed; --base BASE does"
+    title = f"{safe(report['path'])}: whole, {mode(report['exact'])}, {counts}"
     return "\n".join([title, *fields([("result", result)])])

@@ -44,7 +44,7 @@ def writing_options(function: F) -> F:
 
 
 def read_diffs(diffs: Sequence[str]) -> list[Any]:
-    """Give what the library takes as diffs; one may come from standard input."""
+    """What the library takes as diffs; one may come from standard input."""
     if list(diffs).count(STDIO) > 1:
         raise click.UsageError("standard input is one diff, not several")
     return [read_diff(diff) for diff in diffs]
@@ -58,11 +58,11 @@ def opened(base: str | None) -> Checkpoint | None:
 
 
 def notes_of(meta: Sequence[tuple[str, str]]) -> dict[str, str] | None:
-    """Give the user's notes; None if there are none."""
-    found = dict(meta)
-    if len(found) != len(meta):
+    """The user's notes; None if there are none."""
+    metadata = dict(meta)
+    if len(metadata) != len(meta):
         raise click.UsageError("--meta: a key stands there twice")
-    return found or None
+    return metadata or None
 
 
 def write(
@@ -89,14 +89,14 @@ def write(
         diff = make(None if piped else output, progress)
         session.output, session.written = None, None if piped else output
         remarks = [note for item in checkpoints if item is not None for note in item.notes]
-        found = describe(diff, output, remarks, progress)
+        report = describe(diff, output, remarks, progress)
     notes(session, remarks)
-    members, text = more(found) if more is not None else ({}, "")
+    members, text = more(report) if more is not None else ({}, "")
     if piped:
         session.output = "standard output"
         diff.copy_to(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     if session.json:
-        emit_json(found | members)
+        emit_json(report | members)
     elif not session.quiet:
-        (warn if piped else emit)(as_text(found) + text)
+        (warn if piped else emit)(as_text(report) + text)

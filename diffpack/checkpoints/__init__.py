@@ -1,6 +1,6 @@
 """Whole models as named tensors, whatever their file layout.
 
-`open_checkpoint` recognises the layout; each layout is one file of this package.
+`open_checkpoint` recognises the layout; each layout has files of its own in this package.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def open_checkpoint(source: CheckpointLike) -> Checkpoint:
 
 
 def _storable(checkpoint: Checkpoint) -> Checkpoint:
-    """Give a checkpoint whose tensors fit the format. Raises `CheckpointError` for a name or shape no diff can hold."""
+    """Pass on a checkpoint that fits the format. Raises `CheckpointError` for a name or shape no diff can hold."""
     for name, info in checkpoint.tensors.items():
         try:
             fits = len(name.encode()) <= limits.NAME_BYTES

@@ -42,7 +42,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def words(self, name: str) -> Words:
-        """Give a tensor's flat words, read-only; memory-mapped where the layout allows.
+        """A tensor's flat words, read-only; memory-mapped where the layout allows.
 
         Raises `MissingTensorError` for an unknown name, `CheckpointError` if its bytes cannot be read.
         """
@@ -53,7 +53,7 @@ class Checkpoint(ABC):
         return [self.path] if self.path is not None else []
 
     def info(self, name: str) -> TensorInfo:
-        """Give dtype and shape of a tensor. Raises `MissingTensorError`."""
+        """Dtype and shape of a tensor. Raises `MissingTensorError`."""
         try:
             return self.tensors[name]
         except KeyError:

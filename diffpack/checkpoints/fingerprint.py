@@ -8,7 +8,7 @@ from diffpack.tensors.digests import combine
 
 
 def fingerprint(checkpoint: CheckpointLike, *, threads: int | None = None) -> str:
-    """Give a checkpoint's fingerprint: 64 hex digits that depend on names, dtypes, shapes and bits alone.
+    """A checkpoint's fingerprint: 64 hex digits that depend on names, dtypes, shapes and bits alone.
 
     Raises `CheckpointError` if it cannot be read.
     """

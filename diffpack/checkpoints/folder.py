@@ -36,7 +36,7 @@ MOST_SIDE_FILE_BYTES = 64 << 20
 
 
 def find_weights(folder: Path) -> Path:
-    """Give the weights file or shard index of a model folder.
+    """The weights file or shard index of a model folder.
 
     Raises `CheckpointError` if there is none, or several and none of a well-known name.
     """
@@ -44,18 +44,18 @@ def find_weights(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     for pattern in _PATTERNS:
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
-        if len(found) == 1:
-            return found[0]
-        if found:
-            names = ", ".join(path.name for path in found[:4])
+        weights = sorted(path for path in folder.glob(pattern) if path.is_file())
+        if len(weights) == 1:
+            return weights[0]
+        if weights:
+            names = ", ".join(path.name for path in weights[:4])
             raise CheckpointError(f"{folder}: several weights files ({names}); name one of them")
     raise CheckpointError(f"{folder}: a folder without weights (model.safetensors, pytorch_model.bin, ...)")
 
 
 def side_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
     """List the small files beside the weights by name, and say what was left out for its size."""
-    found, notes = {}, []
+    files, notes = {}, []
     spelt: dict[str, str] = {}
     for path in sorted(folder.iterdir()):
         name = path.name
@@ -68,11 +68,11 @@ def side_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
         if (other := spelt.setdefault(name.casefold(), name)) != name:
             notes.append(f"{path}: differs from {other} in case alone, left out of the diff")
             continue
-        found[name] = path
-    return found, notes
+        files[name] = path
+    return files, notes
 
 
 def files_of(checkpoint: Checkpoint) -> list[Path]:
-    """Give all files that a diff of a checkpoint is made of: those of the tensors, and the side files of its folder."""
+    """All files that a diff of a checkpoint is made of: those of the tensors, and the side files of its folder."""
     beside = {} if checkpoint.folder is None else side_files(checkpoint.folder)[0]
     return [*checkpoint.files, *beside.values()]

@@ -43,7 +43,7 @@ class Hdf5Checkpoint(Checkpoint):
         return self._tensors
 
     def words(self, name: str) -> Words:
-        """Give a tensor's words, little-endian, as a view of the memory map or read into new memory.
+        """A tensor's words, little-endian, as a view of the memory map or read into new memory.
 
         Raises `MissingTensorError`; `CheckpointError` for damaged data or after `close`.
         """

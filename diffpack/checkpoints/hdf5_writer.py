@@ -126,7 +126,7 @@ def _check_names(path: Path, names: Mapping[str, TensorInfo]) -> None:
 
 
 def _groups(name: str) -> list[str]:
-    """Give the paths of the groups around a name, outermost first."""
+    """The paths of the groups around a name, outermost first."""
     parts = name.split("/")
     return ["/".join(parts[:end]) for end in range(1, len(parts))]
 
@@ -175,7 +175,7 @@ def _attributes(dataset: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _room(file: Any, name: str, aliases: dict[str, str | None]) -> tuple[Any, str]:
-    """Give the group a tensor goes into, and its name there.
+    """The group a tensor goes into, and its name there.
 
     The tensors are what the file must hold, so whatever stands in the way goes: an object that is no tensor,
     or a second name of a group.

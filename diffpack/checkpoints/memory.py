@@ -44,6 +44,6 @@ class MappingCheckpoint(Checkpoint):
         return self._tensors
 
     def words(self, name: str) -> Words:
-        """Give a tensor's words."""
+        """A tensor's words."""
         self.info(name)
         return self._words[name]

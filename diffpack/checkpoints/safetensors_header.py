@@ -1,4 +1,8 @@
-"""The header of a safetensors file and the index of shards: read, checked, written."""
+"""The header of a safetensors file and the index of shards: read, checked, written.
+
+The header is read and written here rather than by the safetensors package, because a diff gives the tuned
+*files* back: that needs the header's own bytes, which the package neither gives nor reproduces.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 
-_MOST_HEADER = 100_000_000  # the safetensors package's own limit
+MOST_HEADER_BYTES = 100_000_000  # the safetensors package's own limit
 _METADATA = "__metadata__"
 
 

@@ -1,8 +1,4 @@
-"""safetensors, one file or sharded: read through a memory map, written in place into temporary siblings.
-
-The header is read and written here rather than by the safetensors package, because a diff gives the tuned
-*files* back: that needs the header's own bytes, which the package neither gives nor reproduces.
-"""
+"""safetensors, one file or sharded, read through a memory map."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diffpack.checkpoints.base import Checkpoint
-from diffpack.checkpoints.safetensors_header import _MOST_HEADER, parse_header, read_index
+from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header, read_index
 from diffpack.errors import CheckpointError, MissingTensorError
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Words
@@ -32,7 +28,7 @@ class SafetensorsCheckpoint(Checkpoint):
             with path.open("rb") as file:
                 prefix = file.read(8)
                 size = int.from_bytes(prefix, "little")
-                if len(prefix) < 8 or size > min(_MOST_HEADER, os.fstat(file.fileno()).st_size - 8):
+                if len(prefix) < 8 or size > min(MOST_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
                     raise CheckpointError(f"{self.source}: not a safetensors file, or truncated")
                 self.raw_header = file.read(size)
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -49,18 +45,18 @@ class SafetensorsCheckpoint(Checkpoint):
         return self.header.tensors
 
     def words(self, name: str) -> Words:
-        """Give a tensor's words as a view of the memory map."""
+        """A tensor's words as a view of the memory map."""
         info = self.info(name)
         start = self._data + self.header.starts[name]
         return np.frombuffer(self._map, dtype=info.dtype.word, count=info.words, offset=start)
 
     def header_files(self) -> list[tuple[str, bytes]]:
-        """Give the one file's name and header."""
+        """The one file's name and header."""
         assert self.path is not None
         return [(self.path.name, self.raw_header)]
 
     def index_file(self) -> tuple[str, bytes] | None:
-        """Give None: a single file has no index."""
+        """None: a single file has no index."""
         return None
 
 
@@ -103,16 +99,16 @@ class ShardedSafetensorsCheckpoint(Checkpoint):
         return [*super().files, *(path for shard in self.shards.values() for path in shard.files)]
 
     def words(self, name: str) -> Words:
-        """Give a tensor's words as a view of its shard's memory map."""
+        """A tensor's words as a view of its shard's memory map."""
         if name not in self._home:
             raise MissingTensorError(f"{self.source}: no tensor {name!r}")
         return self._home[name].words(name)
 
     def header_files(self) -> list[tuple[str, bytes]]:
-        """Give every shard's name and header."""
+        """Every shard's name and header."""
         return [(name, shard.raw_header) for name, shard in self.shards.items()]
 
     def index_file(self) -> tuple[str, bytes] | None:
-        """Give the index's name and bytes."""
+        """The index's name and bytes."""
         assert self.path is not None
         return self.path.name, self.raw_index

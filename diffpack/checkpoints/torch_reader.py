@@ -1,4 +1,4 @@
-"""PyTorch checkpoints: `.bin`, `.pt` and `.pth` files, alone or as shards with an index, to read.
+"""PyTorch checkpoints: `.bin`, `.pt`, `.pth` and `.ckpt` files, alone or as shards with an index, to read.
 
 Only weights are unpickled, never code. torch is imported when the first checkpoint is opened, not before.
 """
@@ -37,10 +37,10 @@ class TorchCheckpoint(Checkpoint):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), path)
-        found = self._state_dict(_load(path))
-        self._held = {key: value for key, value in found.items() if _is_tensor(value)}
+        state = self._state_dict(_load(path))
+        self._held = {key: value for key, value in state.items() if _is_tensor(value)}
         self._tensors = {key: tensor_info(value, f"{path}: {key!r}") for key, value in self._held.items()}
-        self._note_skipped("not tensors", (key for key in found if key not in self._held))
+        self._note_skipped("not tensors", (key for key in state if key not in self._held))
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -48,7 +48,7 @@ class TorchCheckpoint(Checkpoint):
         return self._tensors
 
     def words(self, name: str) -> Words:
-        """Give a tensor's words, without a copy if it is contiguous.
+        """A tensor's words, without a copy if it is contiguous.
 
         Raises `MissingTensorError`; `CheckpointError` after `close`, or if a copy does not fit in memory.
         """
@@ -70,18 +70,18 @@ class TorchCheckpoint(Checkpoint):
             keys = f" with {_named(loaded)}" if isinstance(loaded, dict) else ""
             what = f"{type(loaded).__name__}{keys}"
             raise CheckpointError(f"{self.source}: no dict of tensors found: it holds a {what}")
-        found: Any = loaded
+        state: Any = loaded
         outside: list[str] = []
         for key in trail:
-            outside += [str(other) for other in found if other != key]
-            found = found[key]
-        for key, value in found.items():
+            outside += [str(other) for other in state if other != key]
+            state = state[key]
+        for key, value in state.items():
             if not isinstance(key, str) and _is_tensor(value):
                 raise UnsupportedCheckpointError(f"{self.source}: the tensor {key!r} is named by no string")
         if trail:
             self.notes.append(f"tensors found under {' > '.join(repr(key) for key in trail)}")
         self._note_skipped(f"outside {trail[-1]!r}" if trail else "", outside)
-        return dict(found)
+        return dict(state)
 
     def _note_skipped(self, why: str, keys: Iterable[object]) -> None:
         skipped = list(keys)
@@ -133,7 +133,7 @@ class ShardedTorchCheckpoint(Checkpoint):
         return super().files + [opened.files[0] for opened in self._shards.values()]
 
     def words(self, name: str) -> Words:
-        """Give a tensor's words; raises as `TorchCheckpoint.words`."""
+        """A tensor's words; raises as `TorchCheckpoint.words`."""
         self.info(name)
         return self._shards[self.homes[name]].words(name)
 

@@ -26,7 +26,7 @@ _INTEGERS = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}  # torch copies the
 
 
 def tensor_words(tensor: torch.Tensor, name: str = "tensor") -> tuple[TensorInfo, Words]:
-    """Give what is known of a torch tensor, on any device and of any strides, and its read-only words.
+    """What is known of a torch tensor, on any device and of any strides, and its read-only words.
 
     The words share the memory of a contiguous CPU tensor. An F4 tensor's last dimension counts entries, as in
     safetensors, where torch counts bytes. Raises `UnsupportedCheckpointError`, calling the tensor `name`.
@@ -57,12 +57,12 @@ def import_torch() -> Any:
 
 
 def tensor_info(tensor: torch.Tensor, name: str) -> TensorInfo:
-    """Give a tensor's dtype and shape. Raises `UnsupportedCheckpointError` unless it is a plain array."""
+    """A tensor's dtype and shape. Raises `UnsupportedCheckpointError` unless it is a plain array."""
     kind = str(tensor.dtype)
     plain = tensor.layout == import_torch().strided and not tensor.is_quantized and not tensor.is_nested
     if not plain or tensor.is_meta or kind not in _FROM_TORCH:
-        found = "meta" if tensor.is_meta else f"{tensor.layout}".removeprefix("torch.")
-        raise UnsupportedCheckpointError(f"{name}: {kind} tensors ({found}) are not supported")
+        layout = "meta" if tensor.is_meta else f"{tensor.layout}".removeprefix("torch.")
+        raise UnsupportedCheckpointError(f"{name}: {kind} tensors ({layout}) are not supported")
     dtype = DTYPES[_FROM_TORCH[kind]]
     shape = tuple(tensor.shape)
     if dtype.name == "F4":
@@ -71,7 +71,7 @@ def tensor_info(tensor: torch.Tensor, name: str) -> TensorInfo:
 
 
 def torch_dtype(info: TensorInfo, name: str) -> Any:
-    """Give torch's dtype for a tensor. Raises `UnsupportedCheckpointError` if torch cannot hold it."""
+    """The torch dtype of a tensor. Raises `UnsupportedCheckpointError` if torch cannot hold it."""
     dtype = getattr(import_torch(), _TORCH.get(info.dtype.name, ""), None)
     if dtype is None or (info.dtype.name == "F4" and (not info.shape or info.shape[-1] % 2)):
         raise UnsupportedCheckpointError(f"{name}: PyTorch cannot hold {info}")
@@ -91,7 +91,7 @@ def as_tensor(words: Words, info: TensorInfo, name: str) -> torch.Tensor:
 
 
 def torch_cause(error: BaseException | None) -> str:
-    """Give one line of torch's message, which may be a page about trusting files."""
+    """One line of torch's message, which may be a page about trusting files."""
     text = str(error)
     told = re.search(r"(?:WeightsUnpickler error: |Trying to load )([^\n]*)", text)
     lines = (told[1] if told else text).split(". Please use")[0].strip().splitlines()

@@ -37,15 +37,15 @@ class BaseView:
         return name in self.own
 
     def info(self, name: str) -> TensorInfo:
-        """Give dtype and shape of the base tensor the diff calls `name`."""
+        """Dtype and shape of the base tensor the diff calls `name`."""
         return self.base.info(self.own[name])
 
     def words(self, name: str) -> Words:
-        """Give the words of the base tensor the diff calls `name`."""
+        """The words of the base tensor the diff calls `name`."""
         return self.base.words(self.own[name])
 
     def reference(self, name: str) -> Reference:
-        """Give the reference of a record; made once."""
+        """The reference of a record; made once."""
         known = self._references.get(name)
         if known is None:
             record = self._records[name]

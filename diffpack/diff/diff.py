@@ -79,18 +79,18 @@ class Diff(Mapping[str, TensorDiff]):
         return any(decoder.position_coding.needs_base(decoder.group) for decoder in self.decoders)
 
     def against(self, base: CheckpointLike) -> Mapping[str, TensorDiff]:
-        """Give the records together with the base, which those of the profile "smallest" need to be decoded.
+        """The records together with the base, which those of the profile "smallest" need to be decoded.
 
         Names, dtypes and shapes are checked, the base's bits are not. Raises `WrongBaseError`, `CheckpointError`.
         """
         return self.bound(self.view(open_checkpoint(base)).reference)
 
     def view(self, base: Checkpoint) -> BaseView:
-        """Give the base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so."""
+        """The base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so."""
         return BaseView(base, self.manifest, self, self.name)
 
     def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
-        """Give the records with access to their references if any may need it, else the diff."""
+        """The records with access to their references if any may need it, else the diff."""
         if not self.may_need_base:
             return self
         made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
@@ -107,7 +107,7 @@ class Diff(Mapping[str, TensorDiff]):
         return self._reader.manifest_bytes
 
     def digests(self, name: str) -> tuple[bytes | None, bytes | None]:
-        """Give the 16-byte digests of a record's base tensor and result tensor, where recorded."""
+        """The 16-byte digests of a record's base tensor and result tensor, where recorded."""
         decoder, record = self._place(name)
         columns = (decoder.group.base_digests, decoder.group.result_digests)
         first = record * DIGEST_HEX
@@ -115,12 +115,12 @@ class Diff(Mapping[str, TensorDiff]):
         return base or None, result or None
 
     def stored_bytes(self, name: str) -> int:
-        """Give the bytes of the chunks that hold a record; of a shared chunk, by the share of its words."""
+        """Bytes of the chunks that hold a record; of a shared chunk, by the share of its words."""
         decoder, record = self._place(name)
         return round(sum(share * self.chunks[at].nbytes for at, share in decoder.shares(record)))
 
     def contexts(self, name: str) -> tuple[str, ...]:
-        """Say by what a record's words were put into classes: "rows", "columns", "exponent"; nothing but for `levels`.
+        """Say by what a record's words were put into classes: "rows", "columns", "exponent"; nothing without classes.
 
         Reads the first streams of its chunks. Raises `CorruptFileError`.
         """
@@ -134,7 +134,7 @@ class Diff(Mapping[str, TensorDiff]):
         return tuple(context for context in CONTEXTS if context in used)
 
     def blob(self, name: str) -> bytes:
-        """Give the stored layout ("") or a stored side file; checked against its size. Raises `CorruptFileError`."""
+        """The stored layout ("") or a stored side file; checked against its size. Raises `CorruptFileError`."""
         streams = self._reader.chunk(self._blobs[name])
         if len(streams) != 1 or streams[0].dtype != np.uint8:
             raise CorruptFileError(f"{self.name}: chunk {self._blobs[name]}: not one u8 stream", "L3" if name else "L2")
@@ -147,10 +147,10 @@ class Diff(Mapping[str, TensorDiff]):
             raise MissingTensorError(f"{self.name}: no record for the tensor {name!r}") from None
 
     def __getitem__(self, name: str) -> TensorDiff:
-        found = self._records.get(name)
-        if found is None:
-            found = self._records[name] = TensorDiff(*self._place(name))
-        return found
+        record = self._records.get(name)
+        if record is None:
+            record = self._records[name] = TensorDiff(*self._place(name))
+        return record
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -171,7 +171,7 @@ class Diff(Mapping[str, TensorDiff]):
             self.copy_to(file)
 
     def stored(self, chunk: ChunkSpec) -> bytes:
-        """Give a chunk's bytes as they are stored, checked against its digest. Raises `CorruptFileError`."""
+        """A chunk's bytes as they are stored, checked against its digest. Raises `CorruptFileError`."""
         data = self._source.read(chunk.offset, chunk.nbytes)
         if blake3(data).hexdigest() != chunk.digest:
             raise CorruptFileError(f"{self.name}: a chunk is damaged (its digest does not match)", "C2")
@@ -231,5 +231,5 @@ def open_diffs(sources: DiffLike | Sequence[DiffLike]) -> list[Diff]:
 
 
 def files_behind(diffs: Iterable[Diff]) -> list[Path]:
-    """Give the files that diffs were opened from."""
+    """The files that diffs were opened from."""
     return [diff.path for diff in diffs if diff.path is not None]

@@ -1,8 +1,8 @@
-"""Write a diff whose changes are known already: what compose, invert, merge and rebase have in common.
+"""Write a diff whose changes are known already: what compose, convert, invert, merge and rebase have in common.
 
-`extract` compares two checkpoints and codes what it finds; here the changes come from other diffs, one record after
-the other in order of name. Each record is coded as soon as it is there, so memory holds a few records and the coded
-chunks, never a model.
+`extract` compares two checkpoints and codes what it finds; here the changes come from other diffs or another tool's
+files, one record after the other in order of name. Each record is coded as soon as it is there, so memory holds a few
+records and the coded chunks, never a model.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ class _OpenGroup:
         self.entries.append(Entry(entry.name, entry.info, entry.base, entry.base_digest, entry.digest, ()))
 
     def flush(self) -> Iterator[tuple[list[tuple[int, Changes]], int]]:
-        """Give the open span, if there is one."""
+        """Close the open span, if there is one: its pieces, and where it begins."""
         if not self._open:
             return
         first, last = self._open[-1]
@@ -186,7 +186,7 @@ class _OpenGroup:
         yield pieces, start
 
     def finished(self) -> Group:
-        """Give the group as the manifest holds it."""
+        """The group as the manifest holds it."""
         records = self.entries
         return Group(
             dtype=self.dtype,
@@ -231,7 +231,7 @@ def _dense_pieces(part: Changes, entry: Entry) -> Iterator[Changes]:
 
 
 def exact_entry(name: str, info: TensorInfo, words: Words, base: tuple[TensorInfo, Words] | None) -> Entry:
-    """Give the exact record that leads from a base tensor, where it can serve as the reference, to given words."""
+    """The exact record that leads from a base tensor, where it can serve as the reference, to given words."""
     usable = base is not None and comparable(base[0], info)
     base_info, base_words = base if base is not None and usable else (None, None)
     reference = Reference(info, base_info, base_words)

@@ -32,14 +32,14 @@ class Changes:
     numbers: Numbers
 
     def within(self, start: int, stop: int) -> tuple[Positions | slice, Numbers]:
-        """Give the changes in [start, stop) as an index relative to `start`, and their numbers."""
+        """The changes in [start, stop) as an index relative to `start`, and their numbers."""
         if self.positions is None:
             return slice(None), self.numbers[start - self.start : stop - self.start]
         low, high = np.searchsorted(self.positions, [start, stop])
         return self.positions[low:high] - start, self.numbers[low:high]
 
     def nonzero(self) -> Changes:
-        """Give the same without numbers that are zero, and with positions."""
+        """The same changes without numbers that are zero, and with positions."""
         kept = np.flatnonzero(self.numbers)
         if self.positions is not None and kept.size == self.numbers.size:
             return self
@@ -72,13 +72,13 @@ class GroupDecoder:
         return len(self.group.names)
 
     def scale(self, record: int) -> np.float32:
-        """Give the scale of a record (0 unless its values have one). Raises `CorruptFileError`."""
+        """The scale of a record (0 unless its values have one). Raises `CorruptFileError`."""
         if not self.value_coding.scaled:
             return np.float32(0)
         return np.float32(self._scales[record])
 
     def changes(self, record: int) -> Iterator[Changes]:
-        """Give the changes of a record, span by span; together the spans cover the whole tensor.
+        """The changes of a record, span by span; together the spans cover the whole tensor.
 
         Raises `CorruptFileError` if a chunk breaks a rule.
         """
@@ -98,7 +98,7 @@ class GroupDecoder:
             begin, index = end, index + 1
 
     def shares(self, record: int) -> Iterator[tuple[int, float]]:
-        """Give each chunk with words of a record, and which part of the chunk's words they are."""
+        """Each chunk with words of a record, and which part of the chunk's words they are."""
         start, stop = self.line.starts[record], self.line.starts[record + 1]
         index = bisect_right(self.group.ends, start)
         while start < stop:

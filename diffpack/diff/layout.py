@@ -50,7 +50,7 @@ def keep_layout(
 
 
 def recorded_layout(diff: Diff, base: Checkpoint, tensors: Mapping[str, TensorInfo]) -> tuple[Headers, Index] | None:
-    """Give the tuned files' headers and index, from the diff or from the base; None if neither has them.
+    """The tuned files' headers and index, from the diff or from the base; None if neither has them.
 
     `tensors` are the result's. Raises `CorruptFileError` (L2) if the headers are of other ones.
     """
@@ -75,7 +75,7 @@ def recorded_layout(diff: Diff, base: Checkpoint, tensors: Mapping[str, TensorIn
 
 
 def stored_blob(diff: Diff, layout: Layout) -> bytes:
-    """Give the stored layout's blob, checked. Raises `CorruptFileError` (L2)."""
+    """The stored layout's blob, checked. Raises `CorruptFileError` (L2)."""
     blob = diff.blob("")
     expected = sum(size for _, size in layout.files) + (layout.index[1] if layout.index else 0)
     if len(blob) != expected or short_digest(blob) != layout.digest:
@@ -90,7 +90,7 @@ def check_blob(diff: Diff, layout: Layout) -> None:
 
 
 def describe_layout(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
-    """Give a checkpoint's layout (marked as stored) and its blob; None if it is not safetensors."""
+    """A checkpoint's layout (marked as stored) and its blob; None if it is not safetensors."""
     if not isinstance(checkpoint, SafetensorsCheckpoint | ShardedSafetensorsCheckpoint):
         return None
     headers = checkpoint.header_files()
@@ -123,20 +123,20 @@ def _check_headers(headers: Headers, tensors: Mapping[str, TensorInfo], where: s
 
 
 def _tensors_of(headers: Headers, where: str) -> dict[str, TensorInfo]:
-    found: dict[str, TensorInfo] = {}
+    tensors: dict[str, TensorInfo] = {}
     for name, raw in headers:
         try:
             header = parse_header(raw, f"{where} {name}".rstrip())
         except CheckpointError as error:
             raise CorruptFileError(str(error), "L2") from None
-        if not found.keys().isdisjoint(header.tensors):
+        if not tensors.keys().isdisjoint(header.tensors):
             raise CorruptFileError(f"{where}: a tensor stands in two files", "L2")
-        found |= header.tensors
-    return found
+        tensors |= header.tensors
+    return tensors
 
 
 def _sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:
-    """Give the SHA-256 of the layout's files, in its order (then the index)."""
+    """The SHA-256 of the layout's files, in its order (then the index)."""
     assert checkpoint.path is not None
     names = [name or checkpoint.path.name for name, _ in layout.files]
     if layout.index:

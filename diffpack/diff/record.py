@@ -77,14 +77,14 @@ class TensorDiff:
         return self._decoder.scale(self._record)
 
     def changes(self) -> Iterator[Changes]:
-        """Give the changes span by span, in bounded memory.
+        """The changes span by span, in bounded memory.
 
         Raises `CorruptFileError`; `BaseNeededError` if they are coded against the base (see `Diff.against`).
         """
         return self._decoder.changes(self._record)
 
     def applied(self, reference: Reference) -> Iterator[tuple[int, Words]]:
-        """Give the result tensor, made of its reference, as (first word, words) block by block, in order.
+        """The result tensor, made of its reference, as (first word, words) block by block, in order.
 
         Raises `CorruptFileError`, `BaseNeededError`.
         """
@@ -107,7 +107,7 @@ class TensorDiff:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def _stored(self, part: Changes) -> tuple[Positions, Numbers]:
-        """Give positions and numbers of a part; a word that its class leaves unchanged is not stored."""
+        """Positions and numbers of a part; a word that its class leaves unchanged is not stored."""
         if part.positions is not None:
             return part.positions, part.numbers
         if self.position_coding.every_word:
@@ -136,7 +136,7 @@ class TensorDiff:
         )
 
     def to_scipy(self) -> scipy.sparse.coo_array:
-        """Give the values as a sparse array of the tensor's 2-D shape: (1, n) for up to one dimension, else
+        """The values as a sparse array of the tensor's 2-D shape: (1, n) for up to one dimension, else
         (first dimension, product of the others); in words for complex and sub-byte dtypes, and (1, n) where packed
         rows are no whole words.
 
@@ -155,7 +155,7 @@ class TensorDiff:
         return coo_array((self.values, places), shape=(rows, columns))
 
     def to_dense(self) -> npt.NDArray[Any]:
-        """Give the values as a dense array of the tensor's shape (flat, in words, if those are not entries)."""
+        """The values as a dense array of the tensor's shape (flat, in words, if those are not entries)."""
         values = self.values
         flat = np.zeros(self.info.words, values.dtype)
         flat[self.positions] = values

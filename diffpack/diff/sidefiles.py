@@ -20,10 +20,10 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
     if base.folder is None or tuned.folder is None:
         return ()
     of_base, _ = side_files(base.folder)
-    found, notes = side_files(tuned.folder)
+    files, notes = side_files(tuned.folder)
     tuned.notes.extend(notes)
     kept = []
-    for name, path in found.items():
+    for name, path in files.items():
         content = path.read_bytes()
         same = name in of_base and of_base[name].read_bytes() == content
         if not same:
@@ -33,14 +33,14 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
 
 
 def side_contents(diff: Diff, base: Checkpoint) -> dict[str, bytes]:
-    """Give the side files of the result: those the diff stores, and the base's it expects, all checked.
+    """The side files of the result: those the diff stores, and the base's it expects, all checked.
 
     Raises `WrongBaseError` for one that the base's folder lacks or has otherwise.
     """
     folder = base.folder
     if not diff.manifest.files:
-        found, _ = side_files(folder) if folder is not None else ({}, [])
-        return {name: path.read_bytes() for name, path in found.items()}
+        files, _ = side_files(folder) if folder is not None else ({}, [])
+        return {name: path.read_bytes() for name, path in files.items()}
     contents = {}
     for item in diff.manifest.files:
         if item.stored:
@@ -60,7 +60,7 @@ def side_contents(diff: Diff, base: Checkpoint) -> dict[str, bytes]:
 
 
 def side_content(diff: Diff, item: SideFile) -> bytes:
-    """Give a stored side file, checked. Raises `CorruptFileError` (L3)."""
+    """A stored side file, checked. Raises `CorruptFileError` (L3)."""
     content = diff.blob(item.name)
     if len(content) != item.bytes or short_digest(content) != item.digest:
         raise CorruptFileError(f"{diff.name}: the side file {item.name}: damaged", "L3")
@@ -82,7 +82,7 @@ def inherited_files(writer: ContainerWriter, diffs: Sequence[Diff], profile: str
 
 
 def _content(diffs: Sequence[Diff], item: SideFile) -> bytes | None:
-    """Give a side file's content from the last diff that stores it; None if it is the first base's own."""
+    """A side file's content from the last diff that stores it; None if it is the first base's own."""
     for diff in reversed(diffs):
         for own in diff.manifest.files:
             if own.name == item.name and own.digest == item.digest and own.stored:

@@ -111,21 +111,21 @@ class Stats:
 def stats(
     diffs: DiffLike | Sequence[DiffLike], base: CheckpointLike | None = None, *, threads: int | None = None
 ) -> Stats:
-    """Count what each diff changes and what it costs; decodes every position, needs no base.
+    """Count what each diff changes and what it costs; decodes what the manifest does not count, needs no base.
 
     With `base`, raises `WrongBaseError` if a diff has another one. Raises `CorruptFileError`.
     """
-    found = tuple(map(diff_stats, open_diffs(diffs)))
+    counted = tuple(map(diff_stats, open_diffs(diffs)))
     if base is not None:
-        expected = fingerprint(open_checkpoint(base), threads=threads)
-        for item in found:
-            if item.base_fingerprint != expected:
+        actual = fingerprint(open_checkpoint(base), threads=threads)
+        for item in counted:
+            if item.base_fingerprint != actual:
                 source = base if isinstance(base, str | os.PathLike) else "the base"
                 raise WrongBaseError(
                     f"{source}: not the base of {item.name} "
-                    f"(fingerprint expected {item.base_fingerprint}, found {expected})"
+                    f"(fingerprint expected {item.base_fingerprint}, found {actual})"
                 )
-    return Stats(found)
+    return Stats(counted)
 
 
 def diff_stats(diff: Diff) -> DiffStats:

@@ -31,7 +31,7 @@ def _sizes(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
 
 
 def _required(groups: Sequence[Group]) -> set[str]:
-    """Give the features that the codings of groups need a reader to know."""
+    """The features that the codings of groups need a reader to know."""
     used = {coding for group in groups for coding in (group.position_coding_id, group.value_coding_id)}
     return used & FEATURES.keys()
 

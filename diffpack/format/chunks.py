@@ -38,7 +38,7 @@ class ChunkSpec:
         return {stream.codec for stream in self.streams}
 
     def to_json(self) -> dict[str, Any]:
-        """Give the row as the manifest holds it."""
+        """The row as the manifest holds it."""
         rows = [[spec.codec, spec.dtype, spec.count, spec.nbytes] for spec in self.streams]
         return {"bytes": self.nbytes, "digest": self.digest, "streams": rows}
 

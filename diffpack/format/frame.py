@@ -34,12 +34,12 @@ class Trailer:
 
 
 def pack_header(minor: int = 0) -> bytes:
-    """Give the 16 bytes a file starts with; `minor` is the oldest version that has all its features."""
+    """The 16 bytes a file starts with; `minor` is the oldest version that has all its features."""
     return _HEADER.pack(MAGIC, MAJOR, minor, 0)
 
 
 def pack_trailer(trailer: Trailer, stored_manifest: bytes, header: bytes) -> bytes:
-    """Give the 72 bytes that end a file which starts with `header`."""
+    """The 72 bytes that end a file which starts with `header`."""
     codec = MANIFEST_CODECS.index(trailer.codec)
     fields = (trailer.offset, trailer.stored, trailer.decoded, codec, 0)
     start = _TRAILER.pack(*fields, b"", b"")[:_DIGESTED]

@@ -101,13 +101,13 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 def digest_column(digests: Iterable[bytes | None]) -> str | None:
-    """Give a group's digests as one string, of each its first 16 bytes; None if one is not known."""
+    """A group's digests as one string, of each its first 16 bytes; None if one is not known."""
     column = list(digests)
     return None if None in column else b"".join((item or b"")[: DIGEST_HEX // 2] for item in column).hex()
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
-    """Give the manifest as plain JSON values, without `chunks`."""
+    """The manifest as plain JSON values, without `chunks`."""
     value: dict[str, Any] = msgspec.to_builtins(manifest)
     for group in value["groups"]:
         group.setdefault("base", None)

@@ -81,7 +81,7 @@ def load(
     verify: bool = True,
     threads: int | None = None,
 ) -> dict[str, Any]:
-    """Give the result of a diff on its base in memory: name -> writable numpy array or torch tensor.
+    """The result of a diff on its base in memory: name -> writable numpy array or torch tensor.
 
     numpy arrays of dtypes numpy lacks have ml_dtypes' dtypes (bfloat16, float8_*); those below a byte are flat
     arrays of their packed bytes. Raises as `apply` does, and `MissingDependencyError` without torch.

@@ -64,7 +64,7 @@ class Result:
         return self.view.info(target)
 
     def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
-        """Give a result tensor as (first word, words), in order. Raises `CorruptFileError`."""
+        """A result tensor as (first word, words), in order. Raises `CorruptFileError`."""
         target = self.diff.manifest.aliases.get(name, name)
         if target in self.diff:
             yield from self.records[target].applied(self.view.reference(target))
@@ -106,7 +106,7 @@ class Result:
         return tuple(name for name, digest in recorded.items() if digest and digests[name][:DIGEST_BYTES] != digest)
 
     def _order(self) -> list[str]:
-        """Give the tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
+        """The tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
         changed = [name for group in self.diff.manifest.groups for name in group.names]
         rest = sorted(set(self.tensors) - set(changed), key=lambda name: (-self.tensors[name].nbytes, name))
         return changed + rest
@@ -149,7 +149,7 @@ class Result:
         if whole == expected:
             which = listed([printable(name) for name in wrong])
             raise CorruptFileError(f"{self.diff.name}: records other digests than its base has: {which}", "A1")
-        found = f", found {whole}" if whole else ""
+        actual = f", found {whole}" if whole else ""
         which = (
             f"these tensors differ: {listed([printable(name) for name in wrong])}"
             if wrong
@@ -159,6 +159,6 @@ class Result:
             which += f"; it has {len(self.base.tensors)} tensors, not {self.diff.manifest.base.tensors}"
         raise WrongBaseError(
             f"{self.base.source}: not the base of {self.diff.name}: {which} "
-            f"(fingerprint expected {expected}{found}) [A1]",
+            f"(fingerprint expected {expected}{actual}) [A1]",
             tuple(wrong),
         )

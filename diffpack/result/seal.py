@@ -21,7 +21,7 @@ def with_result_fingerprint(
     threads: int | None,
     see: Write | None = None,
 ) -> Manifest:
-    """Give the manifest with the fingerprint of the result; the file is left as it was before.
+    """The manifest with the fingerprint of the result; the file is left as it was before.
 
     `see` is shown the result, block by block. Raises `WrongBaseError` if the base is not the recorded one.
     """

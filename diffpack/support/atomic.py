@@ -53,7 +53,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder; rename it to `path` (replacing what is there) if the body succeeds."""
+    """Make a temporary sibling folder; rename it to `path` (replacing what is there) if the body succeeds."""
     temporary, replaced = _sibling(path, ".part"), _sibling(path, ".old")
     try:
         os.mkdir(temporary)

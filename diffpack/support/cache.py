@@ -24,7 +24,7 @@ class Cache(Generic[K, T]):
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], T]) -> T:
-        """Give an item, made by `make` if it is not kept; what that raises is raised."""
+        """The item of a key, made by `make` if it is not kept; what that raises is raised."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -6,7 +6,7 @@ _MOST_NAMED = 5  # tensors an error message lists
 
 
 def printable(name: str) -> str:
-    """Give a tensor's name so that it cannot move a terminal's cursor."""
+    """A tensor's name, written so that it cannot move a terminal's cursor."""
     return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 

@@ -15,7 +15,7 @@ _MOST_THREADS = 16  # beyond it memory bandwidth is the limit
 
 
 def thread_count(threads: int | None) -> int:
-    """Give the number of threads to use: as asked, else one a core this process may run on."""
+    """The number of threads to use: as asked, else one a core this process may run on."""
     if threads is not None:
         return max(1, threads)
     affinity = getattr(os, "sched_getaffinity", None)

@@ -16,7 +16,7 @@ DIGEST_BYTES = 16
 
 
 def tensor_digest(words: Words) -> bytes:
-    """Give BLAKE3 (32 bytes) of a tensor's bytes, read block by block."""
+    """BLAKE3 (32 bytes) of a tensor's bytes, read block by block."""
     hasher = blake3()
     for start, stop in blocks(words.size):
         hasher.update(words[start:stop].view("u1").data)
@@ -43,7 +43,7 @@ class PairHasher:
             self._own.update(words.view("u1").data)
 
     def digests(self, words: int) -> tuple[bytes | None, bytes | None]:
-        """Give both digests (32 bytes; of the tensor, of the base tensor) after all `words` of the tensor were seen."""
+        """Both digests (32 bytes; of the tensor, of the base tensor) after all `words` of the tensor were seen."""
         if self._base is not None:
             for start, stop in blocks(self._base.size, words):
                 self._of_base.update(self._base[start:stop].view("u1").data)
@@ -52,7 +52,7 @@ class PairHasher:
 
 
 def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> str:
-    """Give the fingerprint (64 hex digits) of tensors whose digests are known (specification, section 8)."""
+    """The fingerprint (64 hex digits) of tensors whose digests are known (specification, section 8)."""
     hasher = blake3(_PREFIX + struct.pack("<Q", len(tensors)))
     for raw, name in sorted((name.encode("utf-8", "surrogatepass"), name) for name in tensors):
         info = tensors[name]
@@ -64,5 +64,5 @@ def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> 
 
 
 def short_digest(data: bytes) -> str:
-    """Give the first 16 bytes of BLAKE3 as hex: what a diff keeps of a layout or a side file."""
+    """The first 16 bytes of BLAKE3, as hex: what a diff keeps of a layout or a side file."""
     return blake3(data).digest()[:DIGEST_BYTES].hex()

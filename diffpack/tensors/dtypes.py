@@ -84,19 +84,19 @@ _FROM_NUMPY |= {value: key for key, value in _ML_DTYPES.items()}
 
 
 def numpy_dtype(dtype: DType) -> np.dtype[Any] | None:
-    """Give the numpy dtype of an entry, or None for dtypes packed below a byte."""
+    """The numpy dtype of an entry; None for dtypes packed below a byte."""
     if dtype.name in _NUMPY:
         return np.dtype(_NUMPY[dtype.name])
     if dtype.name in _ML_DTYPES:
         import ml_dtypes
 
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype.name]))
-        return found
+        entry: np.dtype[Any] = np.dtype(getattr(ml_dtypes, _ML_DTYPES[dtype.name]))
+        return entry
     return None
 
 
 def from_numpy(dtype: np.dtype[Any]) -> DType | None:
-    """Give the DType of a numpy (or ml_dtypes) dtype, or None if it is not one of ours."""
+    """The DType of a numpy (or ml_dtypes) dtype; None if it is not one of ours."""
     name = _FROM_NUMPY.get(dtype.name)
     return DTYPES[name] if name else None
 
@@ -135,7 +135,7 @@ MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 
 
 def exponents(words: Words, dtype: DType) -> npt.NDArray[np.uint16]:
-    """Give the exponent of each word of an arithmetic dtype: its bits without sign and mantissa."""
+    """The exponent of each word of an arithmetic dtype: its bits without sign and mantissa."""
     sign, below = np.array(1, words.dtype), np.array(MANTISSA_BITS[dtype.name] + 1, words.dtype)
     exponent: npt.NDArray[np.uint16] = ((words << sign) >> below).astype(np.uint16)
     return exponent

@@ -25,7 +25,7 @@ class Reference:
         self._resized: Words | None = None
 
     def slice(self, start: int, stop: int) -> Words:
-        """Give the words [start, stop)."""
+        """The words [start, stop)."""
         if self._base is None or self._words is None:
             return np.zeros(stop - start, self.info.dtype.word)
         if self._base.shape != self.info.shape:
@@ -33,7 +33,7 @@ class Reference:
         return convert(self._words[start:stop], self._base.dtype, self.info.dtype)
 
     def at(self, positions: npt.NDArray[np.int64]) -> Words:
-        """Give the words at positions."""
+        """The words at positions."""
         if self._base is None or self._words is None:
             return np.zeros(positions.size, self.info.dtype.word)
         if self._base.shape != self.info.shape:

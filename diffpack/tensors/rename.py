@@ -12,7 +12,7 @@ Rename = tuple[tuple[str, str], ...]
 
 
 def renamed(name: str, rename: Sequence[tuple[str, str]]) -> str:
-    """Give the name a base tensor has under the rename rules."""
+    """The name a base tensor has under the rename rules."""
     for old, new in rename:
         if name.startswith(old):
             return new + name[len(old) :]
@@ -67,7 +67,7 @@ _MOST_CANDIDATES = 16
 
 
 def _tails(name: str) -> list[tuple[str, str]]:
-    """Give (tail, prefix) for the whole name and for up to three leading components cut off."""
+    """The (tail, prefix) pairs of the whole name and of up to three leading components cut off."""
     cuts, at = [(name, "")], 0
     for _ in range(3):
         at = name.find(".", at) + 1
@@ -86,23 +86,23 @@ def _score(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rule
 
 
 def free_names(wanted: Mapping[str, str], taken: set[str]) -> dict[str, str]:
-    """Give names that nothing has: those wanted (by key) where they are free, else longer ones."""
-    found = {}
+    """Names that nothing has: those wanted (by key) where they are free, else longer ones."""
+    free = {}
     for key, name in wanted.items():
         while name in taken:
             name += ".removed"
         taken.add(name)
-        found[key] = name
-    return found
+        free[key] = name
+    return free
 
 
 def whole_names(view: Mapping[str, str]) -> Rename:
-    """Give rules that do just this to these names: each is a whole name, and of those that fit the longest is first."""
+    """Rules that do just this to these names: each is a whole name, and of those that fit the longest is first."""
     return tuple(sorted(view.items(), key=lambda rule: (-len(rule[0]), rule)))
 
 
 def compose_rename(first: Rename, second: Rename) -> Rename:
-    """Give the rules that do to every name what the first and then the second do (of each, the first that fits)."""
+    """The rules that do to every name what the first and then the second do (of each, the first that fits)."""
     rules: list[tuple[str, str]] = []
     for old, new in first:
         rules += _after(old, new, second)
@@ -117,7 +117,7 @@ def compose_rename(first: Rename, second: Rename) -> Rename:
 
 
 def _after(old: str, new: str, second: Rename) -> list[tuple[str, str]]:
-    """Give the rules for names that the rule old -> new takes, followed by the second rules."""
+    """The rules for names that the rule old -> new takes, followed by the second rules."""
     rules: list[tuple[str, str]] = []
     for source, target in second:
         if new.startswith(source):

@@ -21,7 +21,7 @@ from diffpack.tensors.dtypes import CONVERTIBLE, DType, Positions, Words, expone
 
 
 def members(reference: Words, dtype: DType) -> list[Positions]:
-    """Give the words of each class, as sorted positions in `reference`, from the smallest exponent up."""
+    """The words of each class, as sorted positions in `reference`, from the smallest exponent up."""
     return grouped.members(exponents(reference, dtype))
 
 
@@ -62,7 +62,7 @@ class Classes(PositionCoding):
         return False
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
-        """Give the steps of all words; 0 where nothing changes. Raises `CorruptFileError` (K rules)."""
+        """The steps of all words, 0 where nothing changes. Raises `CorruptFileError` (K rules)."""
         self.check_without_base(streams, span)
         classes = members(span.reference(), span.line.dtype)
         steps = np.zeros(span.words, span.line.dtype.step)

@@ -46,11 +46,11 @@ class Line:
         self.derived: Cache[int, Positions] = Cache(lambda positions: positions.nbytes)
 
     def words(self, record: int) -> int:
-        """Give how many words a record has."""
+        """How many words a record has."""
         return self.starts[record + 1] - self.starts[record]
 
     def parts(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Give the records with words in a part of the line, and which of their words these are."""
+        """The records with words in a part of the line, and which of their words these are."""
         record = bisect_right(self.starts, start) - 1
         while start < stop:
             first, end = self.starts[record], min(stop, self.starts[record + 1])
@@ -74,11 +74,11 @@ class Span:
         return self.stop - self.start
 
     def parts(self) -> Iterator[tuple[int, int, int]]:
-        """Give the records with words in it, and which of their words these are."""
+        """The records with words in it, and which of their words these are."""
         return self.line.parts(self.start, self.stop)
 
     def reference(self) -> Words:
-        """Give its reference words. Raises `BaseNeededError`."""
+        """Its reference words. Raises `BaseNeededError`."""
         line = self.line
         if line.references is None:
             raise BaseNeededError(f"{line.where}: {line.group.names[0]!r} and others are coded against the base")
@@ -120,7 +120,7 @@ class PositionCoding(ABC):
         """Check and decode the streams of a span. Raises `CorruptFileError`, `BaseNeededError`."""
 
     def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
-        """Give the streams of a span [start, stop) of a line from what changes in it."""
+        """The streams of a span [start, stop) of a line, made from what changes in it."""
         raise TypeError(f"{self.id} is only read")
 
     def needs_base(self, group: Group) -> bool:

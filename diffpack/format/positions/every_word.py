@@ -20,7 +20,7 @@ class EveryWord(PositionCoding):
     offered = True
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
-        """Give the numbers. Raises `CorruptFileError` (P2)."""
+        """The numbers. Raises `CorruptFileError` (P2)."""
         if len(streams) != 1:
             raise CorruptFileError(f"{span.where}: {len(streams)} streams", "P2")
         numbers = streams[0]
@@ -30,7 +30,7 @@ class EveryWord(PositionCoding):
         return None, numbers
 
     def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
-        """Give the numbers; the positions are all there are."""
+        """The numbers; the positions are all there are."""
         return [numbers]
 
 

@@ -48,7 +48,7 @@ class Gaps(PositionCoding):
     offered = True
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
-        """Give positions and numbers. Raises `CorruptFileError` (P1, P2, V2)."""
+        """Positions and numbers. Raises `CorruptFileError` (P1, P2, V2)."""
         where = span.where
         if len(streams) != 2:
             raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
@@ -61,7 +61,7 @@ class Gaps(PositionCoding):
         return decode(gaps, span.start, span.stop, where), numbers
 
     def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
-        """Give gaps and numbers."""
+        """Gaps and numbers."""
         return [encode(positions, start), numbers]
 
 

@@ -15,7 +15,7 @@ from diffpack.tensors.dtypes import DType
 
 
 def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
-    """Give the words of a row: of the last dimension, or the whole tensor if that has none or is not whole words."""
+    """The words of a row: of the last dimension, or the whole tensor if that has none or is not whole words."""
     words = dtype.words(shape)
     rows = prod(shape[:-1]) if len(shape) > 1 else 1
     return words // rows if rows and words % rows == 0 else words
@@ -79,7 +79,7 @@ class Geometry:
         return int(self.widths[self.columned].sum())
 
     def columned_parts(self) -> Iterator[tuple[int, int, int, int]]:
-        """Give (first word in the span, start, stop, width) of each record that has columns."""
+        """First word in the span, start, stop and width of each record that has columns."""
         first = 0
         rows = zip(*(item.tolist() for item in (self.starts, self.stops, self.widths, self.columned)), strict=True)
         for start, stop, width, columned in rows:

@@ -26,7 +26,7 @@ UNCHANGED, GAPS, ALL = range(3)
 
 
 def members(keys: npt.NDArray[Any]) -> list[Positions]:
-    """Give the words of each class, as sorted positions in `keys`, from the smallest key up.
+    """The words of each class, as sorted positions in `keys`, from the smallest key up.
 
     `keys` are integers (1-D), one a word; they are counted, so their range should be small.
     """
@@ -51,7 +51,7 @@ def members(keys: npt.NDArray[Any]) -> list[Positions]:
 
 
 def encode(classes: Sequence[Positions], numbers: Numbers) -> tuple[list[int], list[Numbers]]:
-    """Give for each class how it is stored, and the streams of the classes; `numbers` are those of all words."""
+    """How each class is stored, and the streams of the classes; `numbers` are those of all words."""
     kinds: list[int] = []
     streams: list[Numbers] = []
     for positions in classes:
@@ -71,7 +71,7 @@ def encode(classes: Sequence[Positions], numbers: Numbers) -> tuple[list[int], l
 def decode(
     kinds: Sequence[int], streams: Sequence[Numbers], classes: Sequence[Positions], where: str
 ) -> Iterator[tuple[Positions, Numbers] | None]:
-    """Give for each class the positions (in the span) it changes and their numbers, None if none.
+    """For each class the positions (in the span) it changes and their numbers, None if none.
 
     Raises `CorruptFileError` (K rules).
     """
@@ -92,7 +92,7 @@ def decode(
 
 
 def most(words: int) -> int:
-    """Give how many classes a span of so many words can have."""
+    """How many classes a span of so many words can have."""
     return max(1, words // CLASS_WORDS)
 
 

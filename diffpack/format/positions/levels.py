@@ -39,7 +39,7 @@ class Plan:
     slope: int = 0
 
     def keys(self, geometry: Geometry, exponents: Exponents | None) -> npt.NDArray[np.int32] | None:
-        """Give the level of each word, None if all are 0."""
+        """The level of each word, None if all are 0."""
         keys: npt.NDArray[np.int32] | None = None
         if self.rows.size:
             keys = np.repeat(self.rows.astype(np.int32), geometry.row_words)
@@ -59,7 +59,7 @@ class Plan:
         return keys
 
     def members(self, geometry: Geometry, exponents: Exponents | None) -> list[Positions]:
-        """Give the words of each class, as sorted positions in the span, from the lowest level up."""
+        """The words of each class, as sorted positions in the span, from the lowest level up."""
         keys = self.keys(geometry, exponents)
         return [np.arange(geometry.words)] if keys is None else grouped.members(keys)
 
@@ -67,7 +67,7 @@ class Plan:
 def encode(
     plan: Plan, classes: Sequence[Positions], numbers: Numbers, offsets: Sequence[Sequence[int]] | None = None
 ) -> list[Numbers]:
-    """Give the streams of a span: head, rows, columns, offsets (for grid values: three a class), then the classes."""
+    """The streams of a span: head, rows, columns, offsets (for grid values: three a class), then the classes."""
     kinds, streams = grouped.encode(classes, numbers)
     first = [np.array([plan.slope, *kinds], np.uint8), plan.rows, plan.columns]
     if offsets is not None:
@@ -85,7 +85,7 @@ class Stored:
     streams: list[Numbers]
 
     def class_offsets(self, index: int) -> Levels:
-        """Give the offsets of a class of values that have them."""
+        """The offsets of a class of values that have them."""
         assert self.offsets is not None
         each = self.offsets.size // len(self.kinds)
         return self.offsets[each * index : each * (index + 1)]
@@ -93,7 +93,7 @@ class Stored:
     def numbers(self, geometry: Geometry, exponents: Exponents | None, where: str) -> Iterator[
         tuple[int, Positions, Numbers]
     ]:  # fmt: skip
-        """Give the class, positions and numbers of each class that changes. Raises `CorruptFileError`."""
+        """The class, positions and numbers of each class that changes. Raises `CorruptFileError`."""
         classes = self.plan.members(geometry, exponents)
         for index, changed in enumerate(grouped.decode(self.kinds, self.streams, classes, where)):
             if changed is not None:
@@ -161,7 +161,7 @@ class LevelClasses(PositionCoding):
         return self._stored(streams, Geometry.of_span(span), span).plan.slope == 0
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
-        """Give the steps of every word, or of values with offsets the positions that change and their units."""
+        """The steps of every word, or of values with offsets the positions that change and their units."""
         geometry = Geometry.of_span(span)
         stored = self._stored(streams, geometry, span)
         values, dtype = span.line.value_coding, span.line.dtype

@@ -50,7 +50,7 @@ class ByRule(PositionCoding):
             raise CorruptFileError(f"{where}: a record too large for a rule", "F8")
 
     def encode(self, positions: Positions, numbers: Numbers, start: int, stop: int) -> list[Numbers]:
-        """Give the numbers; every reader knows the positions."""
+        """The numbers; every reader knows the positions."""
         return [numbers]
 
     def check_without_base(self, streams: list[Numbers], span: Span) -> bool:
@@ -63,7 +63,7 @@ class ByRule(PositionCoding):
         return False
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
-        """Give the words that the rule tells, and their numbers. Raises `CorruptFileError` (W3, V rules)."""
+        """The words that the rule tells, and their numbers. Raises `CorruptFileError` (W3, V rules)."""
         numbers, line = _numbers(streams, span), span.line
         places = [np.empty(0, np.int64)]
         for record, first, last in span.parts():
@@ -82,7 +82,7 @@ def _counts(line: Line) -> tuple[int, ...]:
 
 
 def _bounds(span: Span) -> tuple[int, int]:
-    """Give how many words at least, and at most, are told in a span, whichever these are."""
+    """How many words at least, and at most, are told in a span, whichever these are."""
     least = most = 0
     for record, start, stop in span.parts():
         count, outside = _counts(span.line)[record], span.line.words(record) - (stop - start)
@@ -92,7 +92,7 @@ def _bounds(span: Span) -> tuple[int, int]:
 
 
 def _told(line: Line, record: int) -> Positions:
-    """Give the words of a record that the rule tells. Raises `BaseNeededError`, `CorruptFileError`."""
+    """The words of a record that the rule tells. Raises `BaseNeededError`, `CorruptFileError`."""
     rule = Rule.parse(line.group.rule or "")
     assert rule is not None  # rule W1
     name, count, words = line.group.names[record], _counts(line)[record], line.words(record)

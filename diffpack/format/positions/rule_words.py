@@ -55,7 +55,7 @@ class Rule:
 
 
 def by_weight(rule: Rule, reference: npt.NDArray[Any], count: int) -> Positions:
-    """Give the sorted positions of `count` words of float bits (1-D, unsigned), chosen by their bits without the sign.
+    """The sorted positions of `count` words of float bits (1-D, unsigned), chosen by their bits without the sign.
 
     Takes about twice the memory of the words.
     """
@@ -66,7 +66,7 @@ def by_weight(rule: Rule, reference: npt.NDArray[Any], count: int) -> Positions:
 
 
 def at_random(rule: Rule, name: str, words: int, count: int) -> Positions:
-    """Give the sorted positions of `count` of the words of a tensor, in memory for that many and a block of keys."""
+    """The sorted positions of `count` of the words of a tensor, in memory for that many and a block of keys."""
     if count == words or not count:
         return np.arange(count, dtype=np.int64)
     start = (rule.seed + int.from_bytes(blake3(name.encode()).digest(8), "little")) & _MASK
@@ -80,7 +80,7 @@ def at_random(rule: Rule, name: str, words: int, count: int) -> Positions:
 
 
 def _below(start: int, words: int, bound: int) -> tuple[Positions, Keys]:
-    """Give the positions whose key is `bound` or less, and the keys."""
+    """The positions whose key is `bound` or less, and the keys."""
     places, keys = [], []
     for first in range(0, words, _BLOCK):
         own = _keys(start, first, min(first + _BLOCK, words))

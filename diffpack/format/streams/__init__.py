@@ -24,7 +24,7 @@ SMALL = 1 << 12  # below this many numbers a second try costs nothing and pco's 
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
-    """Give the name of a stream dtype (`u8` .. `i64`)."""
+    """The name of a stream dtype (`u8` .. `i64`)."""
     return _NAMES[dtype]
 
 

@@ -13,7 +13,7 @@ Numbers = npt.NDArray[Any]  # 1-D, little-endian, one of u1 .. u8, i1 .. i8
 
 
 def encode(numbers: Numbers) -> bytes:
-    """Give the numbers' bytes."""
+    """The numbers' bytes."""
     return numbers.tobytes()
 
 

@@ -34,19 +34,19 @@ class ValueCoding(ABC):
 
     @abstractmethod
     def stream(self, dtype: DType) -> np.dtype[Any]:
-        """Give the dtype of the stream of numbers, for tensors of `dtype`."""
+        """The dtype of the stream of numbers, for tensors of `dtype`."""
 
     @abstractmethod
     def change(self, reference: Words, numbers: Numbers, dtype: DType, scale: np.float32) -> Words:
-        """Give what the numbers (as many) make of reference words."""
+        """What the numbers (as many) make of reference words."""
 
     @abstractmethod
     def encode(self, reference: Words, tuned: Words, dtype: DType, scale: np.float32) -> Numbers:
-        """Give the numbers that lead from `reference` to `tuned` (same length), or as near as the coding can."""
+        """The numbers that lead from `reference` to `tuned` (same length), or as near as the coding can."""
 
     @abstractmethod
     def differences(self, numbers: Numbers, scale: np.float32) -> npt.NDArray[np.float32]:
-        """Give the float32 differences that lossy numbers stand for (of a class with offsets: their units)."""
+        """The float32 differences that lossy numbers stand for (of a class with offsets: their units)."""
 
     def check(self, numbers: Numbers, dtype: DType, where: str) -> None:
         """Check a stream of numbers as far as it goes without a scale. Raises `CorruptFileError` (V1, V3)."""
@@ -59,7 +59,7 @@ class ValueCoding(ABC):
         return mask
 
     def in_units(self, numbers: Numbers, offsets: npt.NDArray[np.int8]) -> Numbers:
-        """Give what numbers of a class with these offsets stand for, as int32 units; of codings with offsets only."""
+        """What numbers of a class with these offsets stand for, as int32 units; of codings with offsets only."""
         raise TypeError(f"{self.id} values have no offsets")
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from diffpack.tensors.dtypes import DType, Words, ordered, unordered
 
 
 def encode(reference: Words, tuned: Words, dtype: DType) -> Numbers:
-    """Give the steps that lead from `reference` to `tuned` (same length)."""
+    """The steps that lead from `reference` to `tuned` (same length)."""
     steps: Numbers = ordered(tuned, dtype) - ordered(reference, dtype)
     return steps
 
@@ -30,7 +30,7 @@ class Exact(ValueCoding):
     exact = True
 
     def stream(self, dtype: DType) -> np.dtype[Any]:
-        """Give the signed dtype of a word."""
+        """The signed dtype as wide as a word."""
         return dtype.step
 
     def change(self, reference: Words, numbers: Numbers, dtype: DType, scale: np.float32 = NO_SCALE) -> Words:
@@ -38,7 +38,7 @@ class Exact(ValueCoding):
         return add(reference, numbers, dtype)
 
     def encode(self, reference: Words, tuned: Words, dtype: DType, scale: np.float32 = NO_SCALE) -> Numbers:
-        """Give the steps."""
+        """The steps."""
         return encode(reference, tuned, dtype)
 
     def differences(self, numbers: Numbers, scale: np.float32) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from diffpack.tensors.dtypes import DTYPES, DType, Words, from_float, ordered, t
 
 
 def difference(reference: Words, tuned: Words, dtype: DType) -> npt.NDArray[Any]:
-    """Give `tuned - reference` in float32 (float64 for F64)."""
+    """The differences `tuned - reference` in float32 (float64 for F64)."""
     with np.errstate(invalid="ignore", over="ignore"):
         result: npt.NDArray[Any] = to_float(tuned, dtype) - to_float(reference, dtype)
     return result
@@ -35,11 +35,11 @@ class Added(ValueCoding):
         return add(reference, self.differences(numbers, scale), dtype)
 
     def encode(self, reference: Words, tuned: Words, dtype: DType, scale: np.float32 = NO_SCALE) -> Numbers:
-        """Give the numbers nearest to the differences."""
+        """The numbers nearest to the differences."""
         return self.numbers(difference(reference, tuned, dtype), scale)
 
     def numbers(self, differences: npt.NDArray[Any], scale: np.float32 = NO_SCALE) -> Numbers:
-        """Give the numbers nearest to float32 or float64 differences (1-D)."""
+        """The numbers nearest to float32 or float64 differences (1-D)."""
         raise TypeError(f"numbers of {self.id} are chosen class by class")
 
 
@@ -51,7 +51,7 @@ class Floats(Added):
         self.stored = stored
 
     def stream(self, dtype: DType) -> np.dtype[Any]:
-        """Give the signed dtype of the stored floats."""
+        """The signed dtype of the stored floats."""
         return self.stored.step
 
     def check(self, numbers: Numbers, dtype: DType, where: str) -> None:
@@ -61,7 +61,7 @@ class Floats(Added):
             raise CorruptFileError(f"{where}: a value that is not finite", "V3")
 
     def differences(self, numbers: Numbers, scale: np.float32 = NO_SCALE) -> npt.NDArray[np.float32]:
-        """Give the float32 values that were stored."""
+        """The float32 values that were stored."""
         return to_float(unordered(numbers, self.stored), self.stored)
 
     def numbers(self, differences: npt.NDArray[Any], scale: np.float32 = NO_SCALE) -> Numbers:

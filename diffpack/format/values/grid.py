@@ -33,11 +33,11 @@ class Grid(Added):
     class_offsets = OFFSETS
 
     def stream(self, dtype: DType) -> np.dtype[Any]:
-        """Give int16."""
+        """int16, whatever the tensors are."""
         return np.dtype("<i2")
 
     def in_units(self, numbers: Numbers, offsets: npt.NDArray[np.int8]) -> Numbers:
-        """Give what numbers (int16) of a class stand for, in units of a step / 256 (int32); 0 for 0."""
+        """What numbers (int16) of a class stand for, in units of a step / 256 (int32); 0 for 0."""
         table = np.concatenate(([0], offsets)).astype(np.int32)
         size = np.abs(numbers.astype(np.int32))
         moved = size * UNITS + table[np.minimum(size, OFFSETS)]
@@ -45,7 +45,7 @@ class Grid(Added):
         return units
 
     def differences(self, numbers: Numbers, scale: np.float32 = NO_SCALE) -> npt.NDArray[np.float32]:
-        """Give the float32 values of units: each times the scale, rounded once."""
+        """The float32 values of units: each times the scale, rounded once."""
         return numbers.astype(np.float32) * np.float32(scale)
 
 

@@ -37,7 +37,7 @@ class Multiples(Added):
         self.limit = limit
 
     def stream(self, dtype: DType) -> np.dtype[Any]:
-        """Give int8."""
+        """int8, whatever the tensors are."""
         return np.dtype("<i1")
 
     def check(self, numbers: Numbers, dtype: DType, where: str) -> None:
@@ -47,11 +47,11 @@ class Multiples(Added):
             raise CorruptFileError(f"{where}: the value -128", "V1")
 
     def differences(self, numbers: Numbers, scale: np.float32) -> npt.NDArray[np.float32]:
-        """Give the float32 values: number x scale, rounded once."""
+        """The float32 values: number x scale, rounded once."""
         return numbers.astype(np.float32) * np.float32(scale)
 
     def numbers(self, differences: npt.NDArray[Any], scale: np.float32 = NO_SCALE) -> Numbers:
-        """Give the nearest multiples of the scale, clipped to the limit; all 0 for a scale of 0."""
+        """The nearest multiples of the scale, clipped to the limit; all 0 for a scale of 0."""
         if scale == 0:
             return np.zeros(differences.size, np.int8)
         numbers: Numbers = np.clip(np.rint(differences / scale), -self.limit, self.limit).astype(np.int8)
@@ -93,7 +93,7 @@ class Signs(Multiples):
     """The sign alone: -1, 0 or 1, of a scale that is the mean magnitude."""
 
     def numbers(self, differences: npt.NDArray[Any], scale: np.float32 = NO_SCALE) -> Numbers:
-        """Give the signs; all 0 for a scale of 0."""
+        """The signs; all 0 for a scale of 0."""
         if scale == 0:
             return np.zeros(differences.size, np.int8)
         signs: Numbers = np.sign(differences).astype(np.int8)
