@@ -36,7 +36,7 @@ class Chain:
             self._records = [diff.bound(partial(self._reference, link)) for link, diff in enumerate(diffs)]
 
     def record(self, key: tuple[int, str]) -> TensorDiff:
-        """Give a record by its link and name."""
+        """A record by its link and name."""
         return self._records[key[0]][key[1]]
 
     def _reference(self, link: int, name: str) -> Reference:
@@ -45,7 +45,7 @@ class Chain:
         return Reference(record.info, record.base, words)
 
     def info(self, lineage: Lineage) -> TensorInfo:
-        """Give dtype and shape. Raises `BaseNeededError` for a base tensor that no record tells them of."""
+        """A tensor's dtype and shape. Raises `BaseNeededError` for a base tensor that no record tells them of."""
         if lineage.records:
             return self.record(lineage.records[-1]).info
         return self._base_info(lineage)
@@ -72,7 +72,7 @@ class Chain:
         return result
 
     def base_tensor(self, name: str) -> tuple[TensorInfo, Words] | None:
-        """Give the base tensor of a name, as renamed by the chain, if the base has one."""
+        """The base tensor of a name, as renamed by the chain, if the base has one."""
         if self.base is None or name not in self._own:
             return None
         return self.base.info(self._own[name]), self.base.words(self._own[name])

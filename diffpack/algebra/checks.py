@@ -34,7 +34,7 @@ def check_exact(diff: Diff, verb: str) -> None:
 
 def check_base(diff: Diff, base: Checkpoint, threads: int | None) -> None:
     """Raise `WrongBaseError` if a checkpoint is not a diff's base."""
-    expected, found = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
-    if expected != found:
-        message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {found})"
+    expected, actual = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
+    if expected != actual:
+        message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
         raise WrongBaseError(message)

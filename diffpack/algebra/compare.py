@@ -91,10 +91,10 @@ def compare(
     `CorruptFileError`.
     """
     diffs = open_diff(first), open_diff(second)
-    expected, found = (diff.manifest.base.fingerprint for diff in diffs)
-    if expected != found:
+    expected, actual = (diff.manifest.base.fingerprint for diff in diffs)
+    if expected != actual:
         raise WrongBaseError(
-            f"{diffs[1].name}: not a diff of the base of {diffs[0].name} (its base is {found}, that one's {expected})"
+            f"{diffs[1].name}: not a diff of the base of {diffs[0].name} (its base is {actual}, that one's {expected})"
         )
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
@@ -102,7 +102,7 @@ def compare(
     sources = Source(diffs[0], checkpoint), Source(diffs[1], checkpoint)
     names = sorted({*diffs[0], *diffs[1]})
     overlaps = run_all([partial(_overlap, name, sources, checkpoint is not None) for name in names], threads)
-    tensors = tuple(TensorOverlap(name, found) for name, found in zip(names, overlaps, strict=True))
+    tensors = tuple(TensorOverlap(name, overlap) for name, overlap in zip(names, overlaps, strict=True))
     return Comparison(*diffs, _total(item for item in overlaps if item is not None), tensors)
 
 
@@ -137,7 +137,7 @@ def _floats(name: str, source: Source) -> Delta:
 
 
 def _signs(name: str, source: Source) -> Delta:
-    """Give the directions of the changes: a step up the ordered-integer line makes a number larger."""
+    """The directions of the changes: a step up the ordered-integer line makes a number larger."""
     record = source.record(name)
     positions, numbers = gathered(record.changes(), record.info.dtype)
     return Delta((record.info.words,), positions, np.sign(numbers).astype(np.float32))

@@ -128,7 +128,7 @@ def _split(state: Trace) -> tuple[dict[str, Lineage], dict[str, str]]:
 
 
 def _entries(chain: Chain, stored: Mapping[str, Lineage], threads: int | None) -> Iterator[Entry]:
-    """Give the records in order of name, without those that changes of later links undid."""
+    """The records in order of name, without those that changes of later links undid."""
     jobs = (partial(squash, chain, name, lineage) for name, lineage in stored.items())
     for entry in run_in_order(jobs, threads):
         if not entry.unchanged:

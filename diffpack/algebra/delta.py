@@ -31,16 +31,16 @@ class Delta:
         return prod(self.shape)
 
     def keep(self, mask: npt.NDArray[np.bool_]) -> Delta:
-        """Give the delta with only those of its values."""
+        """The delta with only those of its values."""
         positions = np.flatnonzero(mask) if self.positions is None else self.positions[mask]
         return Delta(self.shape, positions, self.values[mask])
 
     def times(self, factor: float | npt.NDArray[np.float64]) -> Delta:
-        """Give the delta multiplied by a number, or each value by its own, in float64."""
+        """The delta multiplied by a number, or each value by its own, in float64."""
         return replace(self, values=self.values * np.float64(factor))
 
     def sparse(self) -> Delta:
-        """Give the delta without values that are zero."""
+        """The delta without values that are zero."""
         return self if self.positions is not None and self.values.all() else self.keep(self.values != 0)
 
 
@@ -55,7 +55,7 @@ class Block:
 
 
 def side_by_side(deltas: Sequence[Delta]) -> Iterator[Block]:
-    """Give all values of deltas of one tensor, block by block, wherever any of them has one."""
+    """All values of deltas of one tensor, block by block, wherever any of them has one."""
     entries = deltas[0].entries
     if any(delta.positions is None for delta in deltas):
         for start, stop in blocks(entries):
@@ -73,7 +73,7 @@ def side_by_side(deltas: Sequence[Delta]) -> Iterator[Block]:
 
 
 def united(sets: Sequence[Positions]) -> Positions:
-    """Give the sorted union of sorted positions."""
+    """The sorted union of sorted positions."""
     if len(sets) == 1:
         return sets[0]
     merged = np.sort(np.concatenate(sets), kind="stable")  # runs that are sorted already merge in linear time

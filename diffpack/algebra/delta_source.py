@@ -1,4 +1,4 @@
-"""The diffs that are merged, as float changes of tensors."""
+"""Diffs as float changes of tensors, as merging, comparing and rebasing want them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diffpack.tensors.rename import own_names
 
 
 class Source:
-    """One diff of a merge, with the base where it is at hand."""
+    """A diff that is worked on, with the base where it is at hand."""
 
     def __init__(self, diff: Diff, base: Checkpoint | None) -> None:
         self.diff = diff
@@ -41,7 +41,7 @@ class Source:
         return Result(self.diff, self._base)
 
     def record(self, name: str) -> TensorDiff:
-        """Give a record, which can be decoded if the base is at hand or not needed."""
+        """A record, which can be decoded if the base is at hand or not needed."""
         return self.diff[name] if self._base is None else self._result.records[name]
 
     def brings(self, name: str) -> bool:
@@ -49,7 +49,7 @@ class Source:
         return name in self.diff or name in self.diff.manifest.aliases
 
     def infos(self, name: str) -> tuple[TensorInfo, TensorInfo | None]:
-        """Give the tensor's dtype and shape in the result, and in the base as the reference (None: zero bits)."""
+        """The tensor's dtype and shape in the result, and in the base as the reference (None: zero bits)."""
         if name in self.diff:
             record = self.diff[name]
             return record.info, record.base
@@ -68,13 +68,13 @@ class Source:
         return self._result
 
     def reference(self, name: str, info: TensorInfo, before: TensorInfo | None) -> Reference | None:
-        """Give what a tensor's changes are relative to; None if that needs a base which is not there."""
+        """What a tensor's changes are relative to; None if that needs a base which is not there."""
         if before is None:
             return Reference(info)
         return None if self._base is None else Reference(info, before, self._base.words(self._view[name]))
 
     def delta(self, name: str) -> Delta:
-        """Give the float change of a tensor of an arithmetic dtype: float32, float64 for F64.
+        """The float change of a tensor of an arithmetic dtype: float32, float64 for F64.
 
         Raises `BaseNeededError` for exact values without the base, `UsageError` for differences that are not finite.
         """
@@ -86,7 +86,7 @@ class Source:
         return delta
 
     def change(self, name: str) -> Delta:
-        """Give the same, finite or not. Raises `BaseNeededError`."""
+        """The same, finite or not. Raises `BaseNeededError`."""
         info, before = self.infos(name)
         reference = self.reference(name, info, before)
         return self._from_record(name, reference) if name in self.diff else self._from_alias(name, info, reference)
@@ -97,20 +97,18 @@ class Source:
         places: list[Positions] = [np.empty(0, np.int64)]
         values: list[Values] = []
         for part in record.changes():
-            found, value = self._values(record, reference, part, dense)
+            positions, value = self._values(record, reference, part, dense)
             values.append(value)
-            if found is not None:
-                places.append(found)
+            if positions is not None:
+                places.append(positions)
         whole = np.concatenate(values) if values else np.empty(0, np.float32)
         return Delta(record.shape, None if dense else np.concatenate(places), whole)
 
     def _values(
         self, record: TensorDiff, reference: Reference | None, part: Changes, dense: bool
     ) -> tuple[Positions | None, Values]:
-        places, numbers = part.positions, part.numbers
-        if places is None and not dense:  # classes hold zeros too
-            found = np.flatnonzero(numbers)
-            places, numbers = found + part.start, numbers[found]
+        changed = part.nonzero() if part.positions is None and not dense else part  # classes hold zeros too
+        places, numbers = changed.positions, changed.numbers
         if not record.exact:
             return places, record.value_coding.differences(numbers, record.scale)
         if reference is None:

@@ -145,7 +145,7 @@ def _reversible(record: TensorDiff) -> bool:
 
 
 def _undone(diff: Diff, record: TensorDiff, name: str | None = None) -> Entry:
-    """Give the record that takes a reversible one back, under the base's name of the tensor."""
+    """The record that takes a reversible one back, under the base's name of the tensor."""
     assert record.base is not None
     parts = negated(record.changes())
     if record.base.shape != record.info.shape:
@@ -173,7 +173,7 @@ def _plan_with(diff: Diff, base: Checkpoint) -> _Plan:
 
 
 def _restored(chain: Chain, own: str, name: str, lineage: Lineage | None) -> Entry:
-    """Give the record that leads from the result's tensor of a name, if there is one, back to the base's `own`."""
+    """The record that leads from the result's tensor of a name, if there is one, back to the base's `own`."""
     assert chain.base is not None
     if lineage is not None and lineage.origin == name and len(lineage.records) == 1:
         record = chain.record(lineage.records[0])
@@ -184,7 +184,7 @@ def _restored(chain: Chain, own: str, name: str, lineage: Lineage | None) -> Ent
 
 
 def _back(names: set[str], wanted: Mapping[str, str], owns: set[str], rules: Rename) -> Rename:
-    """Give rules that take the result's names back to the base's: the diff's own turned round, if that does.
+    """Rules that take the result's names back to the base's: the diff's own turned round, if that does.
 
     Names that are not wanted go to none of the base's own names: tensors of theirs may come back.
     """

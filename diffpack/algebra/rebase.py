@@ -118,11 +118,11 @@ class _Rebase:
         record = self.source.diff[name]
         if record.base is None:
             return ""
-        found = self.onto.info(name)
-        if found is None:
+        info = self.onto.info(name)
+        if info is None:
             return "missing"
-        if found != record.base:
-            return f"is {found}, not {record.base}"
+        if info != record.base:
+            return f"is {info}, not {record.base}"
         if not self._alike(name) and not record.info.dtype.arithmetic:
             return f"{record.dtype} entries that differ are not added to"
         return ""
@@ -133,7 +133,7 @@ class _Rebase:
         return not record.exact or (record.base is not None and not self._alike(name))
 
     def _entries(self, names: Sequence[str]) -> Iterator[Entry]:
-        """Give what is written of records; those that cannot be written are left out, with the reason."""
+        """What is written of records; those that cannot be written are left out, with the reason."""
         made = run_in_order((partial(self._entry, name) for name in names), self.threads)
         for name, entry in zip(names, made, strict=True):
             if entry is None:
@@ -215,6 +215,6 @@ class _Rebase:
 
 
 def _as_floats(part: Changes, scale: np.float32) -> Changes:
-    """Give grid values as the float32 numbers they stand for; words without one stay without."""
+    """Grid values as the float32 numbers they stand for; words without one stay without."""
     kept = part.nonzero()
     return replace(kept, numbers=F32.numbers(GRID.differences(kept.numbers, scale)))

@@ -22,7 +22,7 @@ Layer = Iterable[Changes]
 
 
 def squash(chain: Chain, name: str, lineage: Lineage) -> Entry:
-    """Give the one record that leads from the base to a tensor.
+    """The one record that leads from the base to a tensor.
 
     Works on the records alone where it can. Otherwise computes the tensor from the base, or raises `BaseNeededError`
     saying why it would have to.
@@ -58,7 +58,7 @@ def _from_records(chain: Chain, name: str, lineage: Lineage) -> Entry:
 def _reshaped(
     name: str, base: TensorInfo | None, info: TensorInfo, new: TensorInfo, layers: Sequence[Layer]
 ) -> list[Changes]:
-    """Give the changes of a tensor after it was rounded to another dtype or brought into another shape.
+    """The changes of a tensor after it was rounded to another dtype or brought into another shape.
 
     `base` is what the record began with (None: zero bits, so that the changes are all there is).
     """

@@ -118,14 +118,11 @@ def moved(layer: Iterable[Changes], old: TensorInfo, new: TensorInfo) -> list[Ch
 
 
 def gathered(layer: Iterable[Changes], dtype: DType) -> tuple[Positions, Numbers]:
-    """Give all positions and numbers of a layer, without numbers that change nothing."""
+    """All positions and numbers of a layer, without numbers that change nothing."""
     places, numbers = [np.empty(0, np.int64)], [np.empty(0, dtype.step)]
     for part in layer:
-        if part.positions is None:
-            found = np.flatnonzero(part.numbers)
-            places.append(found + part.start)
-            numbers.append(part.numbers[found])
-        else:
-            places.append(part.positions)
-            numbers.append(part.numbers)
+        changed = part.nonzero() if part.positions is None else part
+        assert changed.positions is not None
+        places.append(changed.positions)
+        numbers.append(changed.numbers)
     return np.concatenate(places), np.concatenate(numbers)

@@ -39,9 +39,9 @@ class Trace:
     before: dict[tuple[int, str], Lineage] = field(default_factory=dict)
 
     def lineage(self, name: str) -> Lineage:
-        """Give a present tensor's lineage."""
-        found = self.known.get(name)
-        return Lineage(name) if found is None else found
+        """A present tensor's lineage."""
+        lineage = self.known.get(name)
+        return Lineage(name) if lineage is None else lineage
 
     @property
     def removed(self) -> list[str]:
@@ -67,7 +67,7 @@ def trace(diffs: Sequence[Diff], names: Iterable[str] | None = None) -> Trace:
 
 
 def _settled(state: Trace, own: Sequence[str]) -> Trace:
-    """Give the trace of a known base with its origins as the chain's rename rules call them."""
+    """The trace of a known base with its origins as the chain's rename rules call them."""
     view = {name: renamed(name, state.rename) for name in own}
     rename = state.rename
     if len(set(view.values())) < len(view):
@@ -87,7 +87,7 @@ def _called(lineage: Lineage, view: dict[str, str]) -> Lineage:
 
 def _apart(state: Trace, view: dict[str, str]) -> dict[str, str]:
     """Give every base tensor a name of its own: one that is gone must not keep the name of one that came later."""
-    kept = {own: name for own, name in view.items() if (found := state.known.get(name)) and found.origin == own}
+    kept = {own: name for own, name in view.items() if (current := state.known.get(name)) and current.origin == own}
     taken = {*kept.values(), *(name for name, lineage in state.known.items() if lineage)}
     return kept | free_names({own: name for own, name in view.items() if own not in kept}, taken)
 
@@ -150,7 +150,7 @@ def _meet(state: Trace, diff: Diff) -> None:
 
 
 def added_names(diff: Diff) -> frozenset[str] | None:
-    """Give the names of the result that the base does not have; None if the diff alone cannot tell.
+    """The names of the result that the base does not have; None if the diff alone cannot tell.
 
     A new record or an alias may replace a base tensor of its name; the numbers of tensors tell whether all or none do.
     """

@@ -75,7 +75,8 @@ class Bridge:
 
     `detect` tells whether a path surely is of this format, without reading more than a header. `read` writes a diff to
     an open file. `write` writes the output, whole or not at all, and tells whether it gives the diff's result back bit
-    for bit. Either may be missing. `options` are what each direction understands: name -> what it means.
+    for bit. Either may be missing. `read_options` and `write_options` are what each direction understands: name -> what
+    it means.
     """
 
     detect: Callable[[Path], bool]

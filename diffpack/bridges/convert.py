@@ -142,7 +142,7 @@ def _path_of(source: DiffLike) -> Path:
 
 
 def _name_of(diff: Diff) -> str:
-    """Give what a diff is called in a file of many: its note `task`, else its file name without the ending."""
+    """What a diff is called in a file of many: its note `task`, else its file name without the ending."""
     return diff.metadata.get("task") or Path(diff.name).stem
 
 

@@ -35,7 +35,7 @@ class ChangedTensor:
 
 
 def changed_tensors(job: Export) -> Iterator[ChangedTensor]:
-    """Give every tensor whose bits the job's diff changes, in order of name, one at a time.
+    """Every tensor whose bits the job's diff changes, in order of name, one at a time.
 
     Checks the base before the first and, if nothing is left out, the result after the last. Raises `WrongBaseError`,
     `UsageError` for what only a diff can say, unless that is to be left out, `ResultMismatchError`.
@@ -54,33 +54,33 @@ def changed_tensors(job: Export) -> Iterator[ChangedTensor]:
         tensor = ChangedTensor(name, info, base.words(name), after)
         if tensor.positions.size:
             yield tensor
-    found, expected = combine(base.tensors, digests), diff.manifest.result.fingerprint
-    if not left_out and expected not in (None, found):
-        raise ResultMismatchError(f"{diff.name}: gave the result {found}, but records {expected}")
+    actual, expected = combine(base.tensors, digests), diff.manifest.result.fingerprint
+    if not left_out and expected not in (None, actual):
+        raise ResultMismatchError(f"{diff.name}: gave the result {actual}, but records {expected}")
 
 
 def beyond_entries(job: Export) -> dict[str, str]:
-    """Give the tensors the diff does more to than change entries, and what: these are left out.
+    """The tensors the diff does more to than change entries, and what: these are left out.
 
     Raises `UsageError` if there are any and the option `partial` does not say so, or if tensors are renamed.
     """
     diff, base, partial = job.diff, job.needed_base.tensors, is_partial(job)
     manifest = diff.manifest
-    found = dict.fromkeys(manifest.removed, "removed")
-    found |= {name: record.kind for name, record in diff.items() if record.kind != "changed"}
+    beyond = dict.fromkeys(manifest.removed, "removed")
+    beyond |= {name: record.kind for name, record in diff.items() if record.kind != "changed"}
     for name, target in manifest.aliases.items():
         info = diff[target].info if target in diff else base.get(target)
         if base.get(name) != info:
-            found[name] = f"tied to {printable(target)}, which is of another shape or dtype, or new"
-    what = listed([f"{printable(name)} is {kind}" for name, kind in sorted(found.items())])
+            beyond[name] = f"tied to {printable(target)}, which is of another shape or dtype, or new"
+    what = listed([f"{printable(name)} is {kind}" for name, kind in sorted(beyond.items())])
     if manifest.rename:
         raise UsageError(f"{diff.name}: {job.format} can only say which entries change, but tensors are renamed")
-    if found and not partial:
+    if beyond and not partial:
         raise UsageError(
             f"{diff.name}: {job.format} can only say which entries change, but {what} (the option partial=yes leaves "
             "such tensors out, and the output is lossy)"
         )
-    return found
+    return beyond
 
 
 def is_partial(job: Export) -> bool:

@@ -78,9 +78,9 @@ def write_patch(
     )
     if not exact:
         manifest = with_result_fingerprint(file, writer, manifest, base, job.threads)
-    found = manifest.result.fingerprint
-    if expected is not None and found != expected:
-        raise WrongBaseError(f"{job.source}: should lead to {expected}, and leads from this base to {found}")
+    actual = manifest.result.fingerprint
+    if expected is not None and actual != expected:
+        raise WrongBaseError(f"{job.source}: should lead to {expected}, and leads from this base to {actual}")
     writer.finish(to_json(manifest))
 
 
@@ -136,7 +136,7 @@ class _Patch:
 
 
 def overwritten(base: BaseTensor, positions: Positions, words: Words) -> Whole:
-    """Give the base tensor with other words at some positions."""
+    """The base tensor with other words at some positions."""
     info, before = base
     result = np.array(before)
     result[positions] = words
@@ -159,18 +159,18 @@ def sorted_positions(
         hint = " (int32 positions end at 2^31)" if lowest < 0 and positions.dtype.itemsize == 4 else ""
         wrong = lowest if lowest < 0 else highest
         raise CorruptFileError(f"{where}: the position {wrong} is outside its {count} entries{hint}")
-    found = positions.astype(np.int64, copy=False)
+    places = positions.astype(np.int64, copy=False)
     order = None
-    if (found[1:] <= found[:-1]).any():
-        order = np.argsort(found, kind="stable")
-        found = found[order]
-        if (found[1:] == found[:-1]).any():
+    if (places[1:] <= places[:-1]).any():
+        order = np.argsort(places, kind="stable")
+        places = places[order]
+        if (places[1:] == places[:-1]).any():
             raise CorruptFileError(f"{where}: a position stands there twice")
-    return found, order
+    return places, order
 
 
 def needed(base: BaseTensor | None, where: str) -> BaseTensor:
-    """Give the base tensor. Raises `WrongBaseError` if there is none."""
+    """The base tensor. Raises `WrongBaseError` if there is none."""
     if base is None:
         raise WrongBaseError(f"{where}: the base has no such tensor (rename rules lead from its names to other ones)")
     return base

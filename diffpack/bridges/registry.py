@@ -25,7 +25,7 @@ _SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".safetensors": "sparse-safetensors
 
 
 def find_bridge(name: str) -> Bridge:
-    """Give a format's bridge. Raises `UsageError` for an unknown one."""
+    """A format's bridge. Raises `UsageError` for an unknown one."""
     if name not in _MODULES:
         raise UsageError(f"the format is one of {', '.join(FORMATS)}, not {name!r}")
     bridge: Bridge = import_module(f"diffpack.bridges.formats.{_MODULES[name]}").BRIDGE
@@ -33,19 +33,19 @@ def find_bridge(name: str) -> Bridge:
 
 
 def detect(path: Path) -> str:
-    """Give the format of a file or folder. Raises `UsageError` if it is none or several could be meant."""
+    """The format of a file or folder. Raises `UsageError` if it is none or several could be meant."""
     if not path.exists():
         raise DiffpackError(f"{path}: no such file or folder")
-    found = [name for name in FORMATS if find_bridge(name).detect(path)]
-    if len(found) == 1:
-        return found[0]
-    what = f"could be {' or '.join(found)}" if found else "is no diff, and of no format known here"
+    matching = [name for name in FORMATS if find_bridge(name).detect(path)]
+    if len(matching) == 1:
+        return matching[0]
+    what = f"could be {' or '.join(matching)}" if matching else "is no diff, and of no format known here"
     raise UsageError(f"{path}: {what}; say which format it is ({', '.join(FORMATS)})")
 
 
 def format_of_output(path: Path) -> str:
-    """Give the format an output's ending asks for. Raises `UsageError` if it asks for none."""
-    found = _SUFFIXES.get(path.suffix.lower())
-    if found is None:
+    """The format an output's ending asks for. Raises `UsageError` if it asks for none."""
+    name = _SUFFIXES.get(path.suffix.lower())
+    if name is None:
         raise UsageError(f"{path}: its ending does not tell the format; say which it is ({', '.join(FORMATS)})")
-    return found
+    return name

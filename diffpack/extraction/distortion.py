@@ -37,7 +37,7 @@ class Distortion:
             self._missed[name] = norm_of_norms(self._missed[name], missed)
 
     def recorded(self, manifest: Manifest) -> Manifest:
-        """Give the manifest with the errors that were seen: overall and of each float record."""
+        """The manifest with the errors that were seen: overall and of each float record."""
         groups = tuple(
             replace(group, errors=self._of(group.names)) if group.tensor_dtype.arithmetic else group
             for group in manifest.groups
@@ -45,7 +45,7 @@ class Distortion:
         return replace(manifest, groups=groups, error=_relative(self._missed.values(), self._moved.values()))
 
     def _of(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Give the relative error of records, in millionths; 0 for those that are stored exactly."""
+        """The relative error of records, in millionths; 0 for those that are stored exactly."""
         return tuple(_relative([self._missed.get(name, 0.0)], [self._moved.get(name, 0.0)]) for name in names)
 
 

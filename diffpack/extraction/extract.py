@@ -108,5 +108,5 @@ def _write(
     if options.target is not None:
         write_to_target(file, surveyed, options, options.target, metadata, progress)
     else:
-        records = choose(surveyed.stored, options, float_entries(surveyed.scans))
-        write_plans(file, surveyed, records, options, metadata, progress)
+        plans = choose(surveyed.stored, options, float_entries(surveyed.scans))
+        write_plans(file, surveyed, plans, options, metadata, progress)

@@ -62,7 +62,7 @@ class Selection:
             raise UsageError("a rule goes with a density, which is that of each tensor")
 
     def count(self, name: str, words: int) -> int | None:
-        """Give how many words of a tensor the rule chooses; None keeps it whole. Raises `UsageError`."""
+        """How many words of a tensor the rule chooses; None keeps it whole. Raises `UsageError`."""
         if self.counts is None:
             return round(float(self.density or 0.0) * words)
         count = self.counts.get(name)
@@ -76,7 +76,7 @@ class Selection:
         return self.density is None and self.top_k is None and self.threshold is None and self.rule is None
 
     def describe(self) -> str:
-        """Give the words for the file's recipe."""
+        """The words for the file's recipe."""
         if self.rule is not None and self.counts is not None:
             return f"{self.rule}, {sum(self.counts.values())} words"
         chosen = "" if self.rule is None else f"{self.rule}, "
@@ -161,17 +161,17 @@ class Target:
         return nbytes <= self.budget if self.budget is not None else error <= (self.error or 0.0)
 
     def describe(self) -> str:
-        """Give the words for the file's recipe."""
+        """The words for the file's recipe."""
         return f"budget {self.budget} bytes" if self.error is None else f"target error {self.error}"
 
 
 def parse_size(size: int | str, base_bytes: int) -> int:
     """Read a size in bytes: 1000000, "1MB", "1MiB", or "0.3%" of `base_bytes`. Raises `UsageError`."""
-    found = _SIZE.fullmatch(str(size))
-    if found is None:
+    match = _SIZE.fullmatch(str(size))
+    if match is None:
         raise UsageError(f"a budget is a size (1MB, 800KiB, 500000) or a part of the base (0.3%), not {size!r}")
-    number, unit = float(found[1]), found[2].lower()
+    number, unit = float(match[1]), match[2].lower()
     nbytes = number / 100 * base_bytes if unit == "%" else number * _UNITS[unit]
     if nbytes > sys.maxsize:
-        raise UsageError(f"a budget of {found[0].strip()[:20]} is more than any file has")
+        raise UsageError(f"a budget of {match[0].strip()[:20]} is more than any file has")
     return int(nbytes)

@@ -67,7 +67,7 @@ def read_tsv(path: str | os.PathLike[str]) -> Examples:
 
 
 def label_names(train: Examples, dev: Examples) -> tuple[str, ...]:
-    """Give the labels in sorted order. Raises `UsageError` if dev has one that train lacks, or there is only one."""
+    """The labels in sorted order. Raises `UsageError` if dev has one that train lacks, or there is only one."""
     names = tuple(sorted(set(train.labels)))
     unknown = sorted(set(dev.labels) - set(names))
     if unknown:
@@ -88,7 +88,7 @@ class Encoded:
         return len(self.rows)
 
     def length(self, at: int) -> int:
-        """Give the number of tokens of a text."""
+        """The number of tokens of a text."""
         return len(self.rows[at]["input_ids"])
 
 
@@ -97,9 +97,9 @@ def encode(
 ) -> Encoded:
     """Tokenise texts (or pairs of texts), each cut to `max_length` tokens."""
     second = list(pairs) if pairs else None
-    found = tokenizer(list(texts), second, truncation=True, max_length=max_length)
-    keys = [key for key in found if key in tokenizer.model_input_names]
-    rows = tuple({key: found[key][at] for key in keys} for at in range(len(texts)))
+    tokenised = tokenizer(list(texts), second, truncation=True, max_length=max_length)
+    keys = [key for key in tokenised if key in tokenizer.model_input_names]
+    rows = tuple({key: tokenised[key][at] for key in keys} for at in range(len(texts)))
     return Encoded(rows, tuple(labels))
 
 

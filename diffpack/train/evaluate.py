@@ -40,7 +40,7 @@ class TaskModel:
     pairs: bool
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] = ()) -> list[str]:
-        """Give each text's (or pair's) label. Raises `UsageError` if the task was trained on the other kind."""
+        """Each text's (or pair's) label. Raises `UsageError` if the task was trained on the other kind."""
         if bool(pairs) != self.pairs and texts:
             raise UsageError(f"the task was trained on {'pairs of texts' if self.pairs else 'single texts'}")
         rows = encode(texts, pairs, [0] * len(texts), self.tokenizer, self.max_length)
@@ -89,15 +89,15 @@ def _tied(own: dict[str, torch.Tensor], weights: dict[str, Any]) -> set[str]:
 
 
 def predict(model: nn.Module, data: Encoded, tokenizer: Any) -> list[int]:
-    """Give the number of each text's likeliest label."""
-    found = np.empty(len(data), np.int64)
+    """The number of each text's likeliest label."""
+    likeliest = np.empty(len(data), np.int64)
     model.eval()
     with torch.inference_mode():
         for chosen in sorted_batches(data, EVALUATION_BATCH):
             batch = collate(data, chosen, tokenizer)
             batch.pop("labels")
-            found[chosen] = model(**batch).logits.argmax(-1).numpy()
-    numbers: list[int] = found.tolist()
+            likeliest[chosen] = model(**batch).logits.argmax(-1).numpy()
+    numbers: list[int] = likeliest.tolist()
     return numbers
 
 
@@ -107,13 +107,13 @@ def require_metrics() -> None:
         raise MissingDependencyError("scikit-learn", "train", "the trainer's scores")
 
 
-def scores(truth: Sequence[int | str], found: Sequence[int | str]) -> dict[str, float]:
-    """Give accuracy, macro-averaged F1 and Matthews' correlation. Raises `MissingDependencyError`."""
+def scores(truth: Sequence[int | str], predicted: Sequence[int | str]) -> dict[str, float]:
+    """Accuracy, macro-averaged F1 and Matthews' correlation. Raises `MissingDependencyError`."""
     require_metrics()
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
     return {
-        "accuracy": float(accuracy_score(truth, found)),
-        "f1": float(f1_score(truth, found, average="macro", zero_division=0)),
-        "mcc": float(matthews_corrcoef(truth, found)),
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "mcc": float(matthews_corrcoef(truth, predicted)),
     }

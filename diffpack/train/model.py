@@ -124,13 +124,13 @@ def load_classifier(folder: str | os.PathLike[str], labels: Sequence[str], seed:
 
 
 def _stored(folder: str | os.PathLike[str]) -> dict[str, torch.dtype]:
-    """Give the dtypes of a folder's float tensors, and under "" that of most entries. Raises `CheckpointError`."""
+    """The dtypes of a folder's float tensors, and under "" that of most entries. Raises `CheckpointError`."""
     tensors = open_checkpoint(folder).tensors
-    found = {name: _FLOATS[tensor.dtype.name] for name, tensor in tensors.items() if tensor.dtype.name in _FLOATS}
+    dtypes = {name: _FLOATS[tensor.dtype.name] for name, tensor in tensors.items() if tensor.dtype.name in _FLOATS}
     entries: Counter[torch.dtype] = Counter()
-    for name, dtype in found.items():
+    for name, dtype in dtypes.items():
         entries[dtype] += tensors[name].words
-    return {"": max(entries, key=entries.__getitem__, default=torch.float32), **found}
+    return {"": max(entries, key=entries.__getitem__, default=torch.float32), **dtypes}
 
 
 def _require_body(folder: str | os.PathLike[str], model: nn.Module, fresh: set[str]) -> None:
@@ -178,7 +178,7 @@ def build_classifier(config: dict[str, Any]) -> nn.Module:
 
 
 def config_of(model: nn.Module) -> str:
-    """Give the model's configuration as its config.json holds it."""
+    """The model's configuration as its config.json holds it."""
     config: Any = model.config
     config.architectures = [type(model).__name__]  # as save_pretrained notes it
     members = json.loads(config.to_json_string(use_diff=True))
@@ -188,7 +188,7 @@ def config_of(model: nn.Module) -> str:
 
 
 def encoder_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Give the names and modules of the transformer's layers: the longest list of modules in it.
+    """The names and modules of the transformer's layers: the longest list of modules in it.
 
     Raises `UsageError` if there is none.
     """
@@ -220,12 +220,12 @@ def top_layers(model: nn.Module, count: int) -> list[str]:
 
 
 def body_parameters(model: nn.Module, head: Sequence[str]) -> dict[str, nn.Parameter]:
-    """Give the parameters outside the head by name, tied ones once: the pool a density is a fraction of."""
+    """The parameters outside the head by name, tied ones once: the pool a density is a fraction of."""
     return {name: value for name, value in model.named_parameters() if name not in set(head)}
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Give the tensors a checkpoint of the model holds, by name, tied ones once."""
+    """The tensors a checkpoint of the model holds, by name, tied ones once."""
     kept: dict[str, Tensor] = {}
     seen: set[tuple[int, tuple[int, ...]]] = set()
     for name, value in model.state_dict().items():
@@ -238,7 +238,7 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def plain_name(name: str) -> str:
-    """Give a tensor the name it has without an adapter library around its module."""
+    """The name a tensor has without an adapter library around its module."""
     return name.replace(".base_layer.", ".")
 
 

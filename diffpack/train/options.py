@@ -17,10 +17,10 @@ VALUES = ("f16", "exact", "int8")
 SPARSE_MODELS = ("magnitude-pruning", "movement-pruning")
 """Methods whose model is sparse: a zero is a zero again only if its difference from the base is stored exactly."""
 _GATED = ("diff-pruning", "diff-pruning-structured")
-_FOUND = ("lt-sft", "non-adaptive")
+_FINDING = ("lt-sft", "non-adaptive")
 TAKEN_BY: dict[str, tuple[str, ...]] = {
-    "density": ("sparse", "spiel", *_FOUND, *_GATED, *SPARSE_MODELS), "floor": ("sparse", *_FOUND, *_GATED),
-    "selection": ("sparse",), "layers": ("top-layers",), "size": ("adapters", "lora"), "find_lr": _FOUND,
+    "density": ("sparse", "spiel", *_FINDING, *_GATED, *SPARSE_MODELS), "floor": ("sparse", *_FINDING, *_GATED),
+    "selection": ("sparse",), "layers": ("top-layers",), "size": ("adapters", "lora"), "find_lr": _FINDING,
     "penalty": _GATED, "fixed_lr": _GATED,
 }  # fmt: skip
 """The options that are some methods' only; with another one they are refused."""

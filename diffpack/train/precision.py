@@ -8,7 +8,7 @@ import torch
 
 
 def autocast(precision: str) -> AbstractContextManager[object]:
-    """Give the context a forward pass runs in: "bf16" takes matrix products in bfloat16, "fp32" changes nothing.
+    """The context a forward pass runs in: "bf16" takes matrix products in bfloat16, "fp32" changes nothing.
 
     torch's autocast: weights stay as loaded, the loss and its reductions are float32, gradients have their weights'
     dtype. The backward pass takes each product in the forward pass's type and stands outside the context.

@@ -79,18 +79,20 @@ def train(
     kept = Resume(checkpoint, _identity(before, notes), resume)
     fitted = fit(task, stages, kept, progress)
     with make_diff(task, notes) as first:
-        found = evaluate(task, first)
-    notes["metrics"] = _json({"dev": found})
+        dev_scores = evaluate(task, first)
+    notes["metrics"] = _json({"dev": dev_scores})
     make_diff(task, notes, path, force=force).close()
     forget(kept)
     with open_diff(path) as diff:
         stored = diff_stats(diff)
     settings = json.loads(notes["train"])
-    return Trained(path, found, fitted.cost, fitted.trained, pool, bytes_without_head(task, notes), stored, settings)
+    return Trained(
+        path, dev_scores, fitted.cost, fitted.trained, pool, bytes_without_head(task, notes), stored, settings
+    )
 
 
 def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path:
-    """Give the checkpoint's place; raise before the training what would be in its way after it."""
+    """The checkpoint's place; raises before the training what would be in its way after it."""
     refuse_overwriting(output, inputs, force, folder=False)
     checkpoint = output.with_name(output.name + ".checkpoint")
     if checkpoint.exists() and not (resume or force):
@@ -110,7 +112,7 @@ def evaluate(task: Task, diff: Diff) -> dict[str, float]:
 
 
 def describe(task: Task, stages: Sequence[Stage], parts: tuple[Examples, Examples]) -> dict[str, str]:
-    """Give the metadata of the file: what was trained, on what, and how."""
+    """The metadata of the file: what was trained, on what, and how."""
     import torch
     import transformers
 

@@ -29,7 +29,7 @@ def make_diff(task: Task, metadata: Mapping[str, str], output: Path | None = Non
 
 
 def bytes_without_head(task: Task, metadata: Mapping[str, str]) -> int:
-    """Give the size the file would have without the head's tensors (they cost the same with every method)."""
+    """The size the file would have without the head's tensors (they cost the same with every method)."""
     with tempfile.TemporaryDirectory() as name:
         tuned = _checkpoint(task, Path(name), {plain_name(head) for head in task.head})
         with _extract(task, tuned, metadata) as diff:
@@ -48,7 +48,7 @@ def _extract(
 
 
 def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Checkpoint:
-    """Give the tuned checkpoint; the new tensors of added modules as F16, where values may be lossy.
+    """Make the tuned checkpoint; the new tensors of added modules as F16, where values may be lossy.
 
     The format stores new tensors exactly, so a float32 adapter would cost twice what a diff's values do. The head
     stays whole.
@@ -66,8 +66,8 @@ def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Chec
 
 def _folder(task: Task, folder: Path) -> Path:
     """Lay out the side files: the base's, with the classifier's configuration."""
-    found, _ = side_files(Path(task.folder))
-    for name, path in found.items():
+    files, _ = side_files(Path(task.folder))
+    for name, path in files.items():
         shutil.copyfile(path, folder / name)
     (folder / CONFIG).write_text(config_of(task.model), encoding="utf-8")
     return folder

@@ -82,7 +82,7 @@ class Task:
         return -(-len(self.train) // self.batch_size)
 
     def batches(self, stage: int, epochs: int, start: int = 0) -> Iterator[Batch]:
-        """Give the batches of a stage from number `start` on; the same ones for the same seed."""
+        """The batches of a stage from number `start` on; the same ones for the same seed."""
         for epoch in range(start // self.steps, epochs):
             seed = (self.options.seed * STAGE_SEEDS + stage) * _EPOCH_SEEDS + epoch
             order = epoch_order(self.train, self.batch_size, seed)
@@ -97,7 +97,7 @@ class Task:
         return {name: value.detach() for name, value in model.named_parameters()}
 
     def result(self) -> dict[str, Tensor]:
-        """Give the tensors a checkpoint of the model holds, rounded to what the base stores.
+        """The tensors a checkpoint of the model holds, rounded to what the base stores.
 
         Raises `UsageError` if a number is not finite.
         """

@@ -114,10 +114,10 @@ def _check(diffs: Sequence[Diff], method: Method, settings: Settings) -> None:
     method.check(settings)
     first = diffs[0]
     for diff in diffs[1:]:
-        expected, found = first.manifest.base.fingerprint, diff.manifest.base.fingerprint
-        if expected != found:
+        expected, actual = first.manifest.base.fingerprint, diff.manifest.base.fingerprint
+        if expected != actual:
             raise WrongBaseError(
-                f"{diff.name}: not a diff of the base of {first.name} (its base is {found}, that one's {expected})"
+                f"{diff.name}: not a diff of the base of {first.name} (its base is {actual}, that one's {expected})"
             )
         if diff.manifest.rename != first.manifest.rename:
             raise UsageError(

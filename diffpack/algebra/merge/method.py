@@ -51,7 +51,7 @@ class Draw:
         self._bits = np.random.PCG64(int.from_bytes(digest[:16], "little"))
 
     def uniform(self, count: int) -> npt.NDArray[np.float64]:
-        """Give numbers in [0, 1), 53 bits each."""
+        """Numbers in [0, 1), 53 bits each."""
         raw: npt.NDArray[np.uint64] = self._bits.random_raw(count)
         return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
@@ -66,10 +66,10 @@ Select = Callable[[Sequence[Delta], Settings], tuple[list[Delta], list[float]]]
 class Method:
     """A merge method: each delta is pruned, then the values at each place become one.
 
-    `elect` is how signs are elected (see `combine`), `normalize` the default, `density` whether the method takes one,
-    `options` the settings that it alone or few take,
-    `select` what a method that looks at all deltas of a tensor at once does instead of pruning each (it also gives the
-    weights), `source` the paper.
+    `elect` is how signs are elected (see `combine`), `normalize` the default, `random` whether pruning draws numbers,
+    `options` the settings that it alone or few take, `select` what a method that looks at all deltas of a tensor at
+    once does instead of pruning each (it also gives the weights), `source` the paper. A method takes a density if it
+    has `prune` or `select`.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Method:
             raise UsageError(f"{self.name} finds its weights by itself")
 
     def prepare(self, name: str, deltas: Sequence[Delta], settings: Settings) -> tuple[list[Delta], list[float]]:
-        """Give what is left of each delta of a tensor, and its weight."""
+        """What is left of each delta of a tensor, and its weight."""
         if self.select is not None:
             return self.select(deltas, settings)
         kept = list(deltas)

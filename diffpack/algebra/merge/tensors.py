@@ -25,7 +25,7 @@ from diffpack.tensors.info import TensorInfo
 
 @dataclass(frozen=True)
 class Merged:
-    """One merged record, and at how many places diffs met, agreed in sign, or not."""
+    """One merged record, and at how many places diffs met: `shared` by two or more, `conflicts` of sign."""
 
     entry: Entry
     shared: int = 0
@@ -78,7 +78,7 @@ def merge_tensor(
 
 
 def _taken_over(name: str, sources: Sequence[Source]) -> Entry:
-    """Give the record of a tensor that is not merged: of one diff, or the same in all that have it."""
+    """The record of a tensor that is not merged: of one diff, or the same in all that have it."""
     first, *others = (_record_entry(name, source) for source in sources)
     for other in others:
         if not _same(first, other):
@@ -146,5 +146,5 @@ def _part(item: Combined, entry: Entry) -> Changes:
 
 
 def changed_infos(source: Source) -> dict[str, tuple[TensorInfo, TensorInfo | None]]:
-    """Give the records that change a tensor's dtype or shape, or bring a new one."""
+    """The records that change a tensor's dtype or shape, or bring a new one."""
     return {name: (item.info, item.base) for name, item in source.diff.items() if item.base != item.info}

@@ -59,10 +59,10 @@ def _read(job: Import, file: BinaryIO) -> None:
     write_patch(job, file, changes, {})
 
 
-def _named(found: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+def _named(members: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(members, dict) or not all(isinstance(name, str) for name in members):
         raise CheckpointError(f"{where}: not a dict of names")
-    return found
+    return members
 
 
 def _added(path: Path, name: str, item: Any, base: BaseTensor | None) -> Added:
@@ -80,8 +80,8 @@ def _added(path: Path, name: str, item: Any, base: BaseTensor | None) -> Added:
         raise CorruptFileError(f"{where}: {flat.size} positions and values of the shape {values.info.shape}")
     positions = _c_order(flat, info)
     positions, order = sorted_positions(positions, info.words, where)
-    found = to_float(values.words, values.info.dtype)
-    return Added(positions, found if order is None else found[order])
+    numbers = to_float(values.words, values.info.dtype)
+    return Added(positions, numbers if order is None else numbers[order])
 
 
 def _positions(steps: Any, count: int, where: str) -> npt.NDArray[np.int64]:
@@ -101,8 +101,8 @@ def _c_order(flat: npt.NDArray[np.int64], info: TensorInfo) -> npt.NDArray[np.in
     if len(info.shape) < 2 or not flat.size:
         return flat
     index = np.unravel_index(flat, info.shape, order="F")
-    found: npt.NDArray[np.int64] = np.ravel_multi_index(index, info.shape)
-    return found
+    positions: npt.NDArray[np.int64] = np.ravel_multi_index(index, info.shape)
+    return positions
 
 
 def _replaced(path: Path, name: str, item: Any, base: BaseTensor | None) -> Whole:

@@ -119,15 +119,15 @@ def _choose(tasks: Any, wanted: str | None, where: str) -> Any:
 
 
 def _group(parent: Any, name: str, where: str) -> Any:
-    """Give a member group that lies in this file. Raises `CorruptFileError`."""
+    """A member group that lies in this file. Raises `CorruptFileError`."""
     h5py = import_h5py()
     with explained(where):
         if name not in parent or not isinstance(parent.get(name, getlink=True), h5py.HardLink):
             raise CorruptFileError(f"{where}: no group {printable(name)}")
-        found = parent[name]
-        if not isinstance(found, h5py.Group):
+        member = parent[name]
+        if not isinstance(member, h5py.Group):
             raise CorruptFileError(f"{where}: {printable(name)} is no group")
-    return found
+    return member
 
 
 def _dataset(group: Any, name: str, where: str, most: int, kinds: str) -> npt.NDArray[Any]:
@@ -136,16 +136,16 @@ def _dataset(group: Any, name: str, where: str, most: int, kinds: str) -> npt.ND
     with explained(where):
         if name not in group or not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise CorruptFileError(f"{where}: no dataset {name}")
-        found = group[name]
-        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external or found.shape is None:
+        dataset = group[name]
+        if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external or dataset.shape is None:
             raise CorruptFileError(f"{where}: {name} is no dataset of this file")
-        size, width = int(found.size), found.dtype.itemsize
-        claimed = found.id.get_storage_size() * _MOST_RATIO + _SLACK
-        if found.dtype.kind not in kinds or size > most or size * width > claimed:
+        size, width = int(dataset.size), dataset.dtype.itemsize
+        claimed = dataset.id.get_storage_size() * _MOST_RATIO + _SLACK
+        if dataset.dtype.kind not in kinds or size > most or size * width > claimed:
             raise CorruptFileError(
-                f"{where}: {name}: {size} numbers of {found.dtype}, where {most} of '{kinds}' may be"
+                f"{where}: {name}: {size} numbers of {dataset.dtype}, where {most} of '{kinds}' may be"
             )
-        array: npt.NDArray[Any] = np.asarray(found[()])
+        array: npt.NDArray[Any] = np.asarray(dataset[()])
     return array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1)
 
 
@@ -176,7 +176,7 @@ def _numbers(group: Any, record: RecordStatement, where: str) -> Stored:
 
 
 def _float_type(coding: Floats) -> np.dtype[Any]:
-    """Give the HDF5 float a coding is kept in: bfloat16 as float32, which holds it exactly."""
+    """The HDF5 float a coding is kept in: bfloat16 as float32, which holds it exactly."""
     return np.dtype("<f2" if coding is F16 else "<f4")
 
 

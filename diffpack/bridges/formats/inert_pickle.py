@@ -74,7 +74,7 @@ class _StandIn:
 
 
 def read_torch_zip(path: Path) -> Any:
-    """Give the object a `torch.save` file holds, with `StoredTensor` for tensors.
+    """Read the object a `torch.save` file holds, with `StoredTensor` for tensors.
 
     Raises `CheckpointError` for other files, other objects, and whatever a damaged or hostile file leads to.
     """
@@ -118,7 +118,7 @@ class _Machine(pickle._Unpickler):  # the C one takes memory for any memo index 
         self._storages: dict[str, Words] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Give the stand-in of a name. Raises `CheckpointError` for an unknown one."""
+        """The stand-in of a name. Raises `CheckpointError` for an unknown one."""
         full = f"{module}.{name}"
         if module == "torch" and name in _STORAGES:
             return _StandIn(name, _refused)
@@ -129,7 +129,7 @@ class _Machine(pickle._Unpickler):  # the C one takes memory for any memo index 
         return _StandIn(full, _KNOWN[full])
 
     def persistent_load(self, pid: Any) -> Any:
-        """Give the storage a tensor lies in."""
+        """The storage a tensor lies in."""
         kind, storage, key, _, count = pid
         if kind != "storage" or not isinstance(storage, _StandIn) or storage.name not in _STORAGES:
             raise ValueError("a storage of an unknown kind")
@@ -222,7 +222,7 @@ _SCALARS = {
 
 
 def _numpy_scalar(dtype: Any, raw: Any) -> int | float:
-    """Give a numpy number as Python's: the first gap of a list often is one."""
+    """A numpy number as Python's: the first gap of a list often is one."""
     if not isinstance(dtype, _NumpyDtype) or not isinstance(raw, bytes):
         raise ValueError("a number of an unknown kind")
     order = ">" if dtype.order == ">" else "<"

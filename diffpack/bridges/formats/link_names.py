@@ -9,12 +9,12 @@ _MOST_BYTES = 200  # of 255 a file system allows, with room for an ending
 
 
 def encoded(name: str, number: int | None = None) -> str:
-    """Give a name percent-encoded, or `number` where that is too long to be one.
+    """A name percent-encoded, or `number` where that is too long to be one.
 
     The number starts with `%n`, which no encoded name does.
     """
-    found = quote(name, safe=_PLAIN, errors="surrogatepass")
-    found = found.replace(".", "%2E", 1) if found.startswith(".") else found
-    if not found or len(found) > _MOST_BYTES:
-        found = f"%n{number if number is not None else 0}"
-    return found
+    link = quote(name, safe=_PLAIN, errors="surrogatepass")
+    link = link.replace(".", "%2E", 1) if link.startswith(".") else link
+    if not link or len(link) > _MOST_BYTES:
+        link = f"%n{number if number is not None else 0}"
+    return link

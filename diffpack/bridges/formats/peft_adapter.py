@@ -37,7 +37,7 @@ class Adapter:
     keys: Mapping[str, str]
 
     def replaced(self, name: str) -> tuple[str, Make]:
-        """Give the base tensor's name for a tensor that replaces it, and the change."""
+        """The base tensor's name for a tensor that replaces it, and the change."""
         return name.replace(_WRAPPED, "."), partial(_replaced, self, name)
 
 
@@ -47,10 +47,10 @@ def is_adapter(path: Path, kind: str) -> bool:
     if not config.is_file() or config.stat().st_size > _MOST_CONFIG:
         return False
     try:
-        found = json.loads(config.read_bytes())
+        settings = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict) and found.get("peft_type") == kind
+    return isinstance(settings, dict) and settings.get("peft_type") == kind
 
 
 def open_adapter(path: Path, kind: str) -> Adapter:
@@ -60,7 +60,7 @@ def open_adapter(path: Path, kind: str) -> Adapter:
         raise CheckpointError(f"{path}: no {CONFIG}; an adapter is a folder")
     if not is_adapter(path, kind):
         raise UsageError(f"{config}: not of the kind {kind}")
-    found: dict[str, Any] = json.loads(config.read_bytes())
+    settings: dict[str, Any] = json.loads(config.read_bytes())
     weights = next((path / name for name in (WEIGHTS, _PICKLED) if (path / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{path}: no {WEIGHTS}")
@@ -68,7 +68,7 @@ def open_adapter(path: Path, kind: str) -> Adapter:
     keys = {key.removeprefix(PREFIX): key for key in opened.tensors}
     if len(keys) < len(opened.tensors):
         raise CorruptFileError(f"{weights}: two tensors of one name")
-    return Adapter(path, found, opened, keys)
+    return Adapter(path, settings, opened, keys)
 
 
 def _replaced(adapter: Adapter, name: str, base: BaseTensor | None) -> Whole:

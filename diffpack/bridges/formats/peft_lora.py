@@ -106,7 +106,7 @@ def _layer(adapter: Adapter, module: str, first: str, second: str) -> _Layer:
 
 
 def _of_pattern(adapter: Adapter, key: str, module: str, default: object) -> object:
-    """Give what a pattern says of a module. PEFT takes keys as regular expressions; here they are plain names.
+    """What a pattern says of a module. PEFT takes keys as regular expressions; here they are plain names.
 
     The rank needs no pattern, since the factors tell it. Raises `UsageError` for a key that is no plain name.
     """
@@ -126,7 +126,7 @@ def _of_pattern(adapter: Adapter, key: str, module: str, default: object) -> obj
 
 
 def _factor(adapter: Adapter, name: str) -> Matrix:
-    """Give a factor as a float64 matrix of (its first dimension, the rest)."""
+    """A factor as a float64 matrix of (its first dimension, the rest)."""
     info = adapter.weights.info(adapter.keys[name])
     if not info.dtype.arithmetic or len(info.shape) < 1:
         raise CorruptFileError(f"{adapter.path}: {printable(name)}: {info} is no factor")
@@ -163,7 +163,7 @@ def _merged(adapter: Adapter, layer: _Layer, base: BaseTensor | None) -> Whole:
 
 
 def _product(left: Matrix, right: Matrix, scale: float) -> npt.NDArray[np.float32]:
-    """Give scale x left right, flat: rank by rank, so that no machine adds in another order."""
+    """The product scale x left right, flat: rank by rank, so that no machine adds in another order."""
     total = np.zeros((left.shape[0], right.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):
         for at in range(right.shape[0]):

@@ -101,18 +101,18 @@ def _write(job: Export) -> bool:
         check_base(diff, job.base, job.threads)
     _refuse(job)
     source = Source(diff, job.base)
-    found: dict[str, tuple[TensorInfo, Positions, npt.NDArray[np.float32]]] = {}
+    changes: dict[str, tuple[TensorInfo, Positions, npt.NDArray[np.float32]]] = {}
     exact = True
     for name, record in diff.items():
         delta = source.delta(name)
         positions = np.arange(record.info.words, dtype=np.int64) if delta.positions is None else delta.positions
         kept = delta.values != 0
         values = delta.values[kept].astype(np.float32)
-        found[name] = record.info, positions[kept], values
+        changes[name] = record.info, positions[kept], values
         exact = exact and (job.base is not None or bool(kept.all())) and _adds_up(job, name, positions[kept], values)
-    rank = _rank(job, found)
+    rank = _rank(job, changes)
     tensors = {}
-    for name, (info, positions, values) in found.items():
+    for name, (info, positions, values) in changes.items():
         module = PREFIX + name.removesuffix(_WEIGHT)
         rows, columns = info.shape
         places, filled = _filled(positions, values, rank * (rows + columns), info.words)
@@ -124,7 +124,7 @@ def _write(job: Export) -> bool:
         with SafetensorsWriter([(folder / WEIGHTS, header)]) as writer:
             for key, (_, words) in tensors.items():
                 writer.write(key, 0, words)
-        (folder / CONFIG).write_text(json.dumps(_config(job, list(found), rank), indent=2) + "\n")
+        (folder / CONFIG).write_text(json.dumps(_config(job, list(changes), rank), indent=2) + "\n")
     note_left_out(job)
     if not exact:
         job.notes.append("base + value, in float32, is not the diff's result bit for bit: the adapter is lossy")
@@ -154,16 +154,16 @@ def _adds_up(job: Export, name: str, positions: Positions, values: npt.NDArray[n
     if job.base is None:
         return not record.exact
     before = job.base.words(name)
-    found = np.array(before)
-    found[positions] = floats.add(before[positions], values, record.info.dtype)
+    after = np.array(before)
+    after[positions] = floats.add(before[positions], values, record.info.dtype)
     blocks = Result(job.diff, job.base).blocks(name)
-    return all(np.array_equal(found[start : start + words.size], words) for start, words in blocks)
+    return all(np.array_equal(after[start : start + words.size], words) for start, words in blocks)
 
 
-def _rank(job: Export, found: Mapping[str, tuple[TensorInfo, Positions, npt.NDArray[np.float32]]]) -> int:
-    """Give the smallest r with which every layer has room for its changes. Raises `UsageError` if there is none."""
-    rank = max(1, *(-(-positions.size // max(sum(info.shape), 1)) for info, positions, _ in found.values()))
-    for name, (info, _, _) in found.items():
+def _rank(job: Export, changes: Mapping[str, tuple[TensorInfo, Positions, npt.NDArray[np.float32]]]) -> int:
+    """The smallest r with which every layer has room for its changes. Raises `UsageError` if there is none."""
+    rank = max(1, *(-(-positions.size // max(sum(info.shape), 1)) for info, positions, _ in changes.values()))
+    for name, (info, _, _) in changes.items():
         if rank * sum(info.shape) > info.words:
             raise UsageError(
                 f"{job.diff.name}: SHiRA holds r x (rows + columns) entries in every layer; the r of {rank} that the "

@@ -2,7 +2,8 @@
 
 Written, each file is a COO matrix of the tensor's 2-D shape ((1, n) up to one dimension, else (first dimension, the
 rest), in words): steps of exact diffs, float32 differences of lossy ones. `diffpack.json` says the rest, so the diff
-comes back whole, without the base; the layout of the tuned files and side files lie beside it as `blob.<n>.bin`.
+comes back whole, without the base; the layout of the tuned files and side files lie beside it as `layout.bin`
+and `file.<n>.bin`.
 
 Read, a folder without that index, or one file, is taken as float differences to add, under the names of the files
 (percent-encoded); COO, CSR and CSC matrices are known. npz members are read as plain arrays, never as pickles.
@@ -115,7 +116,7 @@ def _blob_name(at: int | None) -> str:
 
 
 def two_dimensional(info: TensorInfo) -> tuple[int, int]:
-    """Give the shape of a tensor's matrix, in words; one row where those are no whole rows (dtypes below a byte)."""
+    """The shape of a tensor's matrix, in words; one row where those are no whole rows (dtypes below a byte)."""
     rows = info.shape[0] if len(info.shape) > 1 else 1
     if rows and info.words % rows:
         return 1, info.words
@@ -141,9 +142,9 @@ def _matrix(path: Path, shape: tuple[int, int], words: int) -> tuple[Positions, 
             name = kind.item().decode("ascii") if kind.dtype.kind == "S" and kind.size == 1 else str(kind)
             if name not in _FORMATS:
                 raise UsageError(f"{path}: a matrix in the form {printable(name)!r}; known are {', '.join(_FORMATS)}")
-            found = tuple(int(size) for size in _array(archive, "shape", _SMALL, path).reshape(-1))
-            if found != shape:
-                raise WrongBaseError(f"{path}: a matrix of {found}, where {shape} is expected")
+            stored_shape = tuple(int(size) for size in _array(archive, "shape", _SMALL, path).reshape(-1))
+            if stored_shape != shape:
+                raise WrongBaseError(f"{path}: a matrix of {stored_shape}, where {shape} is expected")
             data = _array(archive, "data", 16 * words, path).reshape(-1)
             rows, columns = _places(archive, name, shape, words, data.size, path)
     except DiffpackError:
@@ -160,7 +161,7 @@ def _matrix(path: Path, shape: tuple[int, int], words: int) -> tuple[Positions, 
 def _places(
     archive: zipfile.ZipFile, kind: str, shape: tuple[int, int], words: int, count: int, path: Path
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Give the row and the column of each number."""
+    """The row and the column of each number."""
     first, second = (_integers(archive, name, max(words, max(shape) + 1), path) for name in _FORMATS[kind])
     if kind == "coo":
         return first, second
@@ -174,10 +175,10 @@ def _places(
 
 
 def _integers(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> npt.NDArray[np.int64]:
-    found = _array(archive, name, 8 * most, path)
-    if found.dtype.kind not in "iu" or found.ndim != 1 or (found.size and int(found.max()) >= 1 << 62):
+    numbers = _array(archive, name, 8 * most, path)
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or (numbers.size and int(numbers.max()) >= 1 << 62):
         raise CorruptFileError(f"{path}: {name} is no list of integers")
-    return found.astype(np.int64, copy=False)
+    return numbers.astype(np.int64, copy=False)
 
 
 def _array(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> npt.NDArray[Any]:
@@ -228,15 +229,15 @@ def _write(job: Export) -> bool:
 
 def _file_names(diff: Diff) -> dict[str, str]:
     """Give each tensor a file name that no other has, on file systems that ignore case too."""
-    found: dict[str, str] = {}
+    file_names: dict[str, str] = {}
     taken: set[str] = set()
     for at, name in enumerate(diff):
         place = encoded(name, at)
         if place.casefold() in taken:
             place = f"%n{at}"
         taken.add(place.casefold())
-        found[name] = place + _ENDING
-    return found
+        file_names[name] = place + _ENDING
+    return file_names
 
 
 def _save(path: Path, shape: tuple[int, int], positions: Positions, values: npt.NDArray[Any]) -> None:

@@ -89,7 +89,7 @@ _CHECKSUMS: dict[str, Callable[[], _Hasher]] = {"blake3": blake3, "xxh3-128": _x
 
 
 def checksum(kind: str, data: Bytes) -> str:
-    """Give the checksum of a tensor's bytes as hex. Raises `UsageError`, `MissingDependencyError`."""
+    """The checksum of a tensor's bytes as hex. Raises `UsageError`, `MissingDependencyError`."""
     if kind not in _CHECKSUMS:
         raise UsageError(f"the checksum is one of {', '.join(_CHECKSUMS)}, not {kind!r}")
     hasher = _CHECKSUMS[kind]()
@@ -148,7 +148,7 @@ def _read(job: Import, file: BinaryIO) -> None:
 
 
 def _number(version: str) -> str:
-    """Give a version so that 7 and 000007 are the same."""
+    """A version, written so that 7 and 000007 are the same."""
     return str(int(version)) if _VERSION.fullmatch(version) else version
 
 

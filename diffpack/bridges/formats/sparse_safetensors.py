@@ -74,7 +74,7 @@ def _read(job: Import, file: BinaryIO) -> None:
 
 
 def _changes(source: SafetensorsCheckpoint) -> dict[str, Make]:
-    found: dict[str, Make] = {}
+    changes: dict[str, Make] = {}
     names = set(source.tensors)
     for index, value in _SPELLINGS:
         encoding = source.header.metadata.get("encoding", "raw") if index == ".idx" else "raw"
@@ -83,14 +83,14 @@ def _changes(source: SafetensorsCheckpoint) -> dict[str, Make]:
             if not key.endswith(index) or name + value not in names:
                 continue
             names -= {key, name + value}
-            if name in found:
+            if name in changes:
                 raise CorruptFileError(f"{source.source}: {printable(name)} stands there twice")
-            found[name] = partial(_sparse, source, name, key, name + value, encoding)
+            changes[name] = partial(_sparse, source, name, key, name + value, encoding)
     for name in sorted(names):
-        if name in found or name.endswith((".indices", ".values", ".idx", ".val")):
+        if name in changes or name.endswith((".indices", ".values", ".idx", ".val")):
             raise CorruptFileError(f"{source.source}: {printable(name)} stands there without its other half")
-        found[name] = partial(_dense, source, name)
-    return found
+        changes[name] = partial(_dense, source, name)
+    return changes
 
 
 def _sparse(
@@ -180,7 +180,7 @@ def _metadata(job: Export, plan: Mapping[str, Any], total: int, value: str) -> d
     base, diff = job.needed_base, job.diff
     names = [key.removesuffix(value) for key in plan if key.endswith(value)]
     entries = sum(entries_of(info) for info in base.tensors.values())
-    found = {
+    members = {
         **_PATCH,
         "sparse": "True",
         "encoding": "raw",
@@ -192,8 +192,8 @@ def _metadata(job: Export, plan: Mapping[str, Any], total: int, value: str) -> d
         _BASE: diff.manifest.base.fingerprint,
     }
     if diff.manifest.result.fingerprint and not beyond_entries(job):
-        found[_RESULT] = diff.manifest.result.fingerprint
-    return found
+        members[_RESULT] = diff.manifest.result.fingerprint
+    return members
 
 
 BRIDGE = Bridge(

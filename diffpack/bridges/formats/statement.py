@@ -86,7 +86,7 @@ Stored = tuple[Positions | None, Numbers]
 
 
 def describe(diff: Diff, places: Mapping[str, str], *, plain_floats: bool = False) -> Statement:
-    """Give what a diff says. `plain_floats` turns all lossy codings into f32; `grid` always becomes that."""
+    """What a diff says. `plain_floats` turns all lossy codings into f32; `grid` always becomes that."""
     manifest = to_json(replace(diff.manifest, groups=(), requires=(), optional=()))
     errors = {
         name: error
@@ -112,12 +112,12 @@ def _record(diff: Diff, record: TensorDiff, place: str, error: int | None, plain
 
 
 def kept_coding(coding: ValueCoding, plain_floats: bool) -> ValueCoding:
-    """Give the value coding a record is stored in."""
+    """The value coding a record is stored in."""
     return F32 if coding.class_offsets or (plain_floats and not coding.exact) else coding
 
 
 def stored(record: TensorDiff, plain_floats: bool = False) -> Stored:
-    """Give a record's positions and numbers; those of an exact one without zeros, unless every word is stored.
+    """A record's positions and numbers; those of an exact one without zeros, unless every word is stored.
 
     A zero that is added says something: it makes -0.0 a 0.0. Takes the memory of one record. Raises `BaseNeededError`
     if the record is coded against the base and that is not bound.
@@ -144,7 +144,7 @@ def _no_numbers(record: TensorDiff) -> Numbers:
 
 
 def _converted(numbers: Numbers, record: TensorDiff, plain_floats: bool) -> Numbers:
-    """Give numbers in the coding that is kept."""
+    """Numbers in the coding that is kept."""
     old = record.value_coding
     return numbers if kept_coding(old, plain_floats) is old else F32.numbers(old.differences(numbers, record.scale))
 
@@ -160,7 +160,7 @@ def _thinned(positions: Positions, numbers: Numbers, record: TensorDiff) -> Stor
 
 
 def _from_dense(record: TensorDiff) -> Stored:
-    """Give the steps of a record that is coded word by word, without positions on the way."""
+    """The steps of a record that is coded word by word, without positions on the way."""
     dense = np.zeros(record.info.words, record.info.dtype.step)
     for part in record.changes():
         index, numbers = part.within(part.start, part.stop)
@@ -227,9 +227,9 @@ def write_statement(
         {**statement.manifest, "groups": [], "requires": _requires(statement.manifest), "optional": []}, where
     )
     expected = manifest.base.fingerprint
-    if job.base is not None and (found := fingerprint(job.base, threads=job.threads)) != expected:
+    if job.base is not None and (actual := fingerprint(job.base, threads=job.threads)) != expected:
         raise WrongBaseError(
-            f"{job.base.source}: not the base of {where} (fingerprint expected {expected}, found {found})"
+            f"{job.base.source}: not the base of {where} (fingerprint expected {expected}, found {actual})"
         )
     writer = ContainerWriter(file)
     total = sum(record.info.nbytes for record in statement.records)
@@ -282,9 +282,9 @@ def _entries(
 
 
 def blobs(diff: Diff) -> dict[str, bytes]:
-    """Give what a diff stores beside tensors: the layout under "", side files under their names."""
-    found = {item.name: side_content(diff, item) for item in diff.manifest.files if item.stored}
+    """What a diff stores beside tensors: the layout under "", side files under their names."""
+    contents = {item.name: side_content(diff, item) for item in diff.manifest.files if item.stored}
     layout = diff.manifest.layout
     if layout is not None and layout.stored:
-        found[""] = stored_blob(diff, layout)
-    return found
+        contents[""] = stored_blob(diff, layout)
+    return contents

@@ -31,7 +31,7 @@ class Graded:
     factor: float
 
     def plan(self, step: float) -> RecordPlan:
-        """Give the record at a common step."""
+        """The record at a common step."""
         own = max(step * self.factor, self.largest / grid.LIMIT)
         return RecordPlan(self.scan, GRID, LEVELS, scale=np.float32(own / grid.UNITS))
 
@@ -76,7 +76,7 @@ class Forecast:
         self.energy = float(sum(histogram[2].sum() for histogram in self._classes))
 
     def at(self, step: float) -> tuple[float, float]:
-        """Give the bytes and the squared error of a common step."""
+        """The bytes and the squared error of a common step."""
         outcomes = [grid_quantiser.forecast(histogram, step) for histogram in self._classes]
         return sum(bits for bits, _ in outcomes) / 8, sum(error for _, error in outcomes)
 
@@ -93,7 +93,7 @@ class Forecast:
 
 
 def _histograms(item: Graded) -> list[tuple[int, npt.NDArray[np.float64]]]:
-    """Give for each level of rows, of a sample, (counts, sums, sums of squares) of |difference| in fine bins."""
+    """For each level of rows, of a sample, (counts, sums, sums of squares) of |difference| in fine bins."""
     scan = item.scan
     dtype = scan.pair.info.dtype
     positions, geometry = sampled_rows(scan)

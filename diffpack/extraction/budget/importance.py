@@ -17,16 +17,16 @@ def weights(source: Checkpoint, tensors: Mapping[str, TensorInfo]) -> dict[str, 
 
     Raises `UsageError` if a weight is negative or not finite, or no name is one of `tensors`.
     """
-    found = {}
+    means = {}
     for name in sorted(source.tensors.keys() & tensors.keys()):
         dtype = source.info(name).dtype
         if not dtype.arithmetic:
             raise UsageError(f"{source.source}: {name!r}: weights are floats, not {dtype.name}")
-        found[name] = float(np.mean(to_float(source.words(name), dtype), dtype=np.float64))
-        if not 0 <= found[name] < np.inf:
-            raise UsageError(f"{source.source}: {name!r}: a weight is finite and not negative, not {found[name]}")
-    if not found:
+        means[name] = float(np.mean(to_float(source.words(name), dtype), dtype=np.float64))
+        if not 0 <= means[name] < np.inf:
+            raise UsageError(f"{source.source}: {name!r}: a weight is finite and not negative, not {means[name]}")
+    if not means:
         raise UsageError(
             f"{source.source}: holds a weight for none of the tuned checkpoint's tensors; are its names others?"
         )
-    return found
+    return means

@@ -63,8 +63,8 @@ def write_to_target(
         return write_plans(_emptied(file), surveyed, choose(surveyed.stored, plain, 0), plain, metadata, progress)
 
     def write(step: float) -> Attempt:
-        records = rest + [item.plan(step) for item in graded]
-        return Attempt(step, write_plans(_emptied(file), surveyed, records, options, metadata, progress))
+        plans = rest + [item.plan(step) for item in graded]
+        return Attempt(step, write_plans(_emptied(file), surveyed, plans, options, metadata, progress))
 
     if not graded:
         whole = write_exactly()
@@ -138,7 +138,7 @@ class Search:
         return best.file.error >= (1 - SLACK) * (self._target.error or 0.0)
 
     def next(self) -> float | None:
-        """Give the next step to try, None when there is nothing to gain."""
+        """The next step to try, None when there is nothing to gain."""
         if self._landed() or len(self._attempts) >= ATTEMPTS:
             return None
         step = self._between(self._corrected(self._attempts)) if self._attempts else self._first()
@@ -158,7 +158,7 @@ class Search:
         return step if low < step < high else float(np.sqrt(low * high))
 
     def _first(self) -> float:
-        """Give the step the forecast takes for right."""
+        """The step the forecast takes for right."""
         if self._target.budget is not None:
             aim = AIM * self._target.budget
             return self._forecast.step_where(lambda nbytes, _: nbytes <= aim)
@@ -166,7 +166,7 @@ class Search:
         return self._forecast.step_where(lambda _, squared: squared > missed)
 
     def _corrected(self, attempts: Sequence[Attempt]) -> float:
-        """Give the step at which a line through what came out, in logarithms, meets what is aimed at."""
+        """The step at which a line through what came out, in logarithms, meets what is aimed at."""
         fixed = attempts[-1].file.nbytes - attempts[-1].file.grid_bytes
         if self._target.budget is not None:
             aim = AIM * self._target.budget - fixed
@@ -181,13 +181,13 @@ class Search:
         others = beyond[:1] or points[1:2]
         slope = self._slope(attempts[-1].step)
         if others and others[0][0] != points[0][0]:
-            found = (others[0][1] - points[0][1]) / (others[0][0] - points[0][0])
-            slope = found if found * slope > 0 else slope  # noise between two close steps can point the wrong way
-        found = points[0][0] + (np.log(aim) - points[0][1]) / slope
-        return float(np.exp(np.clip(found, np.log(self._forecast.finest), np.log(self.coarsest))))
+            secant = (others[0][1] - points[0][1]) / (others[0][0] - points[0][0])
+            slope = secant if secant * slope > 0 else slope  # noise between two close steps can point the wrong way
+        log_step = points[0][0] + (np.log(aim) - points[0][1]) / slope
+        return float(np.exp(np.clip(log_step, np.log(self._forecast.finest), np.log(self.coarsest))))
 
     def _slope(self, step: float) -> float:
-        """Give how bytes, or the error, change with the step around it: d log / d log, by the forecast."""
+        """How bytes, or the error, change with the step around it: d log / d log, by the forecast."""
         at = 0 if self._target.budget is not None else 1
         low, high = (max(self._forecast.at(step * factor)[at], _NO_ERROR) for factor in (1 / _NEAR, _NEAR))
         slope = float(np.log(high / low) / np.log(_NEAR**2)) * (1 if at == 0 else 0.5)

@@ -39,7 +39,7 @@ _SPARSE_SPAN = 1 << 22  # the same where few change
 
 
 def best_positions(item: Scan, profile: str, together: int) -> PositionCoding:
-    """Give the position coding of a scanned tensor: gaps, every word, or levels.
+    """The position coding of a scanned tensor: gaps, every word, or levels.
 
     `together` counts the words of all tensors of its dtypes, which share spans with it.
     """
@@ -131,7 +131,7 @@ def _gap_bits(positions: Positions) -> float:
 
 
 def _choice(chosen: int, of: int) -> float:
-    """Give the bits it takes to say which `chosen` of so many there are."""
+    """The bits it takes to say which `chosen` of so many there are."""
     share = chosen / of
     if share in (0.0, 1.0):
         return 0.0
@@ -162,7 +162,7 @@ def _bytes(streams: list[Numbers], profile: str, spared: float) -> float:
 
 
 def sampled_rows(item: Scan, words: int = _SAMPLE) -> tuple[Positions, Geometry]:
-    """Give the positions of a sample of whole rows, evenly spread, and the geometry of a tensor of just these."""
+    """The positions of a sample of whole rows, evenly spread, and the geometry of a tensor of just these."""
     dtype, size = item.pair.info.dtype, item.tuned.size
     width = min(row_width(dtype, item.pair.info.shape), size)
     rows = size // width

@@ -19,7 +19,7 @@ _SAMPLE_A_BLOCK = 256  # magnitudes sampled from each block for the first guess 
 
 
 def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: int | None = None) -> list[Positions]:
-    """Give the chosen positions of each scanned tensor (arithmetic dtypes, finite differences).
+    """The chosen positions of each scanned tensor (arithmetic dtypes, finite differences).
 
     A density is a fraction of `entries`. The magnitude is |tuned - reference| in float32; equal magnitudes are
     taken in order of tensor and position.
@@ -35,7 +35,7 @@ def select(scans: Sequence[Scan], selection: Selection, entries: int, threads: i
 
 
 def positions_by_rule(item: Scan, rule: Rule, count: int) -> Positions:
-    """Give the positions of a scanned tensor that a rule tells."""
+    """The positions of a scanned tensor that a rule tells."""
     size = item.tuned.size
     if rule.by_weight:
         return by_weight(rule, item.reference.slice(0, size), count)
@@ -43,7 +43,7 @@ def positions_by_rule(item: Scan, rule: Rule, count: int) -> Positions:
 
 
 def block_magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float32]:
-    """Give |tuned - reference| of a block as float32."""
+    """|tuned - reference| of a block as float32."""
     delta = difference(item.reference.slice(start, stop), item.tuned[start:stop], item.pair.info.dtype)
     with np.errstate(over="ignore"):
         magnitude: npt.NDArray[np.float32] = np.abs(delta).astype(np.float32)
@@ -51,7 +51,7 @@ def block_magnitudes(item: Scan, start: int, stop: int) -> npt.NDArray[np.float3
 
 
 def _above(item: Scan, bound: np.float32) -> tuple[Positions, npt.NDArray[np.float32]]:
-    """Give positions whose magnitude is `bound` or more (and not zero), and those magnitudes."""
+    """Positions whose magnitude is `bound` or more (and not zero), and those magnitudes."""
     places, sizes = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for start, stop in item.changed_blocks():
         magnitude = block_magnitudes(item, start, stop)

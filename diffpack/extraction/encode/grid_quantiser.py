@@ -52,7 +52,7 @@ def _dithered(magnitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _decide(counts: npt.NDArray[Any], centres: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Give the number of each bin, what costs least in squared error + price x bits.
+    """The number of each bin: what costs least in squared error + price x bits.
 
     The bits follow from how often the numbers are chosen, so both are found in turn. `centres` (in steps) increase.
     """
@@ -73,7 +73,7 @@ def _decide(counts: npt.NDArray[Any], centres: npt.NDArray[np.float64]) -> npt.N
 
 
 def histogram(magnitude: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Give counts, sums and sums of squares of magnitudes (1-D, finite) in 64 bins an octave: (3, bins)."""
+    """Counts, sums and sums of squares of magnitudes (1-D, finite) in 64 bins an octave: (3, bins)."""
     bins = (magnitude.view(np.uint32) >> np.uint32(_SHIFT)).astype(np.int32)
     wide = magnitude.astype(np.float64)
     return np.stack([np.bincount(bins, weights, minlength=1 << 15) for weights in (None, wide, wide * wide)])
@@ -104,7 +104,7 @@ def _candidates(below: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
 def _points_and_bits(
     numbers: npt.NDArray[np.int64], counts: npt.NDArray[Any], centres: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give for each number the mean of what got it, and the bits it costs (its sign included)."""
+    """For each number the mean of what got it, and the bits it costs (its sign included)."""
     held = np.bincount(numbers, counts, minlength=_FINE + 2)
     summed = np.bincount(numbers, counts * centres, minlength=_FINE + 2)
     points = np.where(held > 0, summed / np.maximum(held, 1), np.arange(held.size))
@@ -119,7 +119,7 @@ def _edges() -> npt.NDArray[np.float64]:
 
 
 def _offsets(numbers: Numbers, magnitude: npt.NDArray[np.float32]) -> tuple[int, int, int]:
-    """Give, in units, how far the mean of what got 1, 2, and 3 or more lies from the number itself."""
+    """How far, in units, the mean of what got 1, 2, and 3 or more lies from the number itself."""
     capped = np.minimum(numbers, OFFSETS)
     counts = np.bincount(capped, minlength=OFFSETS + 1)[1:]
     excess = np.bincount(capped, magnitude - numbers, minlength=OFFSETS + 1)[1:]

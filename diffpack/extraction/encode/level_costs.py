@@ -30,14 +30,14 @@ Sizes = npt.NDArray[np.float32]
 
 
 def row_levels(sizes: Sizes, geometry: Geometry, lowest: int = STILL) -> Levels:
-    """Give the level of each row from the sizes of the words' changes (float32, 0 or more)."""
+    """The level of each row, from the sizes of the words' changes (float32, 0 or more)."""
     starts = np.concatenate(([0], np.cumsum(geometry.row_words)[:-1]))
     sums = np.add.reduceat(sizes, starts, dtype=np.float64)
     return _half_octaves(sums / geometry.row_words, lowest)
 
 
 def column_levels(sizes: Sizes, geometry: Geometry) -> Levels:
-    """Give the level of each column, relative to its record's."""
+    """The level of each column, relative to its record's."""
     levels = [NONE]
     for means in _column_means(sizes, geometry):
         mean = means.mean()
@@ -52,7 +52,7 @@ def still_columns(sizes: Sizes, geometry: Geometry) -> Levels:
 
 
 def _column_means(sizes: Sizes, geometry: Geometry) -> Iterator[npt.NDArray[np.float64]]:
-    """Give the mean size in each column of each record of two dimensions; 1 where no row is whole."""
+    """The mean size in each column of each record of two dimensions; 1 where no row is whole."""
     for first, start, stop, width in geometry.columned_parts():
         begin, end = first + -start % width, first + stop - start - stop % width
         if end > begin:
@@ -69,7 +69,7 @@ def _half_octaves(means: npt.NDArray[np.float64], lowest: int) -> Levels:
 
 
 def cheapest(plans: list[Plan], geometry: Geometry, exponents: Exponents | None, sizes: Sizes) -> Plan:
-    """Give the plan whose words and levels are estimated to take the fewest bits; of equal ones the first."""
+    """The plan whose words and levels are estimated to take the fewest bits; of equal ones the first."""
     if len(plans) == 1:
         return plans[0]
     lengths = bit_lengths(sizes)
@@ -78,7 +78,7 @@ def cheapest(plans: list[Plan], geometry: Geometry, exponents: Exponents | None,
 
 
 def bit_lengths(sizes: Sizes) -> npt.NDArray[np.int64]:
-    """Give the lengths in bits of numbers of these magnitudes, or of a sample of them, as `cost` takes them."""
+    """The lengths in bits of numbers of these magnitudes, or of a sample of them, as `cost` takes them."""
     return np.minimum(np.frexp(sizes[:: _stride(sizes.size)])[1], _LENGTHS - 1).astype(np.int64)
 
 

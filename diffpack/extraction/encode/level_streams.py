@@ -73,7 +73,7 @@ def _by_record(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
 
 
 def _part(pieces: Sequence[Piece]) -> Part:
-    """Give neighbouring pieces of one record as a part of a span."""
+    """Neighbouring pieces of one record as a part of a span."""
     plan, start, stop = pieces[0].plan, pieces[0].start, pieces[-1].stop
     scan = plan.scan
     reference, tuned = scan.reference.slice(start, stop), scan.tuned[start:stop]
@@ -85,7 +85,7 @@ def _geometry(parts: Sequence[Part], dtype: DType) -> Geometry:
 
 
 def exact_streams(parts: Sequence[Part], dtype: DType, conditioned: bool) -> list[Numbers]:
-    """Give the streams of a span of steps; with `conditioned` the exponents of the base may count."""
+    """The streams of a span of steps; with `conditioned` the exponents of the base may count."""
     geometry = _geometry(parts, dtype)
     reference = np.concatenate([part.reference for part in parts])
     tuned = np.concatenate([part.tuned for part in parts])
@@ -97,7 +97,7 @@ def exact_streams(parts: Sequence[Part], dtype: DType, conditioned: bool) -> lis
 
 
 def exact_plans(sizes: Sizes, geometry: Geometry, exponents: Exponents | None) -> list[Plan]:
-    """Give the levels worth weighing for changes of these sizes; the exponents count only where they are given."""
+    """The levels worth weighing for changes of these sizes; the exponents count only where they are given."""
     rows, still = row_levels(sizes, geometry), still_columns(sizes, geometry)
     kinds_of_rows = [NONE, rows]
     if (rows == STILL).any() and (rows != STILL).any():
@@ -111,7 +111,7 @@ def exact_plans(sizes: Sizes, geometry: Geometry, exponents: Exponents | None) -
 
 
 def change_sizes(reference: Words, tuned: Words, steps: Numbers, dtype: DType) -> Sizes:
-    """Give how far each word moves: |tuned - reference|, of dtypes that are no floats |step|; 0 if not finite."""
+    """How far each word moves: |tuned - reference|, of dtypes that are no floats |step|; 0 if not finite."""
     if not dtype.arithmetic:
         return np.abs(steps.astype(np.float32))
     with np.errstate(over="ignore"):
@@ -120,7 +120,7 @@ def change_sizes(reference: Words, tuned: Words, steps: Numbers, dtype: DType) -
 
 
 def grid_streams(parts: Sequence[Part], dtype: DType) -> list[Numbers]:
-    """Give the streams of a span of grid values: numbers chosen class by class, with their offsets."""
+    """The streams of a span of grid values: numbers chosen class by class, with their offsets."""
     geometry = _geometry(parts, dtype)
     differences = np.concatenate([_in_steps(part, dtype) for part in parts])
     sizes = np.abs(differences)

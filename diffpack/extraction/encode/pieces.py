@@ -39,14 +39,14 @@ class Piece:
         return np.flatnonzero(scan.tuned[self.start : self.stop] != reference) + self.start
 
     def sides(self, positions: Positions | None = None) -> tuple[Words, Words]:
-        """Give the words of both sides, reference and tuned, at positions (None: all of the piece)."""
+        """The words of both sides, reference and tuned, at positions (None: all of the piece)."""
         scan = self.plan.scan
         if positions is None:
             return scan.reference.slice(self.start, self.stop), scan.tuned[self.start : self.stop]
         return scan.reference.at(positions), scan.tuned[positions]
 
     def numbers(self, positions: Positions | None = None) -> Numbers:
-        """Give the numbers that are stored at positions (None: of all words of the piece)."""
+        """The numbers that are stored at positions (None: of all words of the piece)."""
         plan = self.plan
         return plan.value_coding.encode(*self.sides(positions), plan.scan.pair.info.dtype, plan.scale)
 

@@ -35,7 +35,7 @@ def fit_scales(plans: Sequence[RecordPlan], values: Multiples) -> list[RecordPla
 
 
 def _mean_magnitude(plan: RecordPlan) -> float:
-    """Give the mean |difference| of the entries a record stores, of those that differ: the best scale of signs."""
+    """The mean |difference| of the entries a record stores, of those that differ: the best scale of signs."""
     total, count = 0.0, 0
     for piece in pieces_of([plan]):
         reference, tuned = piece.sides(piece.places)
@@ -46,7 +46,7 @@ def _mean_magnitude(plan: RecordPlan) -> float:
 
 
 def _sample(plan: RecordPlan) -> npt.NDArray[Any]:
-    """Give the differences of up to `_SAMPLE` entries, evenly spread over those stored."""
+    """The differences of up to `_SAMPLE` entries, evenly spread over those stored."""
     scan = plan.scan
     positions = plan.chosen if plan.chosen is not None else scan.positions
     if positions is None:

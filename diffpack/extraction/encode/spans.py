@@ -25,7 +25,7 @@ class Encoder(Protocol):
         ...
 
     def streams(self, pieces: Sequence[Piece], start: int) -> list[Numbers]:
-        """Give the streams of the span that begins at `start` of the line."""
+        """The streams of the span that begins at `start` of the line."""
         ...
 
 
@@ -39,7 +39,7 @@ class PlainEncoder:
         return values > CHUNK_VALUES
 
     def streams(self, pieces: Sequence[Piece], start: int) -> list[Numbers]:
-        """Give what the coding makes of positions and numbers; a lossy value of zero changes nothing."""
+        """What the coding makes of positions and numbers; a lossy value of zero changes nothing."""
         plan, last = pieces[0].plan, pieces[-1]
         coding, values = plan.position_coding, plan.value_coding
         places, parts = [np.empty(0, np.int64)], []

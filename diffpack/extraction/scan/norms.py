@@ -18,7 +18,7 @@ _SQUARED_WELL = (1e-100, 1e100)
 
 
 def norms(scans: Iterable[Scan]) -> dict[str, float]:
-    """Give |tuned - reference| of each scanned tensor whose error is told: floats that both sides have."""
+    """|tuned - reference| of each scanned tensor whose error is told: floats that both sides have."""
     return {item.pair.name: _moved(item) for item in scans if item.pair.both_float and not item.pair.resized}
 
 
@@ -30,7 +30,7 @@ def _moved(item: Scan) -> float:
 
 
 def difference_norm(one: Words, other: Words, dtype: DType) -> float:
-    """Give |one - other| (L2) of words of a float dtype; differences that are not finite count as zero."""
+    """|one - other| (L2) of words of a float dtype; differences that are not finite count as zero."""
     difference: npt.NDArray[np.float64] = floats.difference(one, other, dtype).astype(np.float64)
     if not np.isfinite(difference).all():
         difference = np.nan_to_num(difference, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
@@ -42,5 +42,5 @@ def difference_norm(one: Words, other: Words, dtype: DType) -> float:
 
 
 def norm_of_norms(*values: float) -> float:
-    """Give the norm of parts put together, capped at the largest float64."""
+    """The norm of parts put together, capped at the largest float64."""
     return min(math.hypot(*values), sys.float_info.max)

@@ -37,7 +37,7 @@ class Scan:
         return sum(self.changed)
 
     def changed_blocks(self) -> Iterator[tuple[int, int]]:
-        """Give (start, stop) of each block in which words differ."""
+        """(start, stop) of each block in which words differ."""
         for bounds, changed in zip(blocks(self.tuned.size), self.changed, strict=True):
             if changed:
                 yield bounds

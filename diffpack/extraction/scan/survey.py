@@ -67,7 +67,7 @@ def _scan_all(
 
 
 def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint, threads: int | None) -> tuple[str, str]:
-    """Give the fingerprints of both sides; base tensors that were in no pair are hashed here."""
+    """The fingerprints of both sides; base tensors that were in no pair are hashed here."""
     paired = ((item.pair.base_name, item.base_digest) for item in scans)
     own = {name: digest for name, digest in paired if name is not None and digest}
     digests = own | digests_of(base, (name for name in base.tensors if name not in own), threads)

@@ -28,7 +28,7 @@ class Meter:
         self._seconds, self._busy, self._resting = time.perf_counter(), time.process_time(), reset_peak()
 
     def read(self) -> Cost:
-        """Give what was spent until now."""
+        """What was spent until now."""
         before, peak = self.before, resident(peak=True)
         above = None if peak is None or self._resting is None else max(0, peak - self._resting)
         known = [value for value in (above, before.peak_memory) if value is not None]

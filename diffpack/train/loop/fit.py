@@ -73,8 +73,10 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
             torch.set_rng_state(place.running["random"])
         for step, batch in enumerate(task.batches(at, stage.epochs, place.step), place.step + 1):
             loss = stage.loss(task, batch)
-            if not math.isfinite(found := loss.item()):
-                raise UsageError(f"training diverged: at step {step} of the stage {stage.name!r} the loss is {found}")
+            if not math.isfinite(loss_value := loss.item()):
+                raise UsageError(
+                    f"training diverged: at step {step} of the stage {stage.name!r} the loss is {loss_value}"
+                )
             loss.backward()
             stage.step()
             done += 1

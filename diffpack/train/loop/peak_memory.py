@@ -12,10 +12,10 @@ _RESET_PEAK = "5"  # proc(5): sets the high-water mark of resident memory to wha
 
 
 def resident(peak: bool = False) -> int | None:
-    """Give the resident bytes now, or their peak since the last `reset_peak`; None where unknown."""
+    """The resident bytes now, or their peak since the last `reset_peak`; None where unknown."""
     with contextlib.suppress(OSError):
-        found = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s*(\d+) kB", _STATUS.read_text())
-        return 1024 * int(found[1]) if found else None
+        match = re.search(rf"{'VmHWM' if peak else 'VmRSS'}:\s*(\d+) kB", _STATUS.read_text())
+        return 1024 * int(match[1]) if match else None
     return None
 
 

@@ -40,7 +40,7 @@ class Stage(ABC):
         """Set up optimisers; `carried` is what the stage before left."""
 
     def loss(self, task: Task, batch: Batch) -> Tensor:
-        """Give the loss of a batch, a scalar."""
+        """The loss of a batch, a scalar."""
         with autocast(task.options.precision):
             loss: Tensor = task.model(**batch).loss
         return loss
@@ -57,11 +57,11 @@ class Stage(ABC):
         return sum(value.numel() for optimiser in self.optimisers for value in values_of(optimiser))
 
     def finish(self, task: Task) -> State:  # noqa: ARG002 - most stages leave nothing behind but the model
-        """Give what the next stage needs; the model holds the result."""
+        """What the next stage needs; the model holds the result."""
         return {}
 
     def state(self) -> State:
-        """Give what goes on in this stage, apart from the model's own tensors."""
+        """What goes on in this stage, apart from the model's own tensors."""
         return {
             "optimisers": [item.state_dict() for item in self.optimisers],
             "schedulers": [item.state_dict() for item in self.schedulers],

@@ -37,9 +37,9 @@ class Adapter(nn.Module):
             nn.init.zeros_(part.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Give hidden states of the same shape (..., d)."""
-        found: Tensor = hidden + self.up(nn.functional.gelu(self.down(hidden)))
-        return found
+        """Hidden states of the same shape (..., d)."""
+        output: Tensor = hidden + self.up(nn.functional.gelu(self.down(hidden)))
+        return output
 
 
 def insert_adapters(model: nn.Module, size: int) -> None:

@@ -25,15 +25,15 @@ LORA_LR = 1e-3
 
 
 def epochs_of(options: TrainOptions, default: int = EPOCHS) -> int:
-    """Give the epochs of a stage."""
+    """The epochs of a stage."""
     return default if options.epochs is None else options.epochs
 
 
 def lr_of(options: TrainOptions, default: float) -> float:
-    """Give the learning rate of a stage."""
+    """The learning rate of a stage."""
     return default if options.lr is None else options.lr
 
 
 def find_lr_of(options: TrainOptions) -> float:
-    """Give the learning rate of the full fine-tuning that only finds the entries to train."""
+    """The learning rate of the full fine-tuning that only finds the entries to train."""
     return FULL_LR if options.find_lr is None else options.find_lr

@@ -68,7 +68,7 @@ class GateStage(Stage):
         return {"positions": positions}
 
     def state(self) -> State:
-        """Give also diff and gates."""
+        """The state, with diff and gates."""
         return {**super().state(), "pruner": self._pruner.state_dict()}
 
     def load(self, state: State) -> None:

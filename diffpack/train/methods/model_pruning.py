@@ -98,7 +98,7 @@ class PruningStage(Stage):
         return {}
 
     def _kept(self) -> float:
-        """Give the part that stays at this step: cubic from 1 to the density."""
+        """The part that stays at this step: cubic from 1 to the density."""
         left = max(0.0, 1 - self._step / self._closing)
         return self._density + (1 - self._density) * left**3
 
@@ -111,7 +111,7 @@ class PruningStage(Stage):
             item.write()
 
     def state(self) -> State:
-        """Give also the dense weights, scores and the step."""
+        """The state, with the dense weights, scores and the step."""
         kept = [
             {"dense": item.dense.detach(), "scores": None if item.scores is None else item.scores.detach()}
             for item in self._pruned

@@ -41,7 +41,7 @@ class PickStage(Stage):
             self._positions = by_weight(body, k, largest=options.selection == "largest")
 
     def finish(self, task: Task) -> State:  # noqa: ARG002 - Stage's signature
-        """Give the positions."""
+        """Hand over the positions."""
         return {"positions": dict(self._positions)}
 
 
@@ -52,7 +52,7 @@ class SparseStage(Stage):
         super().__init__(name, epochs, lr, warmup)
 
     def positions(self, task: Task, carried: State) -> Positions:  # noqa: ARG002 - for stages that know them
-        """Give the positions to begin with."""
+        """The positions to begin with."""
         positions: Positions = carried["positions"]
         return positions
 
@@ -68,7 +68,7 @@ class SparseStage(Stage):
         return {}
 
     def state(self) -> State:
-        """Give the tuner's values beside the optimiser's state."""
+        """The tuner's values beside the optimiser's state."""
         return {**super().state(), "tuner": self.tuner.state_dict()}
 
     def load(self, state: State) -> None:
@@ -85,7 +85,7 @@ class NamedStage(SparseStage):
         self._names = names
 
     def positions(self, task: Task, carried: State) -> Positions:  # noqa: ARG002 - known from the start
-        """Give whole tensors."""
+        """Whole tensors."""
         return dict.fromkeys(self._names)
 
 
@@ -108,7 +108,7 @@ class RewindStage(DenseStage):
         return {"positions": positions}
 
     def state(self) -> State:
-        """Give also the head to go back to."""
+        """The state, with the head to go back to."""
         return {**super().state(), "head": self._head}
 
     def load(self, state: State) -> None:
@@ -151,7 +151,7 @@ class RegrowthStage(SparseStage):
                 item.prepare(rate)
 
     def state(self) -> State:
-        """Give also what each slot remembers."""
+        """The state, with what each slot remembers."""
         kept = [{"origin": item.origin, "last": item.last, "wanted": item.wanted} for item in self._growing]
         return {**super().state(), "step": self._step, "growing": kept}
 

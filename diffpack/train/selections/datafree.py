@@ -23,12 +23,12 @@ _BITS = {2: (torch.int16, np.uint16), 4: (torch.int32, np.uint32), 8: (torch.int
 
 
 def rule_of(selection: str, seed: int) -> Rule | None:
-    """Give the rule a selection is, None if it needs data."""
+    """The rule a selection is, None if it needs data."""
     return Rule.parse(f"random {seed}" if selection == "random" else selection)
 
 
 def counts_of(chosen: Rule, parameters: Mapping[str, Tensor], k: int) -> dict[str, int]:
-    """Give how many entries of each tensor are among the k: of random ones its share by size."""
+    """How many entries of each tensor are among the k: of random ones its share by size."""
     if chosen.by_weight:
         sign = 1.0 if chosen.kind == "largest" else -1.0
         best = top_k(parameters, lambda name: sign * parameters[name].detach().float().abs(), k)

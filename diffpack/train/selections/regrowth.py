@@ -42,8 +42,8 @@ class Regrowth:
         size = gradient.abs().reshape(-1)
         assert self.slot.positions is not None
         size[self.slot.positions] = -1
-        found = size.topk(min(self.wanted, size.numel() - self.slot.values.numel()))
-        self.candidates = found.indices[found.values > 0]
+        largest = size.topk(min(self.wanted, size.numel() - self.slot.values.numel()))
+        self.candidates = largest.indices[largest.values > 0]
 
     def regrow(self, optimiser: torch.optim.Optimizer) -> int:
         """Drop as many entries as there are candidates, take those instead; give how many."""

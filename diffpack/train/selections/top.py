@@ -14,7 +14,7 @@ Scores = Callable[[str], Tensor]
 
 
 def top_k(names: Iterable[str], scores: Scores, k: int, floor: Mapping[str, int] | None = None) -> dict[str, Tensor]:
-    """Give the positions of the k highest scores of all tensors together, of each tensor at least `floor[name]`.
+    """The positions of the k highest scores of all tensors together, of each tensor at least `floor[name]`.
 
     The result has each tensor of which something is taken: int64, sorted. Scores are read as float32; one that is
     not a number counts as the lowest.
@@ -69,6 +69,6 @@ class _Best:
 
 
 def floors(sizes: Mapping[str, int], k: int, part: float) -> dict[str, int]:
-    """Give each tensor its sure share of a part of the budget: proportional to its size, rounded down."""
+    """Each tensor's sure share of a part of the budget: proportional to its size, rounded down."""
     total = sum(sizes.values())
     return {name: int(part * k * size / total) for name, size in sizes.items()}

@@ -151,11 +151,11 @@ class DiffPruner:
         item.parameter.grad = None
         by_alpha = torch.empty_like(item.diff)
         by_group = item.group_gate.new_zeros(1)
-        for found, diff, gate, out in item.blocks(gradient, item.diff, item.gate, by_alpha):
-            by_gate = found * diff
+        for by_theta, diff, gate, out in item.blocks(gradient, item.diff, item.gate, by_alpha):
+            by_gate = by_theta * diff
             by_group += torch.dot(by_gate, gate)
             torch.mul(by_gate.mul_(slope(gate)), item.group_gate, out=out)
-            found.mul_(gate).mul_(item.group_gate)
+            by_theta.mul_(gate).mul_(item.group_gate)
         _add(item.diff, gradient)
         _add(item.alpha, by_alpha)
         if item.group is not None:
@@ -178,7 +178,7 @@ class DiffPruner:
                 _add(item.group, self.penalty * weight * group * (1 - group))
 
     def expected_open(self) -> float:
-        """Give the expected L0 norm of the diff (product form)."""
+        """The expected L0 norm of the diff (product form)."""
         total = 0.0
         for item in self.gated.values():
             group = 1.0 if item.group is None else float(open_probability(item.group.detach()))
@@ -199,7 +199,7 @@ class DiffPruner:
         self._handles.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Give diffs and gates."""
+        """Diffs and gates."""
         return {
             name: {"diff": item.diff.detach(), "alpha": item.alpha.detach(), "group": _detached(item.group)}
             for name, item in self.gated.items()

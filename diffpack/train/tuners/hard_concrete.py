@@ -26,12 +26,12 @@ def sample(alpha: Tensor) -> Tensor:
 
 
 def slope(gate: Tensor) -> Tensor:
-    """Give dz/dalpha of drawn gates, which tell it themselves: 0 where the interval's cut holds them."""
+    """The derivative dz/dalpha of drawn gates, which tell it themselves: 0 where the interval's cut holds them."""
     soft = (gate - LEFT).div_(RIGHT - LEFT)
     inside = (gate * (1 - gate)).sign_()  # as a number: faster than two comparisons
     return soft.mul_(1 - soft).mul_(RIGHT - LEFT).mul_(inside)
 
 
 def open_probability(alpha: Tensor) -> Tensor:
-    """Give P(z > 0), an entry's part in the expected L0 norm."""
+    """P(z > 0), an entry's part in the expected L0 norm."""
     return torch.sigmoid(alpha - OFFSET)

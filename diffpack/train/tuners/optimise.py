@@ -12,12 +12,12 @@ CLIP = 1.0
 
 
 def adamw(values: Iterable[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Optimizer:
-    """Give AdamW without weight decay, in its fused form, which keeps no temporaries."""
+    """AdamW without weight decay, in its fused form, which keeps no temporaries."""
     return torch.optim.AdamW(values, lr=lr, eps=eps, weight_decay=0.0, fused=True)
 
 
 def values_of(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """Give all tensors an optimiser trains."""
+    """All tensors an optimiser trains."""
     return [value for group in optimiser.param_groups for value in group["params"]]
 
 

@@ -26,23 +26,23 @@ class Slot:
     """Shown the parameter while its whole gradient lives (regrowth looks there for better entries)."""
 
     def gather(self, source: Tensor) -> Tensor:
-        """Give the entries of a tensor of the parameter's shape that this slot trains, in the master's dtype."""
+        """The entries of a tensor of the parameter's shape that this slot trains, in the master's dtype."""
         flat = source.detach().reshape(-1)
         picked = flat.clone() if self.positions is None else flat[self.positions]
         return picked.to(self.values.dtype)
 
     def _gather_rows(self, gradient: Tensor) -> Tensor:
-        """Do the same with an embedding's gradient, which holds the rows of the batch's tokens alone."""
+        """The same of an embedding's gradient, which holds the rows of the batch's tokens alone."""
         assert self.positions is not None
         gradient = gradient.coalesce()
-        rows, found = gradient.indices()[0], gradient.values()
+        rows, row_values = gradient.indices()[0], gradient.values()
         picked = torch.zeros_like(self.values)
         if rows.numel():
-            row = self.positions // found.shape[1]
+            row = self.positions // row_values.shape[1]
             at = torch.searchsorted(rows, row).clamp_(max=rows.numel() - 1)
             there = (rows[at] == row).nonzero().view(-1)
-            column = self.positions[there] % found.shape[1]
-            picked[there] = found[at[there], column].to(picked.dtype)
+            column = self.positions[there] % row_values.shape[1]
+            picked[there] = row_values[at[there], column].to(picked.dtype)
         return picked
 
     def scatter(self) -> None:

@@ -72,7 +72,7 @@ class SparseTuner:
         self._hide_from_ddp(named)
 
     def parameters(self) -> list[nn.Parameter]:
-        """Give what an optimiser trains: the compact vectors, then the dense parameters."""
+        """What an optimiser trains: the compact vectors, then the dense parameters."""
         return [*(slot.values for slot in self.slots), *self.dense.values()]
 
     @property
@@ -131,7 +131,7 @@ class SparseTuner:
             delattr(self._model, _DDP_IGNORES)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give positions and values, to go on later; a half-precision module alone would lose the masters' bits."""
+        """Positions and values, to go on later; a half-precision module alone would lose the masters' bits."""
         return {
             "positions": {slot.name: slot.positions for slot in self.slots},
             "values": {slot.name: slot.values.detach().clone() for slot in self.slots},
@@ -181,7 +181,7 @@ _DDP_IGNORES = "_ddp_params_and_buffers_to_ignore"
 
 
 def _unique(named: Mapping[str, nn.Parameter], names: list[str]) -> dict[str, nn.Parameter]:
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     owner: dict[int, str] = {}
     for name in names:
         if name not in named:
@@ -192,8 +192,8 @@ def _unique(named: Mapping[str, nn.Parameter], names: list[str]) -> dict[str, nn
         if not value.is_contiguous():
             raise UsageError(f"{name!r} does not lie contiguously in memory; flat positions need that")
         owner[id(value)] = name
-        found[name] = value
-    return found
+        parameters[name] = value
+    return parameters
 
 
 def _share_positions(slots: list[Slot]) -> None:

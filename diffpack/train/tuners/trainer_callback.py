@@ -9,7 +9,7 @@ from diffpack.train.tuners.sparse import SparseTuner
 
 
 def trainer_callback(tuner: SparseTuner, max_norm: float | None = None) -> Any:
-    """Give the callback that lets transformers' `Trainer` train a tuner's entries.
+    """The callback that lets transformers' `Trainer` train a tuner's entries.
 
     ::
 

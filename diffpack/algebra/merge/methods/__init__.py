@@ -26,7 +26,7 @@ METHODS: dict[str, Method] = {
 
 
 def find_method(name: str) -> Method:
-    """Give a method by its name. Raises `UsageError`."""
+    """The method of a name. Raises `UsageError`."""
     try:
         return METHODS[name]
     except KeyError:

@@ -28,7 +28,7 @@ def keep_by_rank(delta: Delta, settings: Settings, draw: Draw) -> Delta:
 
 
 def chances(delta: Delta, settings: Settings) -> npt.NDArray[np.float64]:
-    """Give each value's chance to be kept. Unchanged entries of a row have its lowest ranks."""
+    """Each value's chance to be kept. Unchanged entries of a row have its lowest ranks."""
     assert settings.density is not None
     assert delta.positions is not None
     density, epsilon = settings.density, settings.epsilon

@@ -18,7 +18,7 @@ from diffpack.algebra.merge.methods.magnitude import largest
 
 
 def select(deltas: Sequence[Delta], settings: Settings) -> tuple[list[Delta], list[float]]:
-    """Give the selected part of each delta, and its weight."""
+    """The selected part of each delta, and its weight."""
     kept = [delta.sparse() for delta in deltas]
     if settings.density not in (None, 1):
         kept = _selected(kept, float(settings.density or 0))
