@@ -88,16 +88,16 @@ class TensorDiff:
 
         Raises `CorruptFileError`, `BaseNeededError`.
         """
-        values, dtype, scale = self.value_coding, self.info.dtype, self.scale
+        value_coding, dtype, scale = self.value_coding, self.info.dtype, self.scale
         for part in self.changes():
             for start, stop in blocks(part.stop, part.start):
                 block = reference.slice(start, stop)
                 index, numbers = part.within(start, stop)
                 if isinstance(index, slice):
-                    block = values.change(block, numbers, dtype, scale)
+                    block = value_coding.change(block, numbers, dtype, scale)
                 elif numbers.size:
                     block = block.copy()
-                    block[index] = values.change(block[index], numbers, dtype, scale)
+                    block[index] = value_coding.change(block[index], numbers, dtype, scale)
                 yield start, block
 
     @property

@@ -101,10 +101,10 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: {group.base_dtype} is not converted to {group.dtype}", "G4")
     if group.errors is not None and len(group.errors) != count:
         raise CorruptFileError(f"{where}: not one error for each record", "G2")
-    values = VALUE_CODINGS[group.value_coding_id]
-    if not values.exact and not group.tensor_dtype.arithmetic:
-        raise CorruptFileError(f"{where}: {values.id} values in {group.dtype} tensors", "G5")
-    if exact and (group.result_digests is None or not values.exact):
+    value_coding = VALUE_CODINGS[group.value_coding_id]
+    if not value_coding.exact and not group.tensor_dtype.arithmetic:
+        raise CorruptFileError(f"{where}: {value_coding.id} values in {group.dtype} tensors", "G5")
+    if exact and (group.result_digests is None or not value_coding.exact):
         raise CorruptFileError(f"{where}: an exact diff without result digests, or with lossy values", "G7")
     length = sum(_words(group.tensor_dtype, shape, where) for shape in group.shapes)
     ends = (0, *group.ends)
@@ -127,10 +127,10 @@ def _check_required(manifest: Manifest, where: str) -> None:
 
 def _check_codings(group: Group, where: str) -> None:
     """Check what the codings of a group ask of it, and that they go together."""
-    positions, values = POSITION_CODINGS[group.position_coding_id], VALUE_CODINGS[group.value_coding_id]
-    if values.class_offsets and not positions.holds_offsets:
-        raise CorruptFileError(f"{where}: {values.id} values that are not in levels", values.rule)
-    positions.check_group(group, where)
+    position_coding, value_coding = POSITION_CODINGS[group.position_coding_id], VALUE_CODINGS[group.value_coding_id]
+    if value_coding.class_offsets and not position_coding.holds_offsets:
+        raise CorruptFileError(f"{where}: {value_coding.id} values that are not in levels", value_coding.rule)
+    position_coding.check_group(group, where)
 
 
 def _check_resized(group: Group, where: str) -> None:

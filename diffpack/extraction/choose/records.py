@@ -34,17 +34,17 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
 
     `entries` is what a density is a fraction of.
     """
-    values = options.value_coding
-    lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, values)]
+    value_coding = options.value_coding
+    lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, value_coding)]
     if options.selection.everything:
-        plans = [_everything(item, values) for item in lossy]
+        plans = [_everything(item, value_coding) for item in lossy]
     elif options.selection.rule is not None:
         plans = _by_rule(lossy, options, options.selection.rule)
     else:
         picked = select(lossy, options.selection, entries, options.threads)
-        plans = [RecordPlan(item, values, GAPS, chosen) for item, chosen in zip(lossy, picked, strict=True)]
-    if isinstance(values, Multiples):
-        plans = fit_scales(plans, values)
+        plans = [RecordPlan(item, value_coding, GAPS, chosen) for item, chosen in zip(lossy, picked, strict=True)]
+    if isinstance(value_coding, Multiples):
+        plans = fit_scales(plans, value_coding)
     decided = {plan.scan.pair.name: plan for plan in plans}
     rest = exact_records([item for item in scans if item.pair.name not in decided], options)
     decided |= {plan.scan.pair.name: plan for plan in rest}
@@ -53,7 +53,7 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
 
 def _by_rule(scans: Sequence[Scan], options: Options, text: str) -> list[RecordPlan]:
     """Keep the words a rule tells; a tensor of which no count is given is kept whole."""
-    selection, values, rule = options.selection, options.value_coding, Rule.parse(text)
+    selection, value_coding, rule = options.selection, options.value_coding, Rule.parse(text)
     assert rule is not None  # the selection was checked
     counts = [selection.count(item.pair.name, item.tuned.size) for item in scans]
     pairs = [(item, count) for item, count in zip(scans, counts, strict=True) if count is not None]
@@ -61,14 +61,14 @@ def _by_rule(scans: Sequence[Scan], options: Options, text: str) -> list[RecordP
     plans = []
     for item, count in zip(scans, counts, strict=True):
         if count is not None:
-            plans.append(RecordPlan(item, values, BY_RULE, next(told), rule=text))
-        elif not values.exact:  # or it is among those that stay exact
-            plans.append(_everything(item, values))
+            plans.append(RecordPlan(item, value_coding, BY_RULE, next(told), rule=text))
+        elif not value_coding.exact:  # or it is among those that stay exact
+            plans.append(_everything(item, value_coding))
     return plans
 
 
-def _everything(item: Scan, values: ValueCoding) -> RecordPlan:
-    return RecordPlan(item, values, EVERY_WORD if item.density >= DENSE_ENOUGH else GAPS)
+def _everything(item: Scan, value_coding: ValueCoding) -> RecordPlan:
+    return RecordPlan(item, value_coding, EVERY_WORD if item.density >= DENSE_ENOUGH else GAPS)
 
 
 def exact_records(scans: Sequence[Scan], options: Options) -> list[RecordPlan]:
@@ -86,12 +86,12 @@ def _dtypes(item: Scan) -> tuple[str, str]:
 
 
 def _exact_record(item: Scan, options: Options, together: int) -> RecordPlan:
-    positions = options.position_coding or best_positions(item, options.profile, together)
+    position_coding = options.position_coding or best_positions(item, options.profile, together)
     may_use_base = options.profile == "smallest" and item.pair.both_float
-    return RecordPlan(item, EXACT, positions, conditioned=may_use_base)
+    return RecordPlan(item, EXACT, position_coding, conditioned=may_use_base)
 
 
-def may_be_lossy(item: Scan, values: ValueCoding) -> bool:
+def may_be_lossy(item: Scan, value_coding: ValueCoding) -> bool:
     """Tell whether a tensor may be stored in part or rounded.
 
     It must be an old tensor of its old shape and of an arithmetic dtype, and every difference must be finite in
@@ -101,9 +101,9 @@ def may_be_lossy(item: Scan, values: ValueCoding) -> bool:
     dtype = pair.info.dtype
     if not pair.both_float or pair.resized:
         return False
-    coding = values if isinstance(values, floats.Floats) else floats.F32
+    as_floats = value_coding if isinstance(value_coding, floats.Floats) else floats.F32
     for start, stop in item.changed_blocks():
         delta = floats.difference(item.reference.slice(start, stop), item.tuned[start:stop], dtype)
-        if not np.isfinite(coding.differences(coding.numbers(delta))).all():
+        if not np.isfinite(as_floats.differences(as_floats.numbers(delta))).all():
             return False
     return True

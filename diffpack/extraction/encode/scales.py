@@ -17,20 +17,20 @@ from diffpack.format.values.int8 import INT8, SIGN, Multiples
 _SAMPLE = 1 << 16  # differences a tensor's scale is fitted to
 
 
-def fit_scales(plans: Sequence[RecordPlan], values: Multiples) -> list[RecordPlan]:
+def fit_scales(plans: Sequence[RecordPlan], value_coding: Multiples) -> list[RecordPlan]:
     """Give records of multiples their scales: powers of two apart, anchored at the best scale of all differences.
 
     Coarser multiples than int8's have few numbers to share, and take for each record the scale that is best for it.
     """
     samples = [_sample(plan) for plan in plans]
-    if values is SIGN:
+    if value_coding is SIGN:
         scales = [np.float32(_mean_magnitude(plan)) for plan in plans]
-    elif values is not INT8:
-        scales = [np.float32(values.best_scale(sample)) for sample in samples]
+    elif value_coding is not INT8:
+        scales = [np.float32(value_coding.best_scale(sample)) for sample in samples]
     else:
         together = np.concatenate([np.empty(0, np.float32), *samples])
-        anchor = values.best_scale(together[:: max(1, together.size // (4 * _SAMPLE))])
-        scales = [values.snap(anchor, sample) for sample in samples]
+        anchor = value_coding.best_scale(together[:: max(1, together.size // (4 * _SAMPLE))])
+        scales = [value_coding.snap(anchor, sample) for sample in samples]
     return [replace(plan, scale=scale) for plan, scale in zip(plans, scales, strict=True)]
 
 

@@ -20,7 +20,7 @@ class Encoder(Protocol):
 
     by_words: bool
 
-    def full(self, words: int, values: int) -> bool:
+    def full(self, words: int, value_coding: int) -> bool:
         """Whether a span of so many words with so many values is more than one chunk should hold."""
         ...
 
@@ -34,14 +34,14 @@ class PlainEncoder:
 
     by_words = False
 
-    def full(self, words: int, values: int) -> bool:
+    def full(self, words: int, value_coding: int) -> bool:
         """Large tensors rarely share a chunk."""
-        return values > CHUNK_VALUES
+        return value_coding > CHUNK_VALUES
 
     def streams(self, pieces: Sequence[Piece], start: int) -> list[Numbers]:
         """What the coding makes of positions and numbers; a lossy value of zero changes nothing."""
         plan, last = pieces[0].plan, pieces[-1]
-        coding, values = plan.position_coding, plan.value_coding
+        coding, value_coding = plan.position_coding, plan.value_coding
         places, parts = [np.empty(0, np.int64)], []
         for piece in pieces:
             if coding.every_word:
@@ -49,8 +49,8 @@ class PlainEncoder:
                 continue
             positions = piece.positions
             numbers = piece.numbers(positions)
-            if not values.exact and not coding.keeps_zeros:
-                kept = values.effective(numbers)
+            if not value_coding.exact and not coding.keeps_zeros:
+                kept = value_coding.effective(numbers)
                 positions, numbers = positions[kept], numbers[kept]
             places.append(positions + piece.line)
             parts.append(numbers)

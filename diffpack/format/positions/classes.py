@@ -37,7 +37,7 @@ class Classes(PositionCoding):
         """Say yes: the base tells which words are in a class."""
         return True
 
-    def counted(self, values: ValueCoding) -> bool:
+    def counted(self, value_coding: ValueCoding) -> bool:
         """Say yes: nobody can count changes without the base."""
         return True
 

@@ -134,7 +134,7 @@ class PositionCoding(ABC):
         """
         return True
 
-    def counted(self, values: ValueCoding) -> bool:
+    def counted(self, value_coding: ValueCoding) -> bool:
         """Say whether the manifest counts the changes of each record with such values, since not everybody can."""
         return False
 

@@ -100,12 +100,12 @@ class Stored:
                 yield index, *changed
 
 
-def parse(streams: list[Numbers], geometry: Geometry, dtype: DType, values: ValueCoding, where: str) -> Stored:
+def parse(streams: list[Numbers], geometry: Geometry, dtype: DType, value_coding: ValueCoding, where: str) -> Stored:
     """Tell the streams of a span apart and check all that needs no base.
 
     Raises `CorruptFileError` (R2, R4, K2).
     """
-    fixed = 4 if values.class_offsets else 3
+    fixed = 4 if value_coding.class_offsets else 3
     if len(streams) < fixed or streams[0].dtype != np.uint8 or not streams[0].size:
         raise CorruptFileError(f"{where}: a span of levels without its first streams", "R2")
     if streams[0].size - 1 > grouped.most(geometry.words):
@@ -115,10 +115,10 @@ def parse(streams: list[Numbers], geometry: Geometry, dtype: DType, values: Valu
     counts = ((rows, geometry.rows), (columns, geometry.columns))
     if any(item.dtype != np.int8 or item.size not in (0, count) for item, count in counts):
         raise CorruptFileError(f"{where}: not one level for each row, or for each column", "R2")
-    offsets = streams[3] if values.class_offsets else None
-    if offsets is not None and (offsets.dtype != np.int8 or offsets.size != values.class_offsets * len(kinds)):
-        raise CorruptFileError(f"{where}: not {values.class_offsets} offsets for each class", "R4")
-    grouped.check(kinds, streams[fixed:], values.stream(dtype), where)
+    offsets = streams[3] if value_coding.class_offsets else None
+    if offsets is not None and (offsets.dtype != np.int8 or offsets.size != value_coding.class_offsets * len(kinds)):
+        raise CorruptFileError(f"{where}: not {value_coding.class_offsets} offsets for each class", "R4")
+    grouped.check(kinds, streams[fixed:], value_coding.stream(dtype), where)
     return Stored(Plan(rows, columns, slope), kinds, offsets, streams[fixed:])
 
 
@@ -137,9 +137,9 @@ class LevelClasses(PositionCoding):
         """Say whether exponents of the base may count: where values are exact."""
         return VALUE_CODINGS[group.value_coding_id].exact
 
-    def counted(self, values: ValueCoding) -> bool:
+    def counted(self, value_coding: ValueCoding) -> bool:
         """Say whether exponents may count: then only the base tells how many words change."""
-        return values.exact
+        return value_coding.exact
 
     def contexts(self, streams: list[Numbers], where: str) -> Sequence[str]:
         """Say what the classes of a chunk were made of. Raises `CorruptFileError` (R2)."""
@@ -150,9 +150,9 @@ class LevelClasses(PositionCoding):
 
     def check_group(self, group: Group, where: str) -> None:
         """Check values, counts and the size of spans. Raises `CorruptFileError` (R1, F8)."""
-        values = VALUE_CODINGS[group.value_coding_id]
-        if not values.exact and not values.class_offsets:
-            raise CorruptFileError(f"{where}: {values.id} values in levels", self.rule)
+        value_coding = VALUE_CODINGS[group.value_coding_id]
+        if not value_coding.exact and not value_coding.class_offsets:
+            raise CorruptFileError(f"{where}: {value_coding.id} values in levels", self.rule)
         self.check_counts(group, where)
         grouped.check_spans(group, self.id, where)
 
@@ -164,12 +164,14 @@ class LevelClasses(PositionCoding):
         """The steps of every word, or of values with offsets the positions that change and their units."""
         geometry = Geometry.of_span(span)
         stored = self._stored(streams, geometry, span)
-        values, dtype = span.line.value_coding, span.line.dtype
+        value_coding, dtype = span.line.value_coding, span.line.dtype
         own = exponents(span.reference(), dtype) if stored.plan.slope else None
-        dense: Numbers = np.zeros(span.words, np.int32 if values.class_offsets else dtype.step)
+        dense: Numbers = np.zeros(span.words, np.int32 if value_coding.class_offsets else dtype.step)
         for index, places, part in stored.numbers(geometry, own, span.where):
-            dense[places] = values.in_units(part, stored.class_offsets(index)) if values.class_offsets else part
-        if not values.class_offsets:
+            dense[places] = (
+                value_coding.in_units(part, stored.class_offsets(index)) if value_coding.class_offsets else part
+            )
+        if not value_coding.class_offsets:
             return None, dense
         places = np.flatnonzero(dense)
         return places + span.start, dense[places]

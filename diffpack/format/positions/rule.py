@@ -31,7 +31,7 @@ class ByRule(PositionCoding):
         rule = Rule.parse(group.rule or "")
         return rule is not None and rule.by_weight
 
-    def counted(self, values: ValueCoding) -> bool:
+    def counted(self, value_coding: ValueCoding) -> bool:
         """Say yes: the rule tells as many words as the count says."""
         return True
 
