@@ -16,7 +16,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape shape bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -69,7 +69,7 @@ bench-train-cost: $(VENV)/.train $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.train.cost --model $(MODEL)
 
 fuzz: $(VENV)/.tests
-	$(BIN)/python -m benchmarks.fuzz --seconds 300
+	$(BIN)/python -m tests.tools.fuzz --seconds 300
 
 pair: $(PAIR)/.installed
 

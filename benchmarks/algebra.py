@@ -9,13 +9,11 @@ several; the oracles are the frozen results of mergekit and PEFT in tests/oracle
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -24,13 +22,13 @@ import diffpack
 from benchmarks.foundation import Row, at_most, timed, write_large_pair, write_rows
 from diffpack.algebra.merge import method
 from diffpack.checkpoints import open_checkpoint
+from tests.tools import merge_oracles as oracles
 
 ROUNDS = 3
 DIFFS = 3
 DENSITY = 0.005
 LINKS = 25
 STEP = 3.3e-7  # the median move of a master weight: about 1 % of MiniLM's bfloat16 weights change
-TESTS = Path(__file__).parent.parent / "tests"
 
 
 def merge_large(folder: Path) -> Iterator[Row]:
@@ -93,9 +91,7 @@ def compose_chain(weights: Path, folder: Path) -> Iterator[Row]:
 
 def against_oracles() -> Iterator[Row]:
     """Compare every method with the frozen results of the known tools."""
-    sys.path.insert(0, str(TESTS))
-    oracles: Any = importlib.import_module("test_merge_oracles")
-    method.Draw = oracles.Stored  # type: ignore[misc] # the tools' random numbers
+    method.Draw = oracles.Stored  # type: ignore[misc,assignment] # the tools' random numbers
     worst: dict[str, float] = {}
     for at, case in enumerate(oracles.CASES):
         found = oracles.merged(case)

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import model, tune, write_safetensors
 
 import diffpack
 from diffpack.errors import UnsupportedFormatError
+from tests.tools import ROOT
+from tests.tools.models import model, tune, write_safetensors
 
-ROOT = Path(__file__).parent.parent.parent
 TOY = Path(__file__).parent / "toy_coding.py"
 ENTRY = "        GAPS,\n"
 IMPORT = "from diffpack.format.positions.classes import CLASSES\n"

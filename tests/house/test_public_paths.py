@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import re
-from pathlib import Path
 
-PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+from tests.tools import ROOT
+
+PAGE = (ROOT / "docs" / "api.md").read_text()
 ROWS = re.findall(r"^\| `(diffpack\.[\w.]+)` \| (.*) \|$", PAGE.split("## Public paths")[1], re.MULTILINE)
 
 

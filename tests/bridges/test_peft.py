@@ -1,0 +1,190 @@
+"""PEFT adapters beyond what its own files show (those are in test_oracles): settings, refusals, SHiRA export."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import diffpack
+from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
+from tests.tools.models import bits, write_safetensors
+
+RNG = np.random.default_rng(3)
+BASE = {
+    "m.q.weight": RNG.standard_normal((6, 4)).astype(np.float32),
+    "m.q.bias": np.zeros(6, np.float32),
+    "m.v.weight": RNG.standard_normal((4, 6)).astype(np.float32),
+}
+A, B = RNG.standard_normal((2, 4)).astype(np.float32), RNG.standard_normal((6, 2)).astype(np.float32)
+
+
+def adapter(path, tensors, kind="LORA", **config):
+    path.mkdir(exist_ok=True)
+    (path / "adapter_config.json").write_text(json.dumps({"peft_type": kind, "r": 2, "lora_alpha": 4, **config}))
+    write_safetensors(
+        path / "adapter_model.safetensors", {f"base_model.model.{name}": x for name, x in tensors.items()}
+    )
+    return path
+
+
+def lora(path, **config):
+    return adapter(path, {"m.q.lora_A.weight": A, "m.q.lora_B.weight": B}, **config)
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ({}, 2.0),
+        ({"init_lora_weights": False}, 2.0),
+        ({"init_lora_weights": "gaussian"}, 2.0),
+        ({"use_rslora": True}, 4 / 2**0.5),
+        ({"alpha_pattern": {"q": 1}}, 0.5),
+        ({"alpha_pattern": {"m.q": 1}}, 0.5),
+        ({"alpha_pattern": {"^m\\.q$": 1}}, 0.5),
+        ({"alpha_pattern": {"^q": 1, "k": 9, "mq": 9}}, 2.0),
+    ],
+)
+def test_the_scale_is_pefts(tmp_path, config, scale):
+    done = diffpack.convert(lora(tmp_path / "a", **config), base=BASE)
+    assert (done.format, done.exact) == ("peft-lora", True)
+    expected = BASE["m.q.weight"] + (scale * (B.astype(np.float64) @ A)).astype(np.float32)
+    assert np.allclose(diffpack.load(BASE, done.diff)["m.q.weight"], expected, rtol=1e-6, atol=1e-7)
+    assert list(done.diff) == ["m.q.weight"]
+
+
+def test_the_same_adapter_gives_the_same_bytes(tmp_path):
+    outputs = [diffpack.convert(lora(tmp_path / "a"), tmp_path / f"{at}.dpk", base=BASE, threads=at) for at in (1, 4)]
+    first, second = (done.output.read_bytes() for done in outputs)
+    assert first == second
+    with pytest.raises(UsageError, match="exists already"):
+        diffpack.convert(tmp_path / "a", tmp_path / "1.dpk", base=BASE)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"layer_replication": [[0, 2]]}, "layer_replication"),
+        ({"init_lora_weights": "pissa"}, "changes the base itself"),
+        ({"init_lora_weights": "pissa_niter_4"}, "changes the base itself"),
+        ({"init_lora_weights": "olora"}, "changes the base itself"),
+        ({"init_lora_weights": ["pissa"]}, "changes the base itself"),
+        ({"alpha_pattern": {"(a+)+$": 1}}, "regular expression"),
+        ({"alpha_pattern": {".*q": 1}}, "regular expression"),
+    ],
+)
+def test_other_kinds_of_lora_are_refused(tmp_path, config, message):
+    with pytest.raises(UsageError, match=message):
+        diffpack.convert(lora(tmp_path / "a", **config), tmp_path / "x.dpk", base=BASE)
+    assert not (tmp_path / "x.dpk").exists()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "kind", "message"),
+    [
+        ({"m.q.lora_A.weight": A}, CorruptFileError, "only one of the factors"),
+        ({"m.q.lora_A.weight": A, "m.q.lora_B.weight": B[:, :1]}, WrongBaseError, "factors of"),
+        ({"m.q.lora_A.weight": A, "m.q.lora_B.weight": B[:3]}, WrongBaseError, "factors of"),
+        ({"m.q.lora_A.weight": A[:0], "m.q.lora_B.weight": B[:, :0]}, CorruptFileError, "without a rank"),
+        ({"m.q.lora_A.weight": A * np.float32(np.inf), "m.q.lora_B.weight": B}, CorruptFileError, "not finite"),
+        ({"m.q.lora_magnitude_vector": A[0]}, UsageError, "not of plain LoRA"),
+        ({"x.lora_A.weight": A, "x.lora_B.weight": B}, WrongBaseError, "no tensors of these names: x.weight"),
+        ({"m.q.weight": A}, WrongBaseError, "the base's tensor"),
+    ],
+)
+def test_factors_that_do_not_fit_are_refused(tmp_path, tensors, kind, message):
+    with np.errstate(invalid="ignore"), pytest.raises(kind, match=re.escape(message)):
+        diffpack.convert(adapter(tmp_path / "a", tensors), tmp_path / "x.dpk", base=BASE)
+    assert not (tmp_path / "x.dpk").exists()
+
+
+def test_folders_that_are_no_adapters(tmp_path):
+    with pytest.raises(UsageError, match="of no format known"):
+        diffpack.convert(tmp_path, base=BASE)
+    with pytest.raises(CheckpointError, match="no adapter_config"):
+        diffpack.convert(tmp_path, base=BASE, from_="peft-lora")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(CheckpointError, match="no adapter_model"):
+        diffpack.convert(tmp_path, base=BASE)
+    with pytest.raises(UsageError, match="not of the kind SHIRA"):
+        diffpack.convert(tmp_path, base=BASE, from_="peft-shira")
+    (tmp_path / "adapter_config.json").write_text("[" * 100_000)
+    with pytest.raises(UsageError, match="of no format known"):
+        diffpack.convert(tmp_path, base=BASE)
+
+
+def shira(path, indices, values):
+    return adapter(path, {"m.q.shira_indices": indices, "m.q.shira_weight": values}, "SHIRA")
+
+
+def test_shira_indices_are_rows_and_columns(tmp_path):
+    for dtype in (np.int32, np.float32):  # PEFT writes floats on Windows
+        indices = np.array([[5, 0, 2], [3, 1, 2]], dtype)
+        done = diffpack.convert(shira(tmp_path / "a", indices, np.array([1, 2, 3], np.float32)), base=BASE)
+        expected = BASE["m.q.weight"].copy()
+        expected[[5, 0, 2], [3, 1, 2]] += np.array([1, 2, 3], np.float32)
+        assert bits(diffpack.load(BASE, done.diff)) == bits({**BASE, "m.q.weight": expected})
+        assert (done.exact, done.diff["m.q.weight"].values.tolist()) == (False, [2, 3, 1])
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [[[6], [0]], [[0], [4]], [[-1], [0]], [[0, 0], [1, 1]], [[0], [0.5]], [[0], [np.nan]], [[0], [2**31 - 1]]],
+)
+def test_hostile_shira_indices_are_refused(tmp_path, indices):
+    array = np.array(indices)
+    array = array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+    with pytest.raises(CorruptFileError):
+        diffpack.convert(shira(tmp_path / "a", array, np.ones(array.shape[1], np.float32)), base=BASE)
+    with pytest.raises(CorruptFileError):
+        diffpack.convert(shira(tmp_path / "a", array, np.ones(array.shape[1] + 1, np.float32)), base=BASE)
+
+
+def test_a_shira_adapter_there_and_back(tmp_path):
+    tuned = {name: array.copy() for name, array in BASE.items()}
+    tuned["m.q.weight"][[0, 3], [1, 2]] += np.float32(0.5)
+    tuned["m.v.weight"][2] -= np.float32(0.125)
+    diff = diffpack.extract(BASE, tuned, values="f32")
+    done = diffpack.convert(diff, tmp_path / "a", to="peft-shira", base=BASE)
+    assert done.exact
+    back = diffpack.convert(tmp_path / "a", base=BASE).diff
+    assert bits(diffpack.load(BASE, back)) == bits(tuned)
+    for name, record in diff.items():
+        assert np.array_equal(back[name].values, record.values)
+        assert np.array_equal(back[name].positions, record.positions)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_shira_adapter_without_the_zeros_a_diff_adds_is_lossy(tmp_path, given):
+    base = {"w.weight": np.full((40, 40), -0.0, np.float32)}
+    tuned = {"w.weight": base["w.weight"].copy()}
+    tuned["w.weight"][:2] = 1
+    diff = diffpack.extract(base, tuned, rule="random 3", density=0.05, values="f32")
+    done = diffpack.convert(diff, tmp_path / "a", to="peft-shira", base=base if given else None)
+    assert not done.exact
+    assert "lossy" in done.notes[-1]
+
+
+def test_an_exact_diff_becomes_a_shira_adapter_only_as_lossy(tmp_path):
+    base = {"w.weight": np.full((8, 8), 1e8, np.float32)}
+    tuned = {"w.weight": base["w.weight"].copy()}
+    tuned["w.weight"][0, 0] = 1e-30  # no float32 leads there from 1e8
+    done = diffpack.convert(diffpack.extract(base, tuned), tmp_path / "a", to="peft-shira", base=base)
+    assert not done.exact
+    assert "lossy" in done.notes[-1]
+
+
+def test_what_shira_cannot_hold_is_refused(tmp_path):
+    for name, message in (("m.q.bias", "no float matrix"), ("m.q.weight", "more than")):
+        tuned = {key: array + 1 if key == name else array for key, array in BASE.items()}
+        with pytest.raises(UsageError, match=message):
+            diffpack.convert(diffpack.extract(BASE, tuned), tmp_path / "a", to="peft-shira", base=BASE)
+    with pytest.raises(UsageError, match="changes nothing"):
+        diffpack.convert(diffpack.extract(BASE, BASE), tmp_path / "a", to="peft-shira", base=BASE)
+    with pytest.raises(UsageError, match="only read"):
+        diffpack.convert(diffpack.extract(BASE, BASE), tmp_path / "a", to="peft-lora", base=BASE)
+    assert not (tmp_path / "a").exists()

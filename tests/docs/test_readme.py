@@ -1,0 +1,66 @@
+"""Every command in the README does what it says there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.tools import ROOT
+from tests.tools.models import model, tune, write_safetensors
+
+README = (ROOT / "README.md").read_text()
+BIN = Path(sys.executable).parent
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_every_command_runs(tmp_path):
+    write_safetensors(tmp_path / "base.safetensors", model(), {"format": "pt"})
+    write_safetensors(tmp_path / "ft.safetensors", tune(model()), {"format": "pt"})
+    commands = [line for block in blocks("sh") for line in block.splitlines()]
+    assert len(commands) > 9
+    for line in commands:
+        program, *arguments = shlex.split(line)
+        if program == "make":
+            subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True)
+        else:
+            subprocess.run([BIN / program, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "restored.safetensors").read_bytes() == (tmp_path / "ft.safetensors").read_bytes()
+    for block in blocks("python"):
+        subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_make_targets_named_in_the_text_exist():
+    targets = set(re.findall(r"`make ([\w-]+)`", README))
+    assert {"test", "fuzz", "bench-foundation"} <= targets
+    for target in targets:
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_it_is_short_and_its_links_lead_somewhere():
+    assert len(README.splitlines()) < 200
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        if not link.startswith("http"):
+            assert (ROOT / link).exists(), link
+
+
+def test_its_numbers_are_the_measured_ones():
+    rows = (ROOT / "benchmarks" / "results" / "foundation.csv").read_text()
+
+    def value(what):
+        return float(re.search(rf"^\"?{re.escape(what)}\"?,([\d.]+)", rows, re.MULTILINE)[1])
+
+    assert f"**{value('real pair, compact: diff'):.1f} %**" in README
+    for what, digits, unit in (
+        ("real pair, float32, smallest: diff", 1, " %"),
+        ("real pair, bfloat16, smallest: diff", 1, " %"),
+        ("RL-like bfloat16 update, 1.4 % changed, smallest: diff", 1, " bits"),
+    ):
+        assert f"**{value(what):.{digits}f}{unit}**" in README
+    low, high = value("0.5 % changed, int8: diff"), value("0.5 % changed, f16: diff")
+    assert f"**{low:.2f} to {high:.2f} %**" in README

@@ -1,1 +1,0 @@
-diffpack apply --base base.safetensors lossy.dpk -o out

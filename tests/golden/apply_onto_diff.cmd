@@ -1,1 +1,0 @@
-diffpack apply --base base.safetensors exact.dpk -o exact.dpk --force

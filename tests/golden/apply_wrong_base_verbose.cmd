@@ -1,1 +1,0 @@
-diffpack apply --base other.safetensors exact.dpk -o out.safetensors -q -v --json

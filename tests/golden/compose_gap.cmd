@@ -1,1 +1,0 @@
-diffpack compose exact.dpk exact.dpk -o whole.dpk

@@ -1,1 +1,0 @@
-diffpack compose lossy.dpk -o whole.dpk

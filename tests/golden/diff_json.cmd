@@ -1,1 +1,0 @@
-diffpack diff exact.dpk lossy.dpk --json

@@ -1,1 +1,0 @@
-diffpack extract --base '' --tuned tuned.safetensors

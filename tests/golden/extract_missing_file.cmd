@@ -1,1 +1,0 @@
-diffpack extract --base nowhere.safetensors --tuned tuned.safetensors

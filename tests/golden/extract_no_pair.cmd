@@ -1,1 +1,0 @@
-diffpack extract --base base.safetensors --tuned tuned.safetensors --meta nothing

@@ -1,1 +1,0 @@
-diffpack -q extract --base base.safetensors --tuned tuned.safetensors

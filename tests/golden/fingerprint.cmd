@@ -1,1 +1,0 @@
-diffpack fingerprint base.safetensors model tuned.safetensors

@@ -1,1 +1,0 @@
-diffpack fingerprint --json base.safetensors model

@@ -1,1 +1,0 @@
-diffpack fingerprint -q model

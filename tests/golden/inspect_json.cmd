@@ -1,1 +1,0 @@
-diffpack inspect exact.dpk --json --tensors

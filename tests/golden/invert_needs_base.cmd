@@ -1,1 +1,0 @@
-diffpack invert exact.dpk -o undo.dpk

@@ -1,1 +1,0 @@
-diffpack merge lossy.dpk exact.dpk -o m.dpk

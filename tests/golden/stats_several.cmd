@@ -1,1 +1,0 @@
-diffpack stats exact.dpk lossy.dpk --tensors --base base.safetensors

@@ -1,1 +1,0 @@
-diffpack apply --bas x

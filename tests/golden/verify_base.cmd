@@ -1,1 +1,0 @@
-diffpack verify lossy.dpk --base base.safetensors

@@ -1,1 +1,0 @@
-diffpack verify cut.dpk

@@ -1,1 +1,0 @@
-diffpack verify damaged.dpk --json

@@ -1,1 +1,0 @@
-diffpack verify exact.dpk --base base.safetensors --json

@@ -1,0 +1,144 @@
+"""Both readers answer every conformance case as it says, and every rule has cases."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+import diffpack
+from diffpack.checkpoints import open_checkpoint
+from diffpack.errors import DiffpackError
+from spec import reader
+from tests.tools import ROOT
+
+FOLDERS = sorted((ROOT / "fixtures").glob("v*"))
+CASES = [
+    {"folder": folder, **case}
+    for folder in FOLDERS
+    for case in json.loads((folder / "cases.json").read_text())["cases"]
+]
+SPEC = (ROOT / "spec" / "format.md").read_text()
+
+
+def load(name, path):
+    """Import a file that is in no package."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def content(path):
+    """Names, dtypes, shapes and bytes of a safetensors file."""
+    checkpoint = open_checkpoint(path)
+    return {
+        name: (info.dtype.name, info.shape, checkpoint.words(name).tobytes())
+        for name, info in checkpoint.tensors.items()
+    }
+
+
+def verify_and_apply(file, base, output):
+    diffpack.verify(file)
+    diffpack.apply(base, file, output)
+
+
+def read_and_apply(data, base):
+    return reader.apply(reader.read(data), base)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
+def test_diffpack_answers_as_the_case_says(case, tmp_path):
+    base = case["folder"] / case["base"] if "base" in case else None
+    if case["expect"] == "valid":
+        diffpack.verify(case["folder"] / case["file"], base)
+        diffpack.apply(base, case["folder"] / case["file"], tmp_path / "result.safetensors")
+        assert content(tmp_path / "result.safetensors") == content(case["folder"] / case["result"])
+        return
+    with pytest.raises(DiffpackError, match=rf"\[{case['expect']}\]") as caught:
+        verify_and_apply(case["folder"] / case["file"], base, tmp_path / "result.safetensors")
+    assert caught.value.exit_code in (1, 10, 11, 12)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
+def test_the_reference_reader_answers_as_the_case_says(case):
+    data = (case["folder"] / case["file"]).read_bytes()
+    base = {}
+    if "base" in case:
+        base = {name: reader.Tensor(*item) for name, item in content(case["folder"] / case["base"]).items()}
+    if case["expect"] == "valid":
+        result = reader.apply(reader.read(data), base)
+        assert {name: tuple(item) for name, item in result.items()} == content(case["folder"] / case["result"])
+        return
+    with pytest.raises(reader.Invalid) as caught:
+        read_and_apply(data, base)
+    assert caught.value.rule == case["expect"]
+
+
+def test_every_rule_has_a_case_that_keeps_it_and_one_that_breaks_it():
+    rules = set(re.findall(r"\[([A-Z]\d)\]", SPEC))
+    assert len(rules) > 30
+    assert {rule for case in CASES if case["expect"] == "valid" for rule in case["rules"]} <= rules
+    assert {case["expect"] for case in CASES} - {"valid"} == rules
+    kept = {rule for case in CASES if case["expect"] == "valid" for rule in case["rules"]}
+    always = {"F1", "F3", "F4", "F5", "F8", "C6", "G5", "M3", "A1", "L2"}  # every valid file keeps them
+    assert rules - kept <= always
+
+
+def test_the_files_are_those_the_cases_name():
+    named = {case["folder"] / case[member] for case in CASES for member in ("file", "base", "result") if member in case}
+    found = {path for folder in FOLDERS for path in folder.rglob("*") if path.is_file()}
+    assert found == named | {folder / "cases.json" for folder in FOLDERS}
+
+
+def test_manifests_fit_the_schema():
+    jsonschema = pytest.importorskip("jsonschema")
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "spec" / "manifest.schema.json").read_text()))
+    for case in CASES:
+        if case["expect"] == "valid":
+            with diffpack.open(case["folder"] / case["file"]) as diff:
+                validator.validate(diff._reader.manifest)
+
+
+def test_both_readers_compute_one_fingerprint():
+    for path in {case["folder"] / case["base"] for case in CASES if "base" in case}:
+        tensors = {key: reader.Tensor(*item) for key, item in content(path).items()}
+        assert reader.fingerprint(tensors) == diffpack.fingerprint(path)
+
+
+def test_the_limits_of_code_and_specification_are_the_same():
+    from diffpack.format import limits
+
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (\d+)", SPEC.split("## 9. Limits")[1], re.MULTILINE))
+    assert {int(value) for value in rows.values()} == {
+        limits.MANIFEST_BYTES, limits.CHUNKS, limits.STREAMS_A_CHUNK, limits.STREAM_DECODED_BYTES,
+        limits.STREAM_STORED_BYTES, limits.CHUNK_DECODED_BYTES, limits.NAME_BYTES, limits.DIMENSIONS, limits.WORDS,
+        limits.CLASSES_SPAN_WORDS, limits.RULE_WORDS,
+    }  # fmt: skip
+
+
+def test_the_dtype_table_is_that_of_the_code():
+    from diffpack.tensors.dtypes import DTYPES
+
+    table = SPEC.split("## 8. Dtypes")[1].split("\n\n")[1]
+    named = set(re.findall(r"\b(?:BOOL|C64|BF16|[FUI]\d+(?:_E\dM\d(?:FNUZ)?)?)\b", table))
+    assert named == set(DTYPES)
+
+
+def test_the_worked_example_is_what_the_writer_writes(tmp_path):
+    """The example's manifest is raw, to be readable and the same under every version of zstd."""
+    page = (ROOT / "spec" / "example.md").read_text()
+    shown = bytes.fromhex("".join(re.findall(r"^[0-9a-f]{8}  ((?:[0-9a-f]{2} )+)", page, re.MULTILINE)))
+    base = {"w": np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5], np.float32)}
+    tuned = {"w": np.array([0.0, 0.5, 1.0000001, 1.5, 2.0, 2.5, 3.0, 3.4999998], np.float32)}
+    diffpack.extract(base, tuned, tmp_path / "example.dpk", profile="portable")
+    maker = load("make_v1", ROOT / "fixtures" / "make_v1.py")
+    manifest, chunks = maker.unpack((tmp_path / "example.dpk").read_bytes())
+    assert maker.build(manifest, chunks) == shown
+    diffpack.verify(shown, base)
