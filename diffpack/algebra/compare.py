@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite, sqrt
@@ -12,6 +12,8 @@ import numpy as np
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta import Delta, side_by_side
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.shared_names import share_names
 from diffpack.algebra.steps import gathered
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, open_diff
@@ -24,7 +26,8 @@ class Overlap:
     """Counts of one tensor, or of all: entries changed by the first, the second, both, and both in one direction.
 
     `products` are (first . second, first . first, second . second) of the float changes, None where only their signs
-    are known (exact values without the base), the tensors are not floats, or a change or product is not finite.
+    are known (exact values without the base), the tensors are not floats, or a change or product is not finite; of all
+    tensors together None if that is so of any tensor of floats. `floats` says whether there are floats at all.
     """
 
     first: int
@@ -32,6 +35,7 @@ class Overlap:
     both: int
     agreeing: int
     products: tuple[float, float, float] | None
+    floats: bool = True
 
     @property
     def jaccard(self) -> float:
@@ -67,12 +71,31 @@ class TensorOverlap:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two diffs of one base. `mismatched` tensors are in no count."""
+    """Two diffs of one base; tensors have the names of the first. `mismatched` ones are in no count."""
 
     first: Diff
     second: Diff
     total: Overlap
     tensors: tuple[TensorOverlap, ...]
+
+    @property
+    def known(self) -> Overlap:
+        """The tensors whose float changes are known, together: norms and cosine are theirs alone."""
+        items = [
+            item.overlap for item in self.tensors if item.overlap is not None and item.overlap.products is not None
+        ]
+        return _total(items)
+
+    @property
+    def known_share(self) -> float | None:
+        """Of the entries of float tensors that any of them changes, the share in tensors whose change is known.
+
+        None if there is none.
+        """
+        items = [item.overlap for item in self.tensors if item.overlap is not None and item.overlap.floats]
+        changed = sum(item.first + item.second for item in items)
+        known = sum(item.first + item.second for item in items if item.products is not None)
+        return known / changed if changed else None
 
     @property
     def mismatched(self) -> tuple[str, ...]:
@@ -85,7 +108,8 @@ def compare(
 ) -> Comparison:
     """Compare two diffs of one base, tensor by tensor and overall. Tied tensors count where they are stored.
 
-    Exact diffs tell positions and signs without `base`, norms and cosines with it.
+    Tensors meet by the base's names, whatever the diffs rename. Exact diffs tell positions and signs without `base`,
+    norms and cosines with it.
 
     Raises `WrongBaseError` (different bases, another base), `BaseNeededError` (coded against the base),
     `CorruptFileError`.
@@ -99,20 +123,23 @@ def compare(
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
         check_base(diffs[0], checkpoint, threads)
-    sources = Source(diffs[0], checkpoint), Source(diffs[1], checkpoint)
-    names = sorted({*diffs[0], *diffs[1]})
+    named = [without_copies(diff, checkpoint, threads) for diff in diffs]
+    shared = share_names(named, checkpoint, guess=True)
+    first_source, second_source = (Source(diff, checkpoint, own) for diff, own in zip(named, shared, strict=True))
+    sources = first_source, second_source
+    names = sorted({*first_source.stored, *second_source.stored})
     overlaps = run_all([partial(_overlap, name, sources, checkpoint is not None) for name in names], threads)
     tensors = tuple(TensorOverlap(name, overlap) for name, overlap in zip(names, overlaps, strict=True))
-    return Comparison(*diffs, _total(item for item in overlaps if item is not None), tensors)
+    return Comparison(*diffs, _total([item for item in overlaps if item is not None]), tensors)
 
 
 def _overlap(name: str, sources: tuple[Source, Source], based: bool) -> Overlap | None:
-    there = [source for source in sources if name in source.diff]
+    there = [source for source in sources if source.stores(name)]
     infos = {source.infos(name) for source in there}
     if len(infos) > 1:
         return None
     info, before = infos.pop()
-    records = [source.diff[name] for source in there]
+    records = [source.record(name) for source in there]
     floats = info.dtype.arithmetic and (based or before is None or not any(record.exact for record in records))
     nothing = Delta((info.words,), np.empty(0, np.int64), np.empty(0, np.float32))
     deltas = [(_floats if floats else _signs)(name, source) if source in there else nothing for source in sources]
@@ -128,7 +155,9 @@ def _overlap(name: str, sources: tuple[Source, Source], based: bool) -> Overlap 
     dot, square, other = products.tolist()
     first, second, shared, agreeing = counts.tolist()
     known = floats and bool(np.isfinite(products).all())
-    return Overlap(first, second, shared, agreeing, (dot, square, other) if known else None)
+    return Overlap(
+        first, second, shared, agreeing, (dot, square, other) if known else None, floats=info.dtype.arithmetic
+    )
 
 
 def _floats(name: str, source: Source) -> Delta:
@@ -143,15 +172,16 @@ def _signs(name: str, source: Source) -> Delta:
     return Delta((record.info.words,), positions, np.sign(numbers).astype(np.float32))
 
 
-def _total(overlaps: Iterable[Overlap]) -> Overlap:
-    items = list(overlaps)
+def _total(items: Sequence[Overlap]) -> Overlap:
     known = [item.products for item in items if item.products is not None]
+    unknown = [item for item in items if item.floats and item.products is None and (item.first or item.second)]
     products = tuple(sum(item[at] for item in known) for at in range(3))
-    finite = all(map(isfinite, products))
+    told = not unknown and all(map(isfinite, products)) and bool(known or not items)
     return Overlap(
         sum(item.first for item in items),
         sum(item.second for item in items),
         sum(item.both for item in items),
         sum(item.agreeing for item in items),
-        (products[0], products[1], products[2]) if finite and (known or not items) else None,
+        (products[0], products[1], products[2]) if told else None,
+        floats=any(item.floats for item in items),
     )

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from diffpack.algebra.chain import Chain
 from diffpack.algebra.checks import check_base, check_chain
+from diffpack.algebra.resolve import chain_without_copies
 from diffpack.algebra.squash import squash
 from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -20,10 +21,12 @@ from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.layout import inherited_layout
 from diffpack.diff.publish import write_diff
 from diffpack.diff.sidefiles import inherited_files
+from diffpack.diff.structure import inherited_structure
 from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import to_json
 from diffpack.format.writer import ContainerWriter
+from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 
@@ -45,20 +48,22 @@ def compose(
     be said without it (changed and then rounded, cut and grown again, tied and then changed: docs/algebra.md).
     `metadata` is by default the last diff's. With `output` the file is written there, else it is a temporary one.
 
-    Raises `UsageError` (a lossy diff, no diff at all), `WrongBaseError` (a diff that is not made on the result of the
+    Raises `UsageError` (lossy values, no diff at all), `WrongBaseError` (a diff that is not made on the result of the
     one before; `base` is not the first one's), `BaseNeededError`, `CorruptFileError`.
     """
     check_profile(profile)
     chain = open_diffs(diffs)
     checkpoint = None if base is None else open_checkpoint(base)
+    inputs = Inputs([*files_behind(chain), *(checkpoint.files if checkpoint else [])])
     check_chain(chain)
     if checkpoint is not None:
         check_base(chain[0], checkpoint, threads)
+    chain = chain_without_copies(chain, checkpoint, threads)
     notes = dict(chain[-1].metadata if metadata is None else metadata)
     body = partial(
         _write, chain=chain, base=checkpoint, profile=profile, notes=notes, threads=threads, progress=progress
     )
-    return write_diff(output, [*files_behind(chain), *(checkpoint.files if checkpoint else [])], force, body)
+    return write_diff(output, inputs, force, body)
 
 
 def _write(
@@ -84,7 +89,7 @@ def _write(
         chain[0].manifest.base,
         chain[-1].manifest.result,
         groups,
-        exact=True,
+        exact=all(diff.exact for diff in chain),
         metadata=notes,
         recipe={"composed": f"of {len(chain)}"},
         aliases=aliases,
@@ -92,6 +97,7 @@ def _write(
         rename=state.rename,
         layout=layout,
         files=files,
+        structure=inherited_structure(chain),
     )
     writer.finish(to_json(manifest))
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from diffpack.algebra.delta import Delta, Values
+from diffpack.algebra.shared_names import SharedNames
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.diff.group_decoder import Changes
@@ -16,19 +17,34 @@ from diffpack.format.values import floats
 from diffpack.format.values.exact import EXACT
 from diffpack.result.result import Result
 from diffpack.support.names import printable
-from diffpack.tensors.dtypes import Positions, to_float
+from diffpack.tensors.dtypes import DType, Positions, Words, to_float
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference, comparable
 from diffpack.tensors.rename import own_names
 
 
 class Source:
-    """A diff that is worked on, with the base where it is at hand."""
+    """A diff that is worked on, with the base where it is at hand.
 
-    def __init__(self, diff: Diff, base: Checkpoint | None) -> None:
+    `names` leads from the names that several diffs share to this one's own; without it they are the same. Every method
+    takes and gives shared names.
+    """
+
+    def __init__(self, diff: Diff, base: Checkpoint | None, names: SharedNames | None = None) -> None:
         self.diff = diff
         self._base = base
         self._view = {} if base is None else own_names(base.tensors, diff.manifest.rename)
+        self._own = None if names is None else names.own
+        shared = {} if names is None else names.shared()
+        manifest = diff.manifest
+        self.stored = tuple(shared.get(name, name) for name in diff)
+        self.aliases = {shared.get(a, a): shared.get(b, b) for a, b in manifest.aliases.items()}
+        self.removed = tuple(shared.get(name, name) for name in manifest.removed)
+        self._stored = frozenset(self.stored)
+
+    def own(self, name: str) -> str:
+        """What the diff itself calls a tensor."""
+        return name if self._own is None else self._own.get(name, name)
 
     @property
     def based(self) -> bool:
@@ -40,25 +56,34 @@ class Source:
         assert self._base is not None
         return Result(self.diff, self._base)
 
+    def stores(self, name: str) -> bool:
+        """Whether the diff has a record of a tensor."""
+        return name in self._stored
+
     def record(self, name: str) -> TensorDiff:
         """A record, which can be decoded if the base is at hand or not needed."""
-        return self.diff[name] if self._base is None else self._result.records[name]
+        return self.diff[self.own(name)] if self._base is None else self._result.records[self.own(name)]
+
+    def digests(self, name: str) -> tuple[bytes | None, bytes | None]:
+        """The digests of a record's base tensor and result tensor, where recorded."""
+        return self.diff.digests(self.own(name))
 
     def brings(self, name: str) -> bool:
         """Whether the diff says something of a tensor other than that it is removed."""
-        return name in self.diff or name in self.diff.manifest.aliases
+        return name in self._stored or name in self.aliases
 
     def infos(self, name: str) -> tuple[TensorInfo, TensorInfo | None]:
         """The tensor's dtype and shape in the result, and in the base as the reference (None: zero bits)."""
-        if name in self.diff:
-            record = self.diff[name]
+        if name in self._stored:
+            record = self.diff[self.own(name)]
             return record.info, record.base
-        info = self._needed(name).tensors[name]
+        info = self._needed(name).tensors[self.own(name)]
         before = self._base_info(name)
         return info, before if before is not None and comparable(before, info) else None
 
     def _base_info(self, name: str) -> TensorInfo | None:
-        return self._base.info(self._view[name]) if self._base is not None and name in self._view else None
+        own = self._view.get(self.own(name))
+        return None if self._base is None or own is None else self._base.info(own)
 
     def _needed(self, name: str) -> Result:
         if self._base is None:
@@ -71,7 +96,9 @@ class Source:
         """What a tensor's changes are relative to; None if that needs a base which is not there."""
         if before is None:
             return Reference(info)
-        return None if self._base is None else Reference(info, before, self._base.words(self._view[name]))
+        return (
+            None if self._base is None else Reference(info, before, self._base.word_source(self._view[self.own(name)]))
+        )
 
     def delta(self, name: str) -> Delta:
         """The float change of a tensor of an arithmetic dtype: float32, float64 for F64.
@@ -89,7 +116,7 @@ class Source:
         """The same, finite or not. Raises `BaseNeededError`."""
         info, before = self.infos(name)
         reference = self.reference(name, info, before)
-        return self._from_record(name, reference) if name in self.diff else self._from_alias(name, info, reference)
+        return self._from_record(name, reference) if name in self._stored else self._from_alias(name, info, reference)
 
     def _from_record(self, name: str, reference: Reference | None) -> Delta:
         record = self.record(name)
@@ -115,11 +142,19 @@ class Source:
             where = f"{self.diff.name}: {printable(record.name)}"
             raise BaseNeededError(f"{where} is stored exactly, as steps: give the base, which makes them floats")
         before = reference.slice(part.start, part.stop) if places is None else reference.at(places)
-        return places, floats.difference(before, EXACT.change(before, numbers, record.info.dtype), record.info.dtype)
+        return places, _change(before, EXACT.change(before, numbers, record.info.dtype), record.info.dtype)
 
     def _from_alias(self, name: str, info: TensorInfo, reference: Reference | None) -> Delta:
         assert reference is not None  # infos() asked for the base
         parts = [np.empty(0, to_float(np.empty(0, info.dtype.word), info.dtype).dtype)]
-        for start, words in self._result.blocks(name):
-            parts.append(floats.difference(reference.slice(start, start + words.size), words, info.dtype))
+        for start, words in self._result.blocks(self.own(name)):
+            parts.append(_change(reference.slice(start, start + words.size), words, info.dtype))
         return Delta(info.shape, None, np.concatenate(parts))
+
+
+def _change(before: Words, after: Words, dtype: DType) -> Values:
+    """The differences of words; what keeps its bits does not change, be it infinite or no number."""
+    differences: Values = floats.difference(before, after, dtype)
+    if not np.isfinite(differences).all():
+        differences = np.where(before == after, differences.dtype.type(0), differences)
+    return differences

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from diffpack.algebra.chain import Chain
 from diffpack.algebra.checks import check_base, check_exact
+from diffpack.algebra.resolve import without_copies
 from diffpack.algebra.steps import moved, negated
 from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -24,10 +25,12 @@ from diffpack.diff.layout import layout_of_undo
 from diffpack.diff.publish import write_diff
 from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import files_of_undo
+from diffpack.diff.structure import structure_of_undo
 from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, to_json
 from diffpack.format.writer import ContainerWriter
+from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
@@ -62,19 +65,21 @@ def invert(
     tensors need it, and so do the base's file layout and side files where they differ from the result's: without
     `base` the undo then gives the tensors, in files laid out as the result's are.
 
-    Raises `UsageError` (a lossy diff), `WrongBaseError`, `BaseNeededError`, `CorruptFileError`.
+    Raises `UsageError` (lossy values), `WrongBaseError`, `BaseNeededError`, `CorruptFileError`.
     """
     check_profile(profile)
     opened = open_diff(diff)
     check_exact(opened, "inverted")
     checkpoint = None if base is None else open_checkpoint(base)
+    inputs = Inputs([*files_behind([opened]), *(checkpoint.files if checkpoint else [])])
     if checkpoint is not None:
         check_base(opened, checkpoint, threads)
+    opened = without_copies(opened, checkpoint, threads)
     body = partial(
         _write, diff=opened, base=checkpoint, profile=profile, notes=dict(metadata or {}), threads=threads,
         progress=progress,
     )  # fmt: skip
-    return write_diff(output, [*files_behind([opened]), *(checkpoint.files if checkpoint else [])], force, body)
+    return write_diff(output, inputs, force, body)
 
 
 def _write(
@@ -105,6 +110,7 @@ def _write(
         rename=plan.rename,
         layout=layout,
         files=files,
+        structure=structure_of_undo(diff, base),
     )
     writer.finish(to_json(manifest))
 
@@ -151,7 +157,7 @@ def _undone(diff: Diff, record: TensorDiff, name: str | None = None) -> Entry:
     if record.base.shape != record.info.shape:
         parts = iter(moved(parts, record.info, record.base))
     base_digest, digest = diff.digests(record.name)
-    return Entry(name or record.name, record.base, record.info, digest, base_digest, tuple(parts))
+    return Entry(record.name if name is None else name, record.base, record.info, digest, base_digest, tuple(parts))
 
 
 def _plan_with(diff: Diff, base: Checkpoint) -> _Plan:

@@ -12,8 +12,10 @@ import numpy as np
 
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
-from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.base import digests_of
+from diffpack.algebra.other_base import OtherBase
+from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.sums import OVERFLOW, Sums
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.group_decoder import Changes
@@ -25,36 +27,25 @@ from diffpack.format.values.floats import F32
 from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
+from diffpack.support.inputs import Inputs
 from diffpack.support.names import printable
 from diffpack.support.parallel import Progress, run_in_order
-from diffpack.tensors.digests import DIGEST_BYTES, combine
+from diffpack.tensors.digests import combine
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.rename import own_names
 
 
 @dataclass(frozen=True)
 class Rebased:
-    """A diff for the other base, the tensors it carries over bit for bit or as floats, and why others are left out."""
+    """A diff for the other base, the tensors it carries over bit for bit or as floats, and why others are left out.
+
+    `notes` are remarks for people.
+    """
 
     diff: Diff
     exact: tuple[str, ...]
     as_floats: tuple[str, ...]
     left_out: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Onto:
-    """The other base: its tensors under the diff's names, and all digests by its own names."""
-
-    checkpoint: Checkpoint
-    view: Mapping[str, str]
-    digests: Mapping[str, bytes]
-
-    def info(self, name: str) -> TensorInfo | None:
-        return self.checkpoint.info(self.view[name]) if name in self.view else None
-
-    def digest(self, name: str) -> bytes:
-        return self.digests[self.view[name]][:DIGEST_BYTES]
+    notes: tuple[str, ...] = ()
 
 
 def rebase(
@@ -63,6 +54,7 @@ def rebase(
     output: str | os.PathLike[str] | None = None,
     *,
     base: CheckpointLike | None = None,
+    clip: bool = False,
     profile: str = "compact",
     metadata: Mapping[str, str] | None = None,
     threads: int | None = None,
@@ -75,37 +67,43 @@ def rebase(
     differences (tuned - base, added in float32 and rounded once), for which an exact diff needs `base`; the result is
     then lossy. What cannot be carried over is left as `onto` has it, and said: tensors that are missing, of another
     dtype or shape, not floats, or changed by more than float32 holds, and what is tied to them. New tensors come along;
-    layout and side files do not.
+    layout and side files do not. Where `onto` has the base's tensors under names with another prefix, they are found;
+    the result is named as the diff's is. Sums that the result's dtype cannot hold are refused, or with `clip` end at
+    its largest finite number.
 
-    Raises `WrongBaseError` (`base` is not the diff's), `BaseNeededError`, `UsageError`, `CorruptFileError`.
+    Raises `WrongBaseError` (`base` is not the diff's), `BaseNeededError`, `UsageError` (sums beyond a dtype, too),
+    `CorruptFileError`.
     """
     check_profile(profile)
     opened, target = open_diff(diff), open_checkpoint(onto)
     before = None if base is None else open_checkpoint(base)
+    inputs = Inputs([*files_behind([opened]), *target.files, *(before.files if before else [])])
     if before is not None:
         check_base(opened, before, threads)
-    inputs = [*files_behind([opened]), *target.files, *(before.files if before else [])]
-    view = own_names(target.tensors, opened.manifest.rename)
-    other = _Onto(target, view, digests_of(target, target.tensors, threads))
-    job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata)
+    opened = without_copies(opened, before, threads)
+    other = OtherBase.find(opened, before, target, threads)
+    job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata, Sums(clip))
     written = write_diff(output, inputs, force, job.write)
     carried = [name for name in opened if name not in job.left_out]
     floats_of = tuple(name for name in carried if job.changes_floats(name))
-    return Rebased(written, tuple(name for name in carried if name not in floats_of), floats_of, dict(job.left_out))
+    exact = tuple(name for name in carried if name not in floats_of)
+    return Rebased(written, exact, floats_of, dict(job.left_out), tuple(job.notes))
 
 
 class _Rebase:
     """One rebase: what happens to each record, and the writing of them."""
 
     def __init__(
-        self, source: Source, onto: _Onto, profile: str, threads: int | None, progress: Progress | None,
-        metadata: Mapping[str, str] | None,
+        self, source: Source, onto: OtherBase, profile: str, threads: int | None, progress: Progress | None,
+        metadata: Mapping[str, str] | None, sums: Sums,
     ) -> None:  # fmt: skip
         self.source = source
         self.onto = onto
         self.profile = profile
         self.threads = threads
         self.progress = progress
+        self.sums = sums
+        self.notes: list[str] = []
         self.metadata = dict(source.diff.metadata if metadata is None else metadata)
         reasons = {name: self._reason(name) for name in source.diff}
         self.left_out = {name: reason for name, reason in reasons.items() if reason}
@@ -125,6 +123,8 @@ class _Rebase:
             return f"is {info}, not {record.base}"
         if not self._alike(name) and not record.info.dtype.arithmetic:
             return f"{record.dtype} entries that differ are not added to"
+        if record.kind != "changed" and not self._alike(name) and self.onto.overflows(record):
+            return f"has entries that are more than {record.dtype} holds"
         return ""
 
     def changes_floats(self, name: str) -> bool:
@@ -134,12 +134,16 @@ class _Rebase:
 
     def _entries(self, names: Sequence[str]) -> Iterator[Entry]:
         """What is written of records; those that cannot be written are left out, with the reason."""
-        made = run_in_order((partial(self._entry, name) for name in names), self.threads)
+        made = run_in_order((partial(self._watched, name) for name in names), self.threads)
         for name, entry in zip(names, made, strict=True):
             if entry is None:
                 self.left_out[name] = "changes by more than float32 holds"
             elif not entry.unchanged:
                 yield entry
+
+    def _watched(self, name: str) -> Entry | None:
+        entry = self._entry(name)
+        return None if entry is None else self.sums.entry(entry, self.onto.reference(self.source.diff[name]))
 
     def _entry(self, name: str) -> Entry | None:
         """Make a record for the other base; None if its differences are no finite float32 numbers."""
@@ -187,6 +191,7 @@ class _Rebase:
         groups = write_entries(
             writer, self._entries(names), self.profile, threads=self.threads, progress=self.progress, total=total
         )
+        self.sums.refuse(f"{self.source.diff.name}: rebase", "clip=True (--clip) ends them there")
         names = [name for name in names if name not in self.left_out]
         whole = not self.left_out and not any(self.changes_floats(name) for name in names)
         removed = tuple(name for name in old.removed if name in self.onto.view)
@@ -196,8 +201,10 @@ class _Rebase:
         self.left_out |= {name: reason for name, reason in untied.items() if reason}
         aliases = {name: target for name, target in old.aliases.items() if not untied[name]}
         infos |= {name: infos[target] for name, target in aliases.items()}
-        as_floats = (self.source.diff.exact and not whole) or old.recipe.get("values") == GRID.id
+        steps_no_more = any(self.source.diff[name].exact and self.changes_floats(name) for name in names)
+        as_floats = steps_no_more or old.recipe.get("values") == GRID.id
         coding = {"values": F32.id} if as_floats else {}
+        said = {key: text for key, text in old.recipe.items() if key != OVERFLOW}  # here the sums are checked
         base = self.onto.checkpoint
         fingerprint = combine(base.tensors, self.onto.digests)
         manifest = new_manifest(
@@ -207,11 +214,20 @@ class _Rebase:
             exact=self.source.diff.exact and whole and aliases == old.aliases and removed == old.removed,
             aliases=aliases,
             removed=removed,
-            rename=old.rename,
+            rename=self.onto.rename,
             metadata=self.metadata,
-            recipe={**old.recipe, **coding, "rebased": f"from {old.base.fingerprint[:16]}"},
+            recipe={**said, **coding, **self.sums.recipe(), "rebased": f"from {old.base.fingerprint[:16]}"},
         )
+        self._note()
         writer.finish(to_json(with_result_fingerprint(file, writer, manifest, base, self.threads)))
+
+    def _note(self) -> None:
+        self.notes += self.sums.notes()
+        if self.onto.rename != self.source.diff.manifest.rename:
+            rules = (
+                ", ".join(f"{printable(old)}* -> {printable(new)}*" for old, new in self.onto.rename) or "as they are"
+            )
+            self.notes.append(f"the other base has its tensors under other names: {rules}")
 
 
 def _as_floats(part: Changes, scale: np.float32) -> Changes:

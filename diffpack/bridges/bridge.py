@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.overwriting import model_folder
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
+from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 from diffpack.tensors.rename import Rename, own_names
 
 
 @dataclass(frozen=True)
 class Import:
-    """Read `source`, in another tool's format, as a diff of `base`. `notes` grow: remarks for people."""
+    """Read `source`, in another tool's format, as a diff of `base`. `notes` grow: remarks for people.
+
+    `clip` ends sums at the largest finite number of their dtype; without it those beyond are refused.
+    """
 
     format: str
     source: Path
@@ -27,6 +33,7 @@ class Import:
     metadata: Mapping[str, str]
     threads: int | None = None
     progress: Progress | None = None
+    clip: bool = False
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -43,7 +50,10 @@ class Import:
 
 @dataclass(frozen=True)
 class Export:
-    """Write diffs to `output`, in another tool's format. `notes` grow: what the format does not carry."""
+    """Write diffs to `output`, in another tool's format. `notes` grow: what the format does not carry.
+
+    `inputs` are the files all is read from, `replace` says whether an output that exists may be replaced.
+    """
 
     format: str
     diffs: Sequence[Diff]
@@ -51,8 +61,16 @@ class Export:
     output: Path
     base: Checkpoint | None
     options: Mapping[str, str]
+    inputs: Inputs
     threads: int | None = None
+    replace: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder that becomes the output if the body succeeds and no input changed meanwhile."""
+        with model_folder(self.output, replace=self.replace) as folder, self.inputs.unchanged():
+            yield folder
 
     @property
     def diff(self) -> Diff:

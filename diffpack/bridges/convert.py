@@ -9,15 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from diffpack.algebra.resolve import without_copies
 from diffpack.bridges.bridge import Export, Import
 from diffpack.bridges.registry import detect, find_bridge, format_of_output
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
 from diffpack.errors import UsageError
 from diffpack.format.frame import MAGIC
-from diffpack.support.atomic import refuse_overwriting
+from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 
 _DIFF = "diffpack"
@@ -52,6 +54,7 @@ def convert(
     rename: Iterable[tuple[str, str]] = (),
     profile: str = "compact",
     metadata: Mapping[str, str] | None = None,
+    clip: bool = False,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -61,13 +64,15 @@ def convert(
     Formats are named in `FORMATS` (docs/bridges.md says what each holds). `from_` names that of `source`, `to` that
     of the output; each is found by itself where that is safe. Several sources (for "hdf5") are diffs. `base` is needed
     wherever one side stores values and the other differences; an import records it as the diff's base. `rename` gives
-    (old prefix, new prefix) rules that lead from the base's names to those the other tool uses; it, `profile` and
-    `metadata` are for imports. `options` are the format's own.
+    (old prefix, new prefix) rules that lead from the base's names to those the other tool uses; it, `profile`,
+    `metadata` and `clip` are for imports. `clip` ends sums that the result's dtype cannot hold at its largest finite
+    number; without it they are refused. `options` are the format's own.
 
     Outputs appear whole or not at all. Without `output` an imported diff lives in a temporary file.
 
-    Raises `UsageError` (what the format cannot hold), `BaseNeededError`, `WrongBaseError` (the base is not the one the
-    source speaks of), `CorruptFileError` (a damaged source), `CheckpointError`, `MissingDependencyError`.
+    Raises `UsageError` (what the format cannot hold, sums beyond a dtype, a source that would change nothing and does
+    not say so), `BaseNeededError`, `WrongBaseError` (the base is not the one the source speaks of), `CorruptFileError`
+    (a damaged source), `CheckpointError`, `MissingDependencyError`.
     """
     sources = list(cast(Sequence[DiffLike], source)) if isinstance(source, list | tuple) else [cast(DiffLike, source)]
     if not sources:
@@ -75,17 +80,25 @@ def convert(
     checkpoint, rename = None if base is None else open_checkpoint(base), tuple(rename)
     exporting = all(_is_diff(item) for item in sources) and from_ in (None, _DIFF)
     if exporting:
-        for what, given in (("rename", rename), ("metadata", metadata), ("profile", profile != "compact")):
-            if given:
-                raise UsageError(f"{what} is for a diff that is written; here one is read")
+        given = {"rename": rename, "metadata": metadata, "profile": profile != "compact", "clip": clip}
+        _refuse_on_export(given)
         return _export(sources, output, to, checkpoint, dict(options or {}), threads, force)
     if to not in (None, _DIFF) or len(sources) > 1:
         raise UsageError("one side of a conversion is a diff: convert to a diff first, one source at a time")
     check_profile(profile)
     path = _path_of(sources[0])
     name = from_ or detect(path)
-    job = Import(name, path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads, progress)
+    job = Import(
+        name, path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads, progress, clip
+    )
     return _import(job, output, force)
+
+
+def _refuse_on_export(given: Mapping[str, object]) -> None:
+    """Raise `UsageError` for what is said of a diff that is written, where one is read."""
+    for what, value in given.items():
+        if value:
+            raise UsageError(f"{what} is for a diff that is written; here one is read")
 
 
 def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> Converted:
@@ -94,7 +107,7 @@ def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> 
         raise UsageError(f"{job.format} is only written, not read")
     _check_options(job.format, job.options, bridge.read_options)
     read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
-    inputs = [*read, *(base.files if base else [])]
+    inputs = Inputs([*read, *(base.files if base else [])])
     diff = write_diff(output, inputs, force, partial(bridge.read, job))
     notes = (*(base.notes if base else ()), *job.notes)
     target = None if output is None else Path(output)
@@ -119,8 +132,11 @@ def _export(
         raise UsageError(f"{name} is only read, not written")
     _check_options(name, options, bridge.write_options)
     diffs = open_diffs(sources)
-    refuse_overwriting(path, [*files_behind(diffs), *(base.files if base else [])], force)
-    job = Export(name, diffs, [_name_of(diff) for diff in diffs], path, base, options, threads)
+    inputs = Inputs([*files_behind(diffs), *(base.files if base else [])])
+    refuse_overwriting(path, inputs.paths, force)
+    diffs = [without_copies(diff, base, threads) for diff in diffs]
+    names = [_name_of(diff) for diff in diffs]
+    job = Export(name, diffs, names, path, base, options, inputs, threads, replace=force)
     exact = bridge.write(job)
     return Converted(path, "export", name, exact, _bytes_of(path), (*(base.notes if base else ()), *job.notes))
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.base import digests_of
 from diffpack.diff.entries import Entry, exact_entry, write_entries
@@ -26,14 +27,19 @@ from diffpack.support.parallel import run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.reference import Reference
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A tensor as it is after the change: stored exactly."""
+    """A tensor as it is after the change: stored exactly.
+
+    `lossy` says that the source does not hold it bit for bit: it was added up or rounded here.
+    """
 
     info: TensorInfo
     words: Words
+    lossy: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,23 +56,38 @@ Make = Callable[[BaseTensor | None], Whole | Added]
 
 
 def write_patch(
-    job: Import, file: BinaryIO, changes: Mapping[str, Make], recipe: Mapping[str, str], expected: str | None = None
+    job: Import,
+    file: BinaryIO,
+    changes: Mapping[str, Make],
+    recipe: Mapping[str, str],
+    expected: str | None = None,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    sums: Sums | None = None,
+    says_nothing: bool = False,
 ) -> None:
     """Write the diff that makes `changes` (by the names the other tool uses) to the job's base.
 
-    Holds a few tensors at a time. `Whole` tensors the base lacks are new ones. Raises `WrongBaseError` if a tensor to
-    add to is missing, or the result's fingerprint is not the `expected` one, `UsageError` if differences are added to
-    other tensors than floats, and whatever the changes raise.
+    Holds a few tensors at a time. `Whole` tensors the base lacks are new ones; those in `aliases` are tied to another
+    name instead. `sums` has watched what the changes add up. No changes at all are
+    refused, unless the source itself `says_nothing` changes.
+
+    Raises `WrongBaseError` if a tensor to add to is missing, or the result's fingerprint is not the `expected` one,
+    `UsageError` if differences are added to other tensors than floats, if sums are beyond what a dtype holds, or if
+    there is nothing to change, and whatever the changes raise.
     """
-    patch = _Patch(job, changes)
+    if not changes and not says_nothing:
+        raise UsageError(f"{job.source}: holds no tensors: as {job.format} it would change nothing")
+    patch = _Patch(job, changes, aliases or {}, sums or Sums(job.clip))
     writer = ContainerWriter(file)
     infos = {name: job.needed_base.tensors[name] for name in patch.names if name in job.needed_base.tensors}
     groups = write_entries(
         writer, patch.entries(), job.profile, threads=job.threads, progress=job.progress,
         total=sum(info.nbytes for info in infos.values()),
     )  # fmt: skip
+    patch.finish()
     base = job.needed_base
-    exact = not patch.added
+    exact = not patch.lossy
     fingerprint = combine(patch.tensors, patch.result_digests) if exact else UNKNOWN_FINGERPRINT
     manifest = new_manifest(
         base_summary(combine(base.tensors, patch.digests), base.tensors),
@@ -74,7 +95,8 @@ def write_patch(
         groups,
         exact=exact,
         metadata=job.metadata,
-        recipe={"values": EXACT.id if exact else F32.id, "imported": job.format, **recipe},
+        recipe={"values": F32.id if patch.added else EXACT.id, "imported": job.format, **recipe, **patch.sums.recipe()},
+        aliases=patch.aliases,
     )
     if not exact:
         manifest = with_result_fingerprint(file, writer, manifest, base, job.threads)
@@ -85,54 +107,100 @@ def write_patch(
 
 
 class _Patch:
-    """The changes under way, under the base's own names, and what is known of the result so far."""
+    """The changes under way, under the base's own names, and what is known of the result so far.
 
-    def __init__(self, job: Import, changes: Mapping[str, Make]) -> None:
+    `added` says that float values were, `lossy` that the result is not what the source holds.
+    """
+
+    def __init__(self, job: Import, changes: Mapping[str, Make], aliases: Mapping[str, str], sums: Sums) -> None:
         base = job.needed_base
         self._job = job
+        self.sums = sums
         view = job.view()
-        self._changes = {view.get(name, name): make for name, make in changes.items()}
-        if len(self._changes) < len(changes):
+        hidden = [name for name in changes if name not in view and name in base.tensors]
+        kept = {name: make for name, make in changes.items() if name not in aliases}
+        self._changes = {view.get(name, name): make for name, make in kept.items()}
+        if hidden or len(self._changes) < len(kept):
             raise UsageError(f"{job.source}: two of its tensors go by one name in the base")
+        self.aliases = {view.get(name, name): view.get(target, target) for name, target in aliases.items()}
         self.names = sorted(self._changes)
         self.digests = digests_of(base, base.tensors, job.threads)
         self.result_digests = dict(self.digests)
         self.tensors = dict(base.tensors)
         self.added = False
+        self.lossy = False
+        self._changed: list[str] = []
 
     def entries(self) -> Iterator[Entry]:
         """Make the records in order of name, without those that change nothing."""
         made = run_in_order((partial(self._make, name) for name in self.names), self._job.threads)
-        for added, entry in made:
-            self.added = self.added or added
+        for lossy, entry in made:
+            self.lossy = self.lossy or lossy
+            self.added = self.added or not entry.value_coding.exact
             self.tensors[entry.name] = entry.info
             if entry.digest is not None:
                 self.result_digests[entry.name] = entry.digest
             if not entry.unchanged:
+                self._changed.append(entry.name)
                 yield entry
 
+    def finish(self) -> None:
+        """Refuse sums that are beyond a dtype; tie what is to be tied; note what people should know."""
+        advice = "clip=True (--clip) ends them at the largest finite number, or give a base of a wider dtype"
+        self.sums.refuse(str(self._job.source), advice)
+        for name, target in self.aliases.items():
+            self.tensors[name] = self.tensors[target]
+            self.result_digests[name] = self.result_digests[target]
+        self._job.notes.extend(self.sums.notes())
+        if not self._changed:
+            self._job.notes.append("changes nothing: the base has all of it already")
+        for name in self._left_behind():
+            self._job.notes.append(name)
+
+    def _left_behind(self) -> Iterator[str]:
+        """Say which matrices of the base equal a changed one and stay: a model that ties them would be torn apart."""
+        base = self._job.needed_base.tensors
+        moved = {self.digests[name]: name for name in self._changed if name in base and len(base[name].shape) > 1}
+        for name, digest in sorted(self.digests.items()):
+            if (
+                name not in self._changes
+                and name not in self.aliases
+                and digest in moved
+                and base[name] == base[moved[digest]]
+            ):
+                what = f"{printable(name)} equals {printable(moved[digest])} in the base, and does not change with it"
+                yield f"{what}: right only for a model that keeps the two apart"
+
     def _make(self, name: str) -> tuple[bool, Entry]:
-        """Make one record; say whether it adds floats."""
+        """Make one record; say whether its result is another than the source holds."""
         base = self._job.needed_base
         before = (base.info(name), base.words(name)) if name in base.tensors else None
         change = self._changes[name](before)
         if isinstance(change, Whole):
-            return False, exact_entry(name, change.info, change.words, before)
+            return change.lossy, exact_entry(name, change.info, change.words, before)
         where = f"{self._job.source}: {printable(name)}"
         if before is None:
             raise WrongBaseError(f"{where}: the base has no such tensor to add to", (name,))
-        return True, self._added(name, before[0], change, where)
+        return True, self._added(name, before, change, where)
 
-    def _added(self, name: str, info: TensorInfo, change: Added, where: str) -> Entry:
-        if not info.dtype.arithmetic:
-            raise UsageError(f"{where}: differences are not added to {info.dtype.name} tensors")
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = change.values.astype(np.float32, copy=False)
-        if not np.isfinite(values).all():
-            raise CorruptFileError(f"{where}: a difference that is not finite")
+    def _added(self, name: str, base: BaseTensor, change: Added, where: str) -> Entry:
+        info, before = base
+        values = checked(change, info, where)
         numbers = np.where(values == 0, np.int32(0), F32.numbers(values))
         parts = (Changes(0, info.words, change.positions, numbers),) if info.words else ()
-        return Entry(name, info, info, self.digests[name], None, parts, F32)
+        entry = Entry(name, info, info, self.digests[name], None, parts, F32)
+        return self.sums.entry(entry, Reference(info, info, before))
+
+
+def checked(change: Added, info: TensorInfo, where: str) -> npt.NDArray[np.float32]:
+    """Values to add to a tensor, as float32. Raises `UsageError` (no floats are added to), `CorruptFileError`."""
+    if not info.dtype.arithmetic:
+        raise UsageError(f"{where}: differences are not added to {info.dtype.name} tensors")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: npt.NDArray[np.float32] = change.values.astype(np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise CorruptFileError(f"{where}: a difference that is not finite")
+    return values
 
 
 def overwritten(base: BaseTensor, positions: Positions, words: Words) -> Whole:

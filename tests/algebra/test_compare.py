@@ -106,3 +106,35 @@ def test_norms_beyond_float64_are_not_told():
     diff = diffpack.extract(base, tuned)
     found = diffpack.compare(diff, diff, base)
     assert {item.name: item.overlap.norms is None for item in found.tensors} == {"w": True, "v": False}
+
+
+def test_norms_that_are_known_in_part_are_not_those_of_the_whole():
+    """A tensor in exact steps and a new one, which needs no base: what is known is told as a part."""
+    base = {"w": np.zeros((4, 4), np.float32), "n": np.arange(4)}
+    first, second = (
+        {"w": np.full((4, 4), value, np.float32), "head": np.full(8, value, np.float32), "n": base["n"] + 1}
+        for value in (1, 2)
+    )
+    diffs = [diffpack.extract(base, tuned) for tuned in (first, second)]
+    found = diffpack.compare(*diffs)
+    assert (found.total.norms, found.total.cosine) == (None, None)
+    assert found.known.norms == pytest.approx((8**0.5, 2 * 8**0.5))
+    assert found.known.cosine == pytest.approx(1)
+    assert found.known_share == 8 / 24  # integers have no norm, and no part in it
+    whole = diffpack.compare(*diffs, base)
+    assert whole.total.norms == pytest.approx((24**0.5, 2 * 24**0.5))
+    assert whole.known_share == 1
+    nothing = diffpack.compare(*[diffpack.extract(base, base | {"n": base["n"] + 1})] * 2)
+    assert nothing.known_share is None
+    same = diffpack.extract(base, base)
+    assert diffpack.compare(same, same).total.norms == (0, 0)
+
+
+def test_what_is_not_finite_is_left_out_of_the_whole():
+    base = {"w": np.zeros(10, np.float32), "v": np.zeros(10, np.float32)}
+    tuned = {"w": np.full(10, np.inf, np.float32), "v": np.ones(10, np.float32)}
+    diff = diffpack.extract(base, tuned)
+    found = diffpack.compare(diff, diff, base)
+    assert found.total.norms is None
+    assert found.known_share == 0.5
+    assert found.known.norms == pytest.approx((10**0.5, 10**0.5))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.errors import BaseNeededError, UsageError
+from diffpack.errors import BaseNeededError
 from tests.tools.merging import diffs_of, zeros
 from tests.tools.models import bits, model, tune
 
@@ -81,5 +81,3 @@ def test_renamed_bases():
     merged = diffpack.merge(diffs, method="average")
     found = diffpack.load(base, merged)
     assert np.allclose(found["embed"], (models[0]["embed"] + models[1]["embed"]) / 2, atol=1e-6)
-    with pytest.raises(UsageError, match="renames"):
-        diffpack.merge([diffs[0], diffpack.extract(base, base, values="f32")])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.errors import CorruptFileError, DiffpackError, UsageError
+from diffpack.errors import CorruptFileError, DiffpackError, UsageError, WrongBaseError
 from tests.tools.containers import whole
 from tests.tools.models import bits, model, tune
 
@@ -46,6 +46,43 @@ def test_one_file_has_many_tasks_and_any_hdf5_tool_reads_it(tmp_path):
     with pytest.raises(UsageError, match="one diff, not 2"):
         diffpack.convert(paths[:2], tmp_path / "x", to="scipy")
     assert not (tmp_path / "twice.h5").exists()
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_tasks_that_rename_differently_meet_by_the_bases_names(tmp_path, given):
+    base = {f"bert.{name}": array for name, array in model().items()}
+    prefixed, plain = tune(base, 0.1, 1), {name.removeprefix("bert."): x for name, x in tune(base, 0.1, 2).items()}
+    plain["head"] = np.ones(3, np.float32)
+    for name, tuned in (("one", prefixed), ("two", plain)):
+        diffpack.extract(base, tuned, tmp_path / f"{name}.dpk")
+    paths = [tmp_path / "one.dpk", tmp_path / "two.dpk"]
+    diffpack.convert(paths, tmp_path / "tasks.h5", base=base if given else None)
+    with h5py.File(tmp_path / "tasks.h5") as file:
+        names = [
+            {
+                str(group.attrs.get("base_name", name.encode()), "utf-8")
+                for name, group in file[f"tasks/{task}/tensors"].items()
+            }
+            for task in ("one", "two")
+        ]
+        assert "base_name" not in file["tasks/one/tensors/bert.embed"].attrs
+        assert file["tasks/two/tensors/embed"].attrs["base_name"] == b"bert.embed"
+        assert "base_name" not in file["tasks/two/tensors/head"].attrs
+    assert names[1] == names[0] | {"head"}
+    for task, tuned in (("one", prefixed), ("two", plain)):
+        back = diffpack.convert(tmp_path / "tasks.h5", options={"task": task}).diff
+        assert bits(diffpack.load(base, back)) == bits(tuned)
+    diffpack.convert(paths[1], tmp_path / "alone.h5")
+    with h5py.File(tmp_path / "alone.h5") as file:  # `embed` may have been `embed` or `bert.embed`
+        assert "base_name" not in file["tasks/two/tensors/embed"].attrs
+
+
+@pytest.mark.parametrize("to", ["hdf5", "scipy"])
+def test_a_wrong_base_is_refused_on_the_way_out(tmp_path, to):
+    diff = diffpack.extract(model(), tune(model()))
+    with pytest.raises(WrongBaseError, match="not the base of"):
+        diffpack.convert(diff, tmp_path / "out.h5", to=to, base=tune(model(), 0.5))
+    assert not (tmp_path / "out.h5").exists()
 
 
 def replaced(group, name, data, **options):

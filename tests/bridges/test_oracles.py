@@ -55,7 +55,7 @@ def test_matrices_that_scipy_saved_are_added():
 @pytest.mark.parametrize("case", ["lora", "lora-rslora", "lora-turned"])
 def test_a_merged_lora_adapter_is_what_peft_merges_but_for_rounding(case):
     done, found, expected = imported(case, "adapter")
-    assert done.exact
+    assert not done.exact
     base = load(HERE / case / "base.safetensors")
     assert found.keys() == expected.keys()
     changed = {name for name in base if not np.array_equal(expected[name], base[name])}
@@ -68,7 +68,7 @@ def test_a_merged_lora_adapter_is_what_peft_merges_but_for_rounding(case):
 def test_a_merged_bfloat16_adapter_is_what_peft_merges_but_for_its_second_rounding():
     """PEFT rounds the change to bfloat16 (half an ulp of it) before it adds and rounds again."""
     done, found, expected = imported("lora-bf16", "adapter")
-    assert done.exact
+    assert not done.exact
     base = load(HERE / "lora-bf16" / "base.safetensors")
     for name, array in expected.items():
         ours, theirs, before = (item.astype(np.float32) for item in (found[name], array, base[name]))

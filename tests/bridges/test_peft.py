@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -10,24 +9,8 @@ import pytest
 
 import diffpack
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
-from tests.tools.models import bits, write_safetensors
-
-RNG = np.random.default_rng(3)
-BASE = {
-    "m.q.weight": RNG.standard_normal((6, 4)).astype(np.float32),
-    "m.q.bias": np.zeros(6, np.float32),
-    "m.v.weight": RNG.standard_normal((4, 6)).astype(np.float32),
-}
-A, B = RNG.standard_normal((2, 4)).astype(np.float32), RNG.standard_normal((6, 2)).astype(np.float32)
-
-
-def adapter(path, tensors, kind="LORA", **config):
-    path.mkdir(exist_ok=True)
-    (path / "adapter_config.json").write_text(json.dumps({"peft_type": kind, "r": 2, "lora_alpha": 4, **config}))
-    write_safetensors(
-        path / "adapter_model.safetensors", {f"base_model.model.{name}": x for name, x in tensors.items()}
-    )
-    return path
+from tests.tools.adapters import BASE, A, B, adapter, shira
+from tests.tools.models import bits
 
 
 def lora(path, **config):
@@ -49,7 +32,8 @@ def lora(path, **config):
 )
 def test_the_scale_is_pefts(tmp_path, config, scale):
     done = diffpack.convert(lora(tmp_path / "a", **config), base=BASE)
-    assert (done.format, done.exact) == ("peft-lora", True)
+    assert (done.format, done.exact) == ("peft-lora", False)
+    assert done.diff["m.q.weight"].exact  # in steps, so that it can be composed and undone
     expected = BASE["m.q.weight"] + (scale * (B.astype(np.float64) @ A)).astype(np.float32)
     assert np.allclose(diffpack.load(BASE, done.diff)["m.q.weight"], expected, rtol=1e-6, atol=1e-7)
     assert list(done.diff) == ["m.q.weight"]
@@ -89,7 +73,8 @@ def test_other_kinds_of_lora_are_refused(tmp_path, config, message):
         ({"m.q.lora_A.weight": A}, CorruptFileError, "only one of the factors"),
         ({"m.q.lora_A.weight": A, "m.q.lora_B.weight": B[:, :1]}, WrongBaseError, "factors of"),
         ({"m.q.lora_A.weight": A, "m.q.lora_B.weight": B[:3]}, WrongBaseError, "factors of"),
-        ({"m.q.lora_A.weight": A[:0], "m.q.lora_B.weight": B[:, :0]}, CorruptFileError, "without a rank"),
+        ({"m.q.lora_B.weight": B}, CorruptFileError, "only one of the factors"),
+        ({"m.q.lora_A.weight": A[:0], "m.q.lora_B.weight": B[:, :0]}, CheckpointError, "without a rank: DeepSpeed"),
         ({"m.q.lora_A.weight": A * np.float32(np.inf), "m.q.lora_B.weight": B}, CorruptFileError, "not finite"),
         ({"m.q.lora_magnitude_vector": A[0]}, UsageError, "not of plain LoRA"),
         ({"x.lora_A.weight": A, "x.lora_B.weight": B}, WrongBaseError, "no tensors of these names: x.weight"),
@@ -115,10 +100,6 @@ def test_folders_that_are_no_adapters(tmp_path):
     (tmp_path / "adapter_config.json").write_text("[" * 100_000)
     with pytest.raises(UsageError, match="of no format known"):
         diffpack.convert(tmp_path, base=BASE)
-
-
-def shira(path, indices, values):
-    return adapter(path, {"m.q.shira_indices": indices, "m.q.shira_weight": values}, "SHIRA")
 
 
 def test_shira_indices_are_rows_and_columns(tmp_path):
@@ -188,3 +169,20 @@ def test_what_shira_cannot_hold_is_refused(tmp_path):
     with pytest.raises(UsageError, match="only read"):
         diffpack.convert(diffpack.extract(BASE, BASE), tmp_path / "a", to="peft-lora", base=BASE)
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("model.embed_tokens.weight", "will refuse embeddings: model.embed_tokens.weight"),
+        ("transformer.wte.weight", "will refuse embeddings: transformer.wte.weight"),
+        ("h.0.attn.c_attn.weight", "a diff does not tell whether these are"),
+    ],
+)
+def test_what_peft_will_not_load_as_shira_is_said(tmp_path, name, said):
+    base = {name: np.ones((6, 4), np.float32)}
+    tuned = {name: base[name].copy()}
+    tuned[name][2, 1] = 3
+    diff = diffpack.extract(base, tuned)
+    done = diffpack.convert(diff, tmp_path / "adapter", to="peft-shira", base=base)
+    assert any(said in note for note in done.notes)

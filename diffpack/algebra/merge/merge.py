@@ -16,12 +16,15 @@ from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods import find_method
 from diffpack.algebra.merge.summary import merged_summary
 from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
+from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.shared_names import share_names
+from diffpack.algebra.sums import NOT_CHECKED, OVERFLOW, Sums
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
-from diffpack.errors import UsageError, WrongBaseError
+from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.format.chunks import EncodedChunk
 from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import to_json
@@ -30,6 +33,7 @@ from diffpack.format.values.floats import F32, FLOATS
 from diffpack.format.values.int8 import INT8
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
+from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
 
@@ -52,8 +56,10 @@ def merge(
     rescale: str = "expected",
     base: CheckpointLike | None = None,
     values: str | None = None,
+    clip: bool = False,
     profile: str = "compact",
     metadata: Mapping[str, str] | None = None,
+    notes: list[str] | None = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -67,12 +73,14 @@ def merge(
     `values` is how merged values are stored (default f32).
 
     Tensors that are not floats, and new ones that one diff alone has, are taken over as they are; a tensor is removed
-    or tied if it is so in every diff. Exact diffs are decoded against `base`, which they need; with it the result's
-    fingerprint is recorded, without it the merge is unsealed. One diff alone, with a weight of 1, is given back as
-    it is.
+    or tied if it is so in every diff. Diffs that rename the base's tensors differently meet by the base's names; the
+    merged diff has the names of the first. Exact diffs are decoded against `base`, which they need; with it the
+    result's fingerprint is recorded, and sums that the result's dtype cannot hold are refused, or with `clip` end at
+    its largest finite number. Without it the merge is unsealed, and sums are not checked. One diff alone, with a weight
+    of 1, is given back as it is. `notes` grow: remarks for people.
 
-    Raises `UsageError` (settings, diffs that cannot be brought together), `WrongBaseError` (diffs of different bases,
-    another base), `BaseNeededError`, `CorruptFileError`.
+    Raises `UsageError` (settings, diffs that cannot be brought together, sums beyond a dtype), `WrongBaseError` (diffs
+    of different bases, another base), `BaseNeededError`, `CorruptFileError`.
     """
     check_profile(profile)
     if values is not None and values not in VALUE_CHOICES:
@@ -84,14 +92,17 @@ def merge(
         density, normalize, scale, seed, gamma, epsilon, rescale,
     )  # fmt: skip
     _check(opened, chosen, settings)
+    if clip and base is None:
+        raise BaseNeededError("clip: whether a sum is more than its dtype holds only the base tells: give the base")
     checkpoint = None if base is None else open_checkpoint(base)
+    inputs = Inputs([*files_behind(opened), *(checkpoint.files if checkpoint else [])])
     if checkpoint is not None:
         check_base(opened[0], checkpoint, threads)
-    inputs = [*files_behind(opened), *(checkpoint.files if checkpoint else [])]
-    if values is None and _is_itself(opened, chosen, settings):
+    if values is None and _is_itself(opened, chosen, settings) and (opened[0].exact or not clip):
         if profile == "portable" and "pco" in opened[0].manifest.requires:
             raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
         return write_diff(output, inputs, force, partial(_copy, diff=opened[0], metadata=metadata))
+    opened = [without_copies(diff, checkpoint, threads) for diff in opened]
     job = _Merge(
         opened,
         chosen,
@@ -102,6 +113,8 @@ def merge(
         dict(metadata or {}),
         threads,
         progress,
+        Sums(clip),
+        notes if notes is not None else [],
     )
     return write_diff(output, inputs, force, job.write)
 
@@ -118,10 +131,6 @@ def _check(diffs: Sequence[Diff], method: Method, settings: Settings) -> None:
         if expected != actual:
             raise WrongBaseError(
                 f"{diff.name}: not a diff of the base of {first.name} (its base is {actual}, that one's {expected})"
-            )
-        if diff.manifest.rename != first.manifest.rename:
-            raise UsageError(
-                f"{diff.name}: renames the base's tensors otherwise than {first.name}: they cannot be merged"
             )
 
 
@@ -154,17 +163,22 @@ class _Merge:
     metadata: dict[str, str]
     threads: int | None
     progress: Progress | None
+    sums: Sums
+    notes: list[str]
     stored: dict[str, TensorInfo] = field(default_factory=dict)
     shared: int = 0
     conflicts: int = 0
 
     def write(self, file: BinaryIO) -> None:
-        sources = [Source(diff, self.base) for diff in self.diffs]
+        names = share_names(self.diffs, self.base)
+        sources = [Source(diff, self.base, shared) for diff, shared in zip(self.diffs, names, strict=True)]
         plan = structure(sources)
         writer = ContainerWriter(file)
         total = sum(self._nbytes(sources, name) for name in plan.stored)
         entries = self._entries(sources, plan.stored)
         groups = write_entries(writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total)
+        self.sums.refuse("merge", "clip=True (--clip) ends them there; smaller weights or a smaller scale avoid them")
+        self._note()
         summary = merged_summary(sources, plan, self.stored, self.base)
         first = self.diffs[0].manifest
         based = self.base is not None
@@ -188,7 +202,10 @@ class _Merge:
         return next(source.infos(name)[0].nbytes for source in sources if source.brings(name))
 
     def _entries(self, sources: Sequence[Source], names: Sequence[str]) -> Iterator[Entry]:
-        jobs = (partial(merge_tensor, name, sources, self.method, self.settings, self.value_coding) for name in names)
+        jobs = (
+            partial(merge_tensor, name, sources, self.method, self.settings, self.value_coding, self.sums)
+            for name in names
+        )
         for merged in run_in_order(jobs, self.threads):
             self._count(merged)
             if not merged.entry.unchanged:
@@ -198,6 +215,11 @@ class _Merge:
         self.stored[merged.entry.name] = merged.entry.info
         self.shared += merged.shared
         self.conflicts += merged.conflicts
+
+    def _note(self) -> None:
+        self.notes += self.sums.notes()
+        if self.base is None:
+            self.notes.append(f"whether sums are more than their dtype holds is {NOT_CHECKED}; `apply` tells")
 
     def _recipe(self) -> dict[str, str]:
         """Say how the merge was made, for people: what was not the default, and where the diffs met."""
@@ -216,4 +238,6 @@ class _Merge:
             said["scale"] = f"{settings.scale:g}"
         if settings.normalize is not None:
             said["normalize"] = "yes" if settings.normalize else "no"
-        return said
+        if self.base is None:
+            said[OVERFLOW] = NOT_CHECKED
+        return said | self.sums.recipe()

@@ -29,8 +29,8 @@ def merged_summary(
     manifest = first.diff.manifest
     same = all(
         changed_infos(source) == changed_infos(first)
-        and source.diff.manifest.removed == manifest.removed
-        and source.diff.manifest.aliases == manifest.aliases
+        and set(source.removed) == set(first.removed)
+        and source.aliases == first.aliases
         for source in sources
     )
     if same:  # then the result has the tensors every single result has
@@ -39,7 +39,7 @@ def merged_summary(
     for source in sources:
         changed |= changed_infos(source)
     new = {name for name, (_, before) in changed.items() if before is None}
-    known = new <= set().union(*(added_names(source.diff) or () for source in sources))
+    known = new <= {name for source in sources for name in _added(source)}
     if plan.removed or plan.aliases or not known:
         raise BaseNeededError(
             "the diffs remove, replace or tie different tensors: give the base, which tells what is left"
@@ -61,6 +61,12 @@ def _counted(
     infos |= stored
     infos |= {name: infos[target] for name, target in plan.aliases.items()}
     return result_summary(None, infos)
+
+
+def _added(source: Source) -> set[str]:
+    """The tensors a diff surely adds to those of the base."""
+    added = added_names(source.diff) or frozenset()
+    return {name for name in [*source.stored, *source.aliases] if source.own(name) in added}
 
 
 def _entries(info: TensorInfo) -> int:

@@ -13,13 +13,16 @@ from diffpack.algebra.merge.combine import Combined, combine
 from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods.average import METHOD as AVERAGE
 from diffpack.algebra.steps import gathered
+from diffpack.algebra.sums import Sums
 from diffpack.diff.entries import Entry
 from diffpack.diff.group_decoder import Changes
 from diffpack.errors import UsageError
 from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import Added
 from diffpack.format.values.int8 import INT8
+from diffpack.result.overflow import largest_finite
 from diffpack.support.names import printable
+from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 
 
@@ -43,18 +46,20 @@ class Structure:
 
 def structure(sources: Sequence[Source]) -> Structure:
     """Decide which tensors are stored: a tensor is removed, or tied to another, if it is in every diff."""
-    manifests = [source.diff.manifest for source in sources]
-    removed = set.intersection(*(set(manifest.removed) for manifest in manifests))
-    tied = set.intersection(*(set(manifest.aliases.items()) for manifest in manifests))
+    removed = set.intersection(*(set(source.removed) for source in sources))
+    tied = set.intersection(*(set(source.aliases.items()) for source in sources))
     aliases = dict(sorted(tied))
-    names = {name for source in sources for name in [*source.diff, *source.diff.manifest.aliases]}
+    names = {name for source in sources for name in [*source.stored, *source.aliases]}
     return Structure(tuple(sorted(names - set(aliases))), aliases, tuple(sorted(removed)))
 
 
 def merge_tensor(
-    name: str, sources: Sequence[Source], method: Method, settings: Settings, values: ValueCoding
+    name: str, sources: Sequence[Source], method: Method, settings: Settings, values: ValueCoding, sums: Sums
 ) -> Merged:
-    """Merge one tensor. Raises `UsageError` if the diffs cannot be brought together."""
+    """Merge one tensor; `sums` watches its result where the base is at hand.
+
+    Raises `UsageError` if the diffs cannot be brought together.
+    """
     bringing = [at for at, source in enumerate(sources) if source.brings(name)]
     infos = [sources[at].infos(name) for at in bringing]
     if len(set(infos)) > 1:
@@ -62,7 +67,10 @@ def merge_tensor(
         raise UsageError(f"{printable(name)}: the diffs make it {said}, which cannot be merged")
     info, before = infos[0]
     taken = [sources[at] for at in bringing]
-    if not info.dtype.arithmetic or (before is None and len(taken) == 1 and name in taken[0].diff):
+    digests = {source.digests(name)[0] for source in taken if source.stores(name)}
+    if len(digests) > 1:
+        raise UsageError(f"{printable(name)}: what the diffs change is not one tensor of the base")
+    if not info.dtype.arithmetic or (before is None and len(taken) == 1 and taken[0].stores(name)):
         return Merged(_taken_over(name, taken))
     if before is None:  # a new tensor has no base to add to: the diffs that bring it are averaged
         method, settings = AVERAGE, Settings(tuple(settings.weights[at] for at in bringing))
@@ -73,8 +81,10 @@ def merge_tensor(
     kept, weights = method.prepare(name, deltas, settings)
     normalize = method.normalize if settings.normalize is None else settings.normalize
     combined = combine(kept, weights, elect=method.elect, normalize=normalize, scale=settings.scale)
-    digest = next((source.diff.digests(name)[0] for source in taken if name in source.diff), None)
-    return _coded(Entry(name, info, before, digest, None, (), values), list(combined))
+    digest = next(iter(digests), None)
+    merged = _coded(Entry(name, info, before, digest, None, (), values), list(combined), clip=sums.clip)
+    reference = taken[0].reference(name, info, before)
+    return merged if reference is None else replace(merged, entry=sums.entry(merged.entry, reference))
 
 
 def _taken_over(name: str, sources: Sequence[Source]) -> Entry:
@@ -90,12 +100,12 @@ def _taken_over(name: str, sources: Sequence[Source]) -> Entry:
 
 
 def _record_entry(name: str, source: Source) -> Entry:
-    if name not in source.diff:
+    if not source.stores(name):
         raise UsageError(
             f"{source.diff.name}: {printable(name)} is tied there and not in every diff: it cannot be merged"
         )
     record = source.record(name)
-    base_digest, digest = source.diff.digests(name)
+    base_digest, digest = source.digests(name)
     parts = tuple(record.changes())
     return Entry(name, record.info, record.base, base_digest, digest, parts, record.value_coding, record.scale)
 
@@ -107,8 +117,13 @@ def _same(first: Entry, other: Entry) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def _coded(entry: Entry, combined: Sequence[Combined]) -> Merged:
-    """Code merged values; one that rounds to zero changes nothing and is not stored."""
+def _coded(entry: Entry, combined: Sequence[Combined], *, clip: bool) -> Merged:
+    """Code merged values; one that rounds to zero changes nothing and is not stored.
+
+    With `clip` values end at float32's largest finite number; without it those beyond raise `UsageError`.
+    """
+    if clip:
+        combined = [replace(item, values=np.clip(item.values, -_LARGEST, _LARGEST)) for item in combined]
     for item in combined:
         with np.errstate(over="ignore"):
             finite = np.isfinite(item.values.astype(np.float32)).all()
@@ -128,6 +143,7 @@ def _scale(combined: Sequence[Combined]) -> np.float32:
     return INT8.snap(1.0, values[:: max(1, values.size // _SAMPLE)])
 
 
+_LARGEST = largest_finite(DTYPES["F32"])
 _SAMPLE = 1 << 16  # values a tensor's int8 scale is fitted to, as extract does
 
 
@@ -147,4 +163,5 @@ def _part(item: Combined, entry: Entry) -> Changes:
 
 def changed_infos(source: Source) -> dict[str, tuple[TensorInfo, TensorInfo | None]]:
     """The records that change a tensor's dtype or shape, or bring a new one."""
-    return {name: (item.info, item.base) for name, item in source.diff.items() if item.base != item.info}
+    infos = {name: source.infos(name) for name in source.stored}
+    return {name: (info, before) for name, (info, before) in infos.items() if before != info}

@@ -5,7 +5,7 @@
     /tasks/<task>/statement   all that the diff says but its numbers, as JSON (u8)
     /tasks/<task>/layout      the layout of the tuned files, where the diff stores it (u8)
     /tasks/<task>/files/<n>   side files the diff stores, in the order of the statement (u8)
-    /tasks/<task>/tensors/<tensor>
+    /tasks/<task>/tensors/<tensor>     attribute: base_name, where the base calls it otherwise
         positions             sorted flat positions, i64; not there where every word has a number
         values                steps (signed integers, as wide as a word), or floats to add; int8 counts in `scale`
 
@@ -16,13 +16,16 @@ Tensor and task names are percent-encoded where HDF5 could not hold them. Datase
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.checks import check_base
+from diffpack.algebra.shared_names import names_in_base
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.formats.link_names import encoded
 from diffpack.bridges.formats.statement import (
@@ -38,14 +41,17 @@ from diffpack.bridges.formats.statement import (
 )
 from diffpack.bridges.importing import sorted_positions
 from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
+from diffpack.checkpoints.hdf5_readback import WrittenDataset, check_written
 from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format import limits
 from diffpack.format.values.floats import F16, Floats
 from diffpack.result.result import Result
+from diffpack.support.aside import aside
 from diffpack.support.atomic import atomic_file
 from diffpack.support.names import listed, printable
+from diffpack.support.steady_file import SteadyFile
 
 _FORMAT, _VERSION = "diffpack diffs", 1
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -181,23 +187,52 @@ def _float_type(coding: Floats) -> np.dtype[Any]:
 
 
 def _write(job: Export) -> bool:
+    if job.base is not None:
+        for diff in job.diffs:
+            check_base(diff, job.base, job.threads)
     names = [encoded(name) for name in job.names]
     if len(set(names)) < len(names):
         raise UsageError(f"{job.output}: two diffs of one name: {listed(sorted(names))} (the note `task` names one)")
-    h5py = import_h5py("writing HDF5 files")
-    what = "cannot be written as HDF5"
+    where = str(job.output)
     with (
-        LIBRARY, explained(str(job.output), what), atomic_file(job.output) as part,
-        h5py.File(part, "w", track_order=True) as file,
+        explained(where, "cannot be written as HDF5"), atomic_file(job.output, replace=job.replace) as part,
+        job.inputs.unchanged(),
     ):  # fmt: skip
-        file.attrs["format"], file.attrs["version"] = np.bytes_(_FORMAT.encode()), _VERSION
-        tasks = file.create_group("tasks", track_order=True)
-        for name, diff in zip(names, job.diffs, strict=True):
-            _write_task(tasks.create_group(name, track_order=True), diff, job)
+        steady = SteadyFile(part)
+        written = aside(lambda: _write_file(steady, names, job), stop=steady.fail)
+        check_written(Path(part.name), where, written)
     return True
 
 
-def _write_task(task: Any, diff: Diff, job: Export) -> None:
+@dataclass(frozen=True)
+class _Output:
+    """A file being written, and the datasets written so far."""
+
+    file: SteadyFile
+    written: dict[str, WrittenDataset]
+
+
+def _write_file(file: SteadyFile, names: Sequence[str], job: Export) -> dict[str, WrittenDataset]:
+    """Write all tasks; give what was written, by the paths of the datasets."""
+    output = _Output(file, {})
+    with LIBRARY:
+        with import_h5py("writing HDF5 files").File(file, "w", track_order=True) as root:
+            root.attrs["format"], root.attrs["version"] = np.bytes_(_FORMAT.encode()), _VERSION
+            tasks = root.create_group("tasks", track_order=True)
+            for name, diff, own in zip(names, job.diffs, _names_in_base(job), strict=True):
+                _write_task(tasks.create_group(name, track_order=True), diff, own, job, output)
+        file.check()
+    return output.written
+
+
+def _names_in_base(job: Export) -> list[dict[str, str]]:
+    """What the base calls the tensors of each task: by these names tasks meet that rename its tensors differently."""
+    if len({diff.manifest.base.fingerprint for diff in job.diffs}) == 1:
+        return names_in_base(job.diffs, job.base)
+    return [names_in_base([diff], None)[0] for diff in job.diffs]
+
+
+def _write_task(task: Any, diff: Diff, own: Mapping[str, str], job: Export, output: _Output) -> None:
     manifest = diff.manifest
     places = {name: encoded(name, at) for at, name in enumerate(diff)}
     task.attrs["exact"] = diff.exact
@@ -205,22 +240,25 @@ def _write_task(task: Any, diff: Diff, job: Export) -> None:
     task.attrs["result"] = np.bytes_((manifest.result.fingerprint or "unknown").encode())
     task.attrs["changed"] = len(diff)
     statement = describe(diff, places)
-    _create(task, "statement", np.frombuffer(to_bytes(statement), np.uint8))
+    _create(task, "statement", np.frombuffer(to_bytes(statement), np.uint8), output)
     kept = blobs(diff)
     if "" in kept:
-        _create(task, "layout", np.frombuffer(kept.pop(""), np.uint8))
+        _create(task, "layout", np.frombuffer(kept.pop(""), np.uint8), output)
     files = task.create_group("files", track_order=True)
     for at, content in enumerate(kept.values()):  # in the order of the statement
-        _create(files, str(at), np.frombuffer(content, np.uint8))
+        _create(files, str(at), np.frombuffer(content, np.uint8), output)
     records = diff if job.base is None else Result(diff, job.base).records
     tensors = task.create_group("tensors", track_order=True)
     for said in statement.records:
-        _write_tensor(tensors.create_group(said.place), records[said.name], said)
+        group = tensors.create_group(said.place)
+        _write_tensor(group, records[said.name], said, output)
+        if own.get(said.name, said.name) != said.name:
+            group.attrs["base_name"] = np.bytes_(own[said.name].encode())
     if any(record.value_coding.class_offsets for record in diff.values()):
         job.notes.append(f"{diff.name}: grid values are kept as the float32 numbers they stand for")
 
 
-def _write_tensor(group: Any, record: TensorDiff, kept: RecordStatement) -> None:
+def _write_tensor(group: Any, record: TensorDiff, kept: RecordStatement, output: _Output) -> None:
     positions, numbers = stored(record)
     group.attrs["kind"] = np.bytes_(record.kind.encode())
     group.attrs["dtype"] = np.bytes_(record.dtype.encode())
@@ -233,17 +271,19 @@ def _write_tensor(group: Any, record: TensorDiff, kept: RecordStatement) -> None
         numbers = coding.differences(numbers).astype(_float_type(coding))
     if positions is None:
         whole = record.info.dtype.bits == record.info.dtype.word_bits
-        _create(group, "values", numbers.reshape(record.shape) if whole else numbers)
+        _create(group, "values", numbers.reshape(record.shape) if whole else numbers, output)
     else:
-        _create(group, "positions", positions)
-        _create(group, "values", numbers)
+        _create(group, "positions", positions, output)
+        _create(group, "values", numbers, output)
 
 
-def _create(group: Any, name: str, array: npt.NDArray[Any]) -> None:
+def _create(group: Any, name: str, array: npt.NDArray[Any], output: _Output) -> None:
     packed: dict[str, Any] = (
         {"chunks": True, "shuffle": True, "compression": _LEVEL} if array.size and array.ndim else {}
     )
-    group.create_dataset(name, data=array, track_times=False, **packed)
+    dataset = group.create_dataset(name, data=array, track_times=False, **packed)
+    output.written[dataset.name] = WrittenDataset.of(array)
+    output.file.check()
 
 
 BRIDGE = Bridge(

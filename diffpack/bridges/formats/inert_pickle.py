@@ -31,6 +31,7 @@ _STORAGES = {
     "BoolStorage": "BOOL",
 }  # fmt: skip
 _MOST_DIMENSIONS = 64
+_MOST_SHOWN = 80  # letters of a name in an error
 _LEFT_OUT = (pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.INST, pickle.OBJ, pickle.EXT1, pickle.EXT2, pickle.EXT4)
 """Opcodes that make objects in other ways than calling a stand-in, or look them up past `find_class`."""
 
@@ -90,6 +91,8 @@ def read_torch_zip(path: Path) -> Any:
 
 def _load(archive: zipfile.ZipFile, path: Path) -> Any:
     members = {item.filename: item for item in archive.infolist()}
+    if len(members) < len(archive.infolist()):
+        raise CheckpointError(f"{path}: two members of one name")
     if any(
         item.compress_type != zipfile.ZIP_STORED or item.file_size > item.compress_size for item in members.values()
     ):
@@ -150,9 +153,27 @@ class _Machine(pickle._Unpickler):  # the C one takes memory for any memo index 
             raise ValueError("an object with a state")
         self.stack[-1].set_order(state)
 
+    def _set_items(self) -> None:
+        """Put pairs into a dict, each key once: where one stands there twice, readers would not agree."""
+        pairs = self.pop_mark()  # type: ignore[attr-defined] # of Python's unpickler, which typeshed leaves out
+        _fill(self.stack[-1], list(zip(pairs[::2], pairs[1::2], strict=True)))
+
+    def _make_dict(self) -> None:
+        members: dict[Any, Any] = {}
+        pairs = self.pop_mark()  # type: ignore[attr-defined] # as above
+        _fill(members, list(zip(pairs[::2], pairs[1::2], strict=True)))
+        self.stack.append(members)
+
+    def _set_item(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        _fill(self.stack[-1], [(key, value)])
+
     dispatch = {  # type: ignore[assignment] # typed for the base class itself
         code: action for code, action in pickle._Unpickler.dispatch.items() if bytes([code]) not in _LEFT_OUT
-    } | {pickle.BUILD[0]: _build}
+    } | {
+        pickle.BUILD[0]: _build, pickle.DICT[0]: _make_dict, pickle.SETITEMS[0]: _set_items,
+        pickle.SETITEM[0]: _set_item,
+    }  # fmt: skip
 
 
 def _refused(*_: Any) -> Any:
@@ -192,7 +213,18 @@ def _size(numbers: Any = ()) -> tuple[Any, ...]:
 
 
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
+    members: dict[Any, Any] = {}
+    _fill(members, list(items))
+    return members
+
+
+def _fill(members: Any, pairs: list[tuple[Any, Any]]) -> None:
+    if not isinstance(members, dict):
+        raise ValueError("items of what is no dict")
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"{str(key)[:_MOST_SHOWN]!r} stands there twice")
+        members[key] = value
 
 
 def _latin1(text: Any, coding: Any = "latin1") -> bytes:

@@ -9,22 +9,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from diffpack.bridges.importing import BaseTensor, Make, Whole, needed
 from diffpack.checkpoints import Checkpoint, open_checkpoint
-from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
-from diffpack.support.names import printable
-from diffpack.tensors.reference import convert
+from diffpack.errors import CheckpointError, CorruptFileError, UsageError
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 _PICKLED = "adapter_model.bin"
-_WRAPPED = ".base_layer."  # where PEFT keeps a wrapped module's own parameters
 _MOST_CONFIG = 1 << 24
+GATHER = (
+    "DeepSpeed ZeRO-3 and FSDP leave each process a part of the parameters, and an adapter saved then has none; save "
+    "it within deepspeed.zero.GatheredParameters (or FSDP's summon_full_params), or with "
+    "stage3_gather_16bit_weights_on_model_save"
+)
+"""Why an adapter has no numbers, and how it is saved with them."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,6 @@ class Adapter:
     config: Mapping[str, Any]
     weights: Checkpoint
     keys: Mapping[str, str]
-
-    def replaced(self, name: str) -> tuple[str, Make]:
-        """The base tensor's name for a tensor that replaces it, and the change."""
-        return name.replace(_WRAPPED, "."), partial(_replaced, self, name)
 
 
 def is_adapter(path: Path, kind: str) -> bool:
@@ -54,7 +51,7 @@ def is_adapter(path: Path, kind: str) -> bool:
 
 
 def open_adapter(path: Path, kind: str) -> Adapter:
-    """Open an adapter folder. Raises `CheckpointError`, `UsageError` if it is of another kind."""
+    """Open an adapter folder. Raises `CheckpointError` (nothing in it, too), `UsageError` if it is of another kind."""
     config = path / CONFIG
     if not config.is_file():
         raise CheckpointError(f"{path}: no {CONFIG}; an adapter is a folder")
@@ -65,19 +62,9 @@ def open_adapter(path: Path, kind: str) -> Adapter:
     if weights is None:
         raise CheckpointError(f"{path}: no {WEIGHTS}")
     opened = open_checkpoint(weights)
+    if not opened.tensors:
+        raise CheckpointError(f"{weights}: an adapter without tensors: {GATHER}")
     keys = {key.removeprefix(PREFIX): key for key in opened.tensors}
     if len(keys) < len(opened.tensors):
         raise CorruptFileError(f"{weights}: two tensors of one name")
     return Adapter(path, settings, opened, keys)
-
-
-def _replaced(adapter: Adapter, name: str, base: BaseTensor | None) -> Whole:
-    key = adapter.keys[name]
-    where = f"{adapter.path}: {printable(key)}"
-    info, _ = needed(base, where)
-    stored = adapter.weights.info(key)
-    if stored.shape != info.shape or (
-        stored.dtype != info.dtype and not stored.dtype.arithmetic & info.dtype.arithmetic
-    ):
-        raise WrongBaseError(f"{where}: is {stored}, the base's tensor {info}", (name,))
-    return Whole(info, convert(adapter.weights.words(key), stored.dtype, info.dtype))

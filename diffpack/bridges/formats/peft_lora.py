@@ -1,9 +1,10 @@
-"""PEFT LoRA adapters, to read: the model that merging the adapter gives, as an exact diff of the base.
+"""PEFT LoRA adapters, to read: the steps that lead from the base to the model that merging the adapter gives.
 
 The change of a weight is scale x B A, with the scale lora_alpha / r (or / sqrt(r), `use_rslora`). It is dense, and the
 diff keeps the merged weights, not the two factors. They are computed the same way on every machine: rank by rank in
 float64, rounded once to float32, added to the base in float32 and rounded once to its dtype. PEFT multiplies in
-float32, in the order of its matrix library, so its last bits differ; docs/bridges.md says by how much.
+float32, in the order of its matrix library, so its last bits differ; docs/bridges.md says by how much. So a diff with
+such sums is called lossy, although each of its steps is exact.
 
 LoRA, arXiv 2106.09685; rank-stabilised scale, arXiv 2312.03732; the layout from PEFT 0.21.
 """
@@ -20,11 +21,13 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Bridge, Import
-from diffpack.bridges.formats.peft_adapter import Adapter, is_adapter, open_adapter
-from diffpack.bridges.importing import BaseTensor, Make, Whole, needed, refuse_missing, write_patch
-from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
-from diffpack.format.values import floats
+from diffpack.bridges.formats.peft_adapter import GATHER, Adapter, is_adapter, open_adapter
+from diffpack.bridges.formats.peft_changes import AdapterChanges
+from diffpack.bridges.formats.peft_targets import note_layers_without
+from diffpack.bridges.importing import BaseTensor, Whole, write_patch
+from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import to_float
 
@@ -70,25 +73,36 @@ def _read(job: Import, file: BinaryIO) -> None:
             f"{job.source}: init_lora_weights {begun!r} changes the base itself: save the adapter in PEFT with "
             "path_initial_model_for_weight_conversion, which makes plain LoRA of it"
         )
-    changes: dict[str, Make] = {}
-    taken = set()
-    for name in sorted(adapter.keys):
-        for first, second in _PAIRS.items():
-            if name.endswith(first):
-                layer = _layer(adapter, name.removesuffix(first), first, second)
-                changes[layer.module + _WEIGHT] = partial(_merged, adapter, layer)
-                taken |= {name, layer.module + second}
-        if name.endswith(_BIAS):
-            layer = _layer(adapter, name.removesuffix(_BIAS), ".lora_A.weight", _BIAS)
-            changes[layer.module + ".bias"] = partial(_biased, adapter, layer)
-            taken.add(name)
+    sums = Sums(job.clip)
+    changes = AdapterChanges(adapter, job, sums)
+    layers, biases = _layers(adapter)
+    for layer in layers:
+        changes.add(layer.module + _WEIGHT, layer.module + layer.first, partial(_merged, adapter, layer, sums))
+    for layer in biases:
+        changes.add(layer.module + ".bias", layer.module + layer.second, partial(_biased, adapter, layer, sums))
+    taken = {layer.module + end for layer in [*layers, *biases] for end in (layer.first, layer.second)}
     for name in sorted(adapter.keys.keys() - taken):
         if "lora_" in name or "trainable_tokens" in name:
             raise UsageError(f"{job.source}: {printable(name)} is not of plain LoRA, scale x B A")
-        key, change = adapter.replaced(name)
-        changes[key] = change
-    refuse_missing(job, changes)
-    write_patch(job, file, changes, {"merged": "scale x B A, in float64"})
+        changes.replace(name)
+    makes = changes.makes()
+    note_layers_without(job, adapter.config, {changes.target(layer.module + _WEIGHT) for layer in layers})
+    recipe = {"merged": "scale x B A, in float64"}
+    write_patch(job, file, makes, recipe, aliases=changes.ties(makes), sums=sums)
+
+
+def _layers(adapter: Adapter) -> tuple[list[_Layer], list[_Layer]]:
+    """The modules with factors of their weights, and those with a change of their biases."""
+    layers, biases = [], []
+    for name in sorted(adapter.keys):
+        for first, second in _PAIRS.items():
+            if name.endswith(first):
+                layers.append(_layer(adapter, name.removesuffix(first), first, second))
+            elif name.endswith(second):
+                _layer(adapter, name.removesuffix(second), first, second)  # that the other half is there
+        if name.endswith(_BIAS):
+            biases.append(_layer(adapter, name.removesuffix(_BIAS), ".lora_A.weight", _BIAS))
+    return layers, biases
 
 
 def _layer(adapter: Adapter, module: str, first: str, second: str) -> _Layer:
@@ -97,7 +111,7 @@ def _layer(adapter: Adapter, module: str, first: str, second: str) -> _Layer:
         raise CorruptFileError(f"{where}: has only one of the factors A and B")
     rank = adapter.weights.info(adapter.keys[module + first]).shape[:1]
     if not rank or not rank[0]:
-        raise CorruptFileError(f"{where}: a factor without a rank (adapters of sharded training are saved gathered)")
+        raise CheckpointError(f"{where}: a factor without a rank: {GATHER}")
     alpha = _of_pattern(adapter, "alpha_pattern", module, adapter.config.get("lora_alpha", 8))
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise CorruptFileError(f"{where}: lora_alpha is {alpha!r}, not a number")
@@ -135,9 +149,9 @@ def _factor(adapter: Adapter, name: str) -> Matrix:
     return values.reshape(info.shape[0], -1)
 
 
-def _merged(adapter: Adapter, layer: _Layer, base: BaseTensor | None) -> Whole:
+def _merged(adapter: Adapter, layer: _Layer, sums: Sums, base: BaseTensor) -> Whole:
     where = f"{adapter.path}: {printable(layer.module)}"
-    info, before = needed(base, where)
+    info, before = base
     if not info.dtype.arithmetic:
         raise UsageError(f"{where}: nothing is added to {info.dtype.name} weights; give the base in its full precision")
     first, second = _factor(adapter, layer.module + layer.first), _factor(adapter, layer.module + layer.second)
@@ -158,27 +172,26 @@ def _merged(adapter: Adapter, layer: _Layer, base: BaseTensor | None) -> Whole:
         if not np.isfinite(delta).all():
             raise CorruptFileError(f"{where}: its change is not finite")
         part = slice(start * shape[1], start * shape[1] + delta.size)
-        result[part] = floats.add(before[part], delta, info.dtype)
-    return Whole(info, result)
+        result[part] = sums.add(layer.module + _WEIGHT, before[part], delta, info)
+    return Whole(info, result, lossy=True)
 
 
-def _product(left: Matrix, right: Matrix, scale: float) -> npt.NDArray[np.float32]:
+def _product(left: Matrix, right: Matrix, scale: float) -> Matrix:
     """The product scale x left right, flat: rank by rank, so that no machine adds in another order."""
     total = np.zeros((left.shape[0], right.shape[1]))
     with np.errstate(over="ignore", invalid="ignore"):
         for at in range(right.shape[0]):
             total += left[:, at : at + 1] * right[at]
-        return (total * scale).astype(np.float32).reshape(-1)
+        return (total * scale).reshape(-1)
 
 
-def _biased(adapter: Adapter, layer: _Layer, base: BaseTensor | None) -> Whole:
+def _biased(adapter: Adapter, layer: _Layer, sums: Sums, base: BaseTensor) -> Whole:
     where = f"{adapter.path}: {printable(layer.module)}.bias"
-    info, before = needed(base, where)
-    with np.errstate(over="ignore", invalid="ignore"):
-        change = (_factor(adapter, layer.module + _BIAS).reshape(-1) * layer.scale).astype(np.float32)
+    info, before = base
+    change = _factor(adapter, layer.module + _BIAS).reshape(-1) * layer.scale
     if change.size != info.words or not info.dtype.arithmetic or not np.isfinite(change).all():
         raise WrongBaseError(f"{where}: {change.size} finite numbers to add to the base's {info}", (layer.module,))
-    return Whole(info, floats.add(before, change, info.dtype))
+    return Whole(info, sums.add(f"{layer.module}.bias", before, change, info), lossy=True)
 
 
 def _detect(path: Path) -> bool:

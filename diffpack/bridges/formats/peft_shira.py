@@ -8,6 +8,7 @@ that of PEFT 0.21.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -18,21 +19,24 @@ import numpy.typing as npt
 
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.formats.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
-from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
+from diffpack.bridges.formats.peft_changes import AdapterChanges
+from diffpack.bridges.formats.peft_targets import note_layers_without
+from diffpack.bridges.importing import Added, BaseTensor, sorted_positions, write_patch
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.values import floats
 from diffpack.result.result import Result
-from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import DTYPES, Positions, to_float
 from diffpack.tensors.info import TensorInfo
 
 _KIND = "SHIRA"
+_EMBEDDING = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|shared)\.weight$")  # how libraries call their embeddings
 _VALUES, _INDICES = ".shira_weight", ".shira_indices"
 _WEIGHT = ".weight"
 _MOST_ROWS = 1 << 31  # rows and columns are int32
@@ -41,24 +45,27 @@ _EXACT_F32 = 1 << 24  # PEFT writes indices as float32 on Windows; beyond this t
 
 def _read(job: Import, file: BinaryIO) -> None:
     adapter = open_adapter(job.source, _KIND)
-    changes: dict[str, Make] = {}
+    sums = Sums(job.clip)
+    changes = AdapterChanges(adapter, job, sums)
+    adapted = []
     for name in sorted(adapter.keys):
         module = name.removesuffix(_VALUES)
         if name.endswith(_INDICES):
             if name.removesuffix(_INDICES) + _VALUES not in adapter.keys:
                 raise CorruptFileError(f"{job.source}: {printable(name)} has no values")
         elif name.endswith(_VALUES):
-            changes[module + _WEIGHT] = partial(_added, adapter, module)
+            changes.add(module + _WEIGHT, name, partial(_added, adapter, module))
+            adapted.append(changes.target(module + _WEIGHT))
         else:
-            key, change = adapter.replaced(name)
-            changes[key] = change
-    refuse_missing(job, changes)
-    write_patch(job, file, changes, {})
+            changes.replace(name)
+    makes = changes.makes()
+    note_layers_without(job, adapter.config, adapted)
+    write_patch(job, file, makes, {}, aliases=changes.ties(makes), sums=sums)
 
 
-def _added(adapter: Adapter, module: str, base: BaseTensor | None) -> Added:
+def _added(adapter: Adapter, module: str, base: BaseTensor) -> Added:
     where = f"{adapter.path}: {printable(module)}"
-    info, _ = needed(base, where)
+    info, _ = base
     if len(info.shape) != 2:
         raise WrongBaseError(f"{where}: the base's weight is {info}, not a matrix", (module + _WEIGHT,))
     key = adapter.keys[module + _VALUES]
@@ -119,16 +126,29 @@ def _write(job: Export) -> bool:
         indices = np.stack(np.divmod(places, columns)).astype("<i4")
         tensors[module + _INDICES] = TensorInfo(DTYPES["I32"], (2, places.size)), indices.reshape(-1).view("<u4")
         tensors[module + _VALUES] = TensorInfo(DTYPES["F32"], (places.size,)), filled.view("<u4")
-    with atomic_folder(job.output) as folder:
+    with job.folder() as folder:
         header = make_header({key: info for key, (info, _) in tensors.items()}, {"format": "pt"})
         with SafetensorsWriter([(folder / WEIGHTS, header)]) as writer:
             for key, (_, words) in tensors.items():
                 writer.write(key, 0, words)
         (folder / CONFIG).write_text(json.dumps(_config(job, list(changes), rank), indent=2) + "\n")
     note_left_out(job)
+    _note_layers(job, list(changes))
     if not exact:
         job.notes.append("base + value, in float32, is not the diff's result bit for bit: the adapter is lossy")
     return exact
+
+
+def _note_layers(job: Export, names: list[str]) -> None:
+    """Say what PEFT will not load: SHiRA adapts torch.nn.Linear alone; no diff tells what a matrix is of."""
+    embeddings = [name for name in names if _EMBEDDING.search(name)]
+    if embeddings:
+        which = listed([printable(name) for name in embeddings])
+        job.notes.append(f"PEFT's SHiRA adapts linear layers alone and will refuse embeddings: {which}")
+    else:
+        job.notes.append(
+            "PEFT's SHiRA adapts linear layers (torch.nn.Linear) alone; a diff does not tell whether these are"
+        )
 
 
 def _refuse(job: Export) -> None:

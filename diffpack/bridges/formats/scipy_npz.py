@@ -22,6 +22,7 @@ from urllib.parse import unquote
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.algebra.checks import check_base
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.formats.link_names import encoded
 from diffpack.bridges.formats.statement import (
@@ -38,12 +39,11 @@ from diffpack.bridges.formats.statement import (
 from diffpack.bridges.importing import Added, BaseTensor, Make, needed, refuse_missing, sorted_positions, write_patch
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError, DiffpackError, UsageError, WrongBaseError
+from diffpack.format.file_names import is_plain_file_name
 from diffpack.format.limits import STREAM_DECODED_BYTES
-from diffpack.format.manifest_rules import is_plain_file_name
 from diffpack.format.values.floats import F32
 from diffpack.result.result import Result
-from diffpack.support.atomic import atomic_folder
-from diffpack.support.names import printable
+from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.info import TensorInfo
 
@@ -74,6 +74,9 @@ def _read(job: Import, file: BinaryIO) -> None:
     files = sorted(source.glob(f"*{_ENDING}")) if source.is_dir() else [source]
     if not files:
         raise CheckpointError(f"{source}: no {_ENDING} files")
+    others = sorted(item.name for item in source.iterdir() if item not in files) if source.is_dir() else []
+    if others:
+        job.notes.append(f"not read, since its ending is not {_ENDING}: {listed([printable(name) for name in others])}")
     changes: dict[str, Make] = {}
     for path in files:
         name = unquote(path.name[: -len(_ENDING)], errors="strict")
@@ -138,6 +141,8 @@ def _matrix(path: Path, shape: tuple[int, int], words: int) -> tuple[Positions, 
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if len(set(archive.namelist())) < len(archive.namelist()):
+                raise CorruptFileError(f"{path}: two arrays of one name")
             kind = _array(archive, "format", _SMALL, path)
             name = kind.item().decode("ascii") if kind.dtype.kind == "S" and kind.size == 1 else str(kind)
             if name not in _FORMATS:
@@ -205,10 +210,12 @@ def _array(archive: zipfile.ZipFile, name: str, most: int, path: Path) -> npt.ND
 
 def _write(job: Export) -> bool:
     diff = job.diff
+    if job.base is not None:
+        check_base(diff, job.base, job.threads)
     records = diff if job.base is None else Result(diff, job.base).records
     places = _file_names(diff)
     statement = describe(diff, places, plain_floats=True)
-    with atomic_folder(job.output) as folder:
+    with job.folder() as folder:
         for said in statement.records:
             positions, numbers = stored(records[said.name], plain_floats=True)
             if positions is None:

@@ -34,7 +34,6 @@ from diffpack.checkpoints.safetensors_reader import ShardedSafetensorsCheckpoint
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CheckpointError, CorruptFileError, MissingDependencyError, UsageError, WrongBaseError
 from diffpack.format.streams.zstd import decompress
-from diffpack.support.atomic import atomic_folder
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
@@ -56,6 +55,7 @@ class _Index(msgspec.Struct, frozen=True):
     compression_format: str
     checksum_format: str
     weight_map: dict[str, str]
+    total_size: Any = None  # bytes, as in Hugging Face's indexes: 0 says that nothing changed
 
 
 class _Hasher(Protocol):
@@ -110,12 +110,11 @@ def _detect(path: Path) -> bool:
 
 def _parse_index(path: Path) -> _Index:
     try:
-        raw = path.read_bytes()
-        decoded = msgspec.json.decode(raw)
+        decoded = json.loads(path.read_bytes(), object_pairs_hook=partial(_unique, where=str(path)))
         index = msgspec.convert({**decoded["metadata"], "weight_map": decoded["weight_map"]}, _Index)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not the index of a delta: {error}") from None
     if index.delta_encoding not in _ENCODINGS:
         raise UsageError(
@@ -126,6 +125,15 @@ def _parse_index(path: Path) -> _Index:
     if index.checksum_format not in _CHECKSUMS:
         raise UsageError(f"{path}: the checksum {printable(index.checksum_format)!r} is unknown")
     return index
+
+
+def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """A JSON object whose members have names of their own: else readers would take one or the other."""
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        raise CorruptFileError(f"{where}: {printable(twice)} stands there twice")
+    return members
 
 
 def _read(job: Import, file: BinaryIO) -> None:
@@ -144,7 +152,7 @@ def _read(job: Import, file: BinaryIO) -> None:
     refuse_missing(job, changes)
     job.notes.append(f"version {printable(index.version)} of a stream, builds on {printable(index.base_version)}")
     recipe = {"version": index.version, "base_version": index.base_version}
-    write_patch(job, file, changes, recipe)
+    write_patch(job, file, changes, recipe, says_nothing=index.total_size == 0)
 
 
 def _number(version: str) -> str:
@@ -161,7 +169,7 @@ def _apply(delta: ShardedSafetensorsCheckpoint, name: str, index: _Index, base: 
     frame = delta.words(name).tobytes()
     old = before.view("u1")
     new = _xor(frame, old, where) if index.delta_encoding == "xor" else _overwrite(frame, old, where)
-    recorded = _recorded_checksum(delta, name)
+    recorded = delta.shards[index.weight_map[name]].header.metadata.get(name)
     if checksum(index.checksum_format, new) != recorded:
         raise WrongBaseError(
             f"{where}: does not lead to the checksum recorded: the base is not version "
@@ -169,11 +177,6 @@ def _apply(delta: ShardedSafetensorsCheckpoint, name: str, index: _Index, base: 
             (name,),
         )
     return Whole(info, new.view(info.dtype.word))
-
-
-def _recorded_checksum(delta: ShardedSafetensorsCheckpoint, name: str) -> str | None:
-    shard = next(part for part in delta.shards.values() if name in part.tensors)
-    return shard.header.metadata.get(name)
 
 
 def _xor(frame: bytes, old: Bytes, where: str) -> Bytes:
@@ -228,7 +231,7 @@ def _write(job: Export) -> bool:
         "compression_format": "zstd",
         "checksum_format": kind,
     }
-    _write_folder(job.output, metadata, frames, sums)
+    _write_folder(job, metadata, frames, sums)
     return finished(job)
 
 
@@ -247,9 +250,9 @@ def _compress(tensor: ChangedTensor, encoding: str, job: Export) -> bytes:
 
 
 def _write_folder(
-    output: Path, metadata: Mapping[str, str], frames: Mapping[str, Bytes], sums: Mapping[str, str]
+    job: Export, metadata: Mapping[str, str], frames: Mapping[str, Bytes], sums: Mapping[str, str]
 ) -> None:
-    with atomic_folder(output) as folder:
+    with job.folder() as folder:
         if frames:
             header = make_header(
                 {name: TensorInfo(DTYPES["U8"], (frame.size,)) for name, frame in frames.items()}, sums
@@ -257,7 +260,8 @@ def _write_folder(
             with SafetensorsWriter([(folder / _SHARD, header)]) as writer:
                 for name, frame in frames.items():
                     writer.write(name, 0, frame)
-        index = {"metadata": metadata, "weight_map": dict.fromkeys(frames, _SHARD)}
+        said = metadata if frames else {**metadata, "total_size": 0}
+        index = {"metadata": said, "weight_map": dict.fromkeys(frames, _SHARD)}
         (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
 
 

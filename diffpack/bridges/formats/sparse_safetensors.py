@@ -44,6 +44,7 @@ _SPELLINGS = ((".indices", ".values"), (".idx", ".val"))
 _INDICES = ("I32", "I64", "U16", "U32", "U64")
 _INT32_WORDS = 1 << 31  # from here on an index needs 64 bits
 _PATCH = {"format": "sparse_weight_patch", "version": "1"}
+_COUNT = "num_changed_params"  # grail's member; an update that changes nothing says so by it
 _BASE, _RESULT = "diffpack_base", "diffpack_result"  # our own members: fingerprints
 
 
@@ -70,7 +71,7 @@ def _read(job: Import, file: BinaryIO) -> None:
         raise WrongBaseError(f"{base.source}: not the base of {job.source} (fingerprint expected {expected})")
     if checksum := metadata.get("checksum_sha256"):
         _check_sha256(job, changes, checksum)
-    write_patch(job, file, changes, {}, metadata.get(_RESULT))
+    write_patch(job, file, changes, {}, metadata.get(_RESULT), says_nothing=metadata.get(_COUNT) == "0")
 
 
 def _changes(source: SafetensorsCheckpoint) -> dict[str, Make]:
@@ -170,7 +171,7 @@ def _write(job: Export) -> bool:
         plan[tensor.name + spelling[1]] = TensorInfo(tensor.info.dtype, count), tensor.after[positions]
         total += positions.size
     header = make_header({name: info for name, (info, _) in plan.items()}, _metadata(job, plan, total, spelling[1]))
-    with SafetensorsWriter([(job.output, header)]) as writer:
+    with SafetensorsWriter([(job.output, header)], replace=job.replace) as writer, job.inputs.unchanged():
         for name, (_, words) in plan.items():
             writer.write(name, 0, words)
     return finished(job)
@@ -184,7 +185,7 @@ def _metadata(job: Export, plan: Mapping[str, Any], total: int, value: str) -> d
         **_PATCH,
         "sparse": "True",
         "encoding": "raw",
-        "num_changed_params": str(len(names)),
+        _COUNT: str(len(names)),
         "total_changed_elements": str(total),
         "total_elements": str(entries),
         "sparsity": str(1.0 - total / max(entries, 1)),

@@ -19,11 +19,13 @@ from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import side_content
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import limits
+from diffpack.format.features import FEATURES, UNSEALED
 from diffpack.format.manifest import Manifest, to_canonical, to_json
 from diffpack.format.manifest_rules import parse
+from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.positions.gaps import GAPS
 from diffpack.format.source import FileSource
-from diffpack.format.streams import Numbers
+from diffpack.format.streams import CODECS, Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
 from diffpack.format.values.floats import F32
 from diffpack.format.writer import ContainerWriter
@@ -37,6 +39,8 @@ VERSION = 1
 MOST_BYTES = limits.MANIFEST_BYTES
 WHOLE_DENSITY = 1 / 2
 """From this density on every word's number is stored, and no positions."""
+_CHOSEN_ANEW = frozenset({*POSITION_CODINGS, *VALUE_CODINGS, *CODECS})
+"""Features that are codings; all others are those of the diff as a whole."""
 _HEX = set("0123456789abcdef")
 
 
@@ -87,7 +91,8 @@ Stored = tuple[Positions | None, Numbers]
 
 def describe(diff: Diff, places: Mapping[str, str], *, plain_floats: bool = False) -> Statement:
     """What a diff says. `plain_floats` turns all lossy codings into f32; `grid` always becomes that."""
-    manifest = to_json(replace(diff.manifest, groups=(), requires=(), optional=()))
+    kept = tuple(feature for feature in diff.manifest.requires if feature not in _CHOSEN_ANEW)
+    manifest = to_json(replace(diff.manifest, groups=(), requires=kept))
     errors = {
         name: error
         for group in diff.manifest.groups
@@ -223,9 +228,7 @@ def write_statement(
     where = str(job.source)
     if job.rename:
         raise UsageError(f"{where}: a whole diff, which knows its names; rename says nothing to it")
-    manifest: Manifest = parse(
-        {**statement.manifest, "groups": [], "requires": _requires(statement.manifest), "optional": []}, where
-    )
+    manifest: Manifest = parse({**statement.manifest, "groups": [], "requires": _requires(statement.manifest)}, where)
     expected = manifest.base.fingerprint
     if job.base is not None and (actual := fingerprint(job.base, threads=job.threads)) != expected:
         raise WrongBaseError(
@@ -255,9 +258,12 @@ def write_statement(
 
 
 def _requires(manifest: Mapping[str, Any]) -> list[str]:
-    result = manifest.get("result")
-    unsealed = isinstance(result, dict) and result.get("fingerprint") is None
-    return ["unsealed"] if unsealed else []
+    """The features that do not go by how records are coded; older statements do not name them."""
+    result, said = manifest.get("result"), manifest.get("requires")
+    kept = {feature for feature in said if isinstance(feature, str)} if isinstance(said, list) else set()
+    if isinstance(result, dict) and result.get("fingerprint") is None:
+        kept.add(UNSEALED)
+    return sorted((kept & FEATURES.keys()) - _CHOSEN_ANEW)
 
 
 def _entries(

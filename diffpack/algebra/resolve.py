@@ -1,0 +1,175 @@
+"""Diffs that compare tensors with base tensors of other names, written so that each is compared by its own name.
+
+The algebra and the bridges think in names: what one diff says of a tensor meets what another says of it. A diff with
+copies is written anew for them, in a temporary file, with the same result bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import BinaryIO
+
+import numpy as np
+
+from diffpack.algebra.checks import check_base
+from diffpack.checkpoints import Checkpoint
+from diffpack.diff.diff import Diff
+from diffpack.diff.entries import Entry, exact_entry, write_entries
+from diffpack.diff.group_decoder import Changes
+from diffpack.diff.publish import write_diff
+from diffpack.diff.record import TensorDiff
+from diffpack.diff.summary import new_manifest
+from diffpack.errors import BaseNeededError, ResultMismatchError
+from diffpack.format.chunks import EncodedChunk
+from diffpack.format.features import UNSEALED
+from diffpack.format.manifest import to_json
+from diffpack.format.values.floats import F32
+from diffpack.format.writer import ContainerWriter
+from diffpack.result.result import Result
+from diffpack.support.inputs import Inputs
+from diffpack.support.names import listed, printable
+from diffpack.support.parallel import run_in_order
+from diffpack.tensors.digests import DIGEST_BYTES
+from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.rename import own_names
+
+
+def without_copies(diff: Diff, base: Checkpoint | None, threads: int | None) -> Diff:
+    """A diff with the same base and result and no copies: the diff itself if it has none.
+
+    A copied tensor is stored exactly as the diff gives it, lossy values or not, relative to the base tensor of its
+    own name where that can serve, else as a new one. Lossy values of other tensors stay, those on a grid as float32.
+
+    Raises `BaseNeededError` if the base is needed and is not there, `WrongBaseError` if it is another one,
+    `ResultMismatchError` if a copied tensor is not the recorded one, `CorruptFileError`.
+    """
+    if diff.manifest.copies is None:
+        return diff
+    return _resolved(diff, _needed(diff, base, threads), threads)
+
+
+def chain_without_copies(diffs: Sequence[Diff], base: Checkpoint | None, threads: int | None) -> list[Diff]:
+    """The same for diffs each of which is made on the result of the one before; `base` is the first one's.
+
+    Raises as `without_copies` does; whether each is made on that result is for the caller to check.
+    """
+    last = max((at for at, diff in enumerate(diffs) if diff.manifest.copies is not None), default=-1)
+    if last < 0:
+        return list(diffs)
+    before = _needed(diffs[last], base, threads, diffs[0])
+    made: list[Diff] = []
+    for diff in diffs[: last + 1]:
+        made.append(diff if diff.manifest.copies is None else _resolved(diff, before, threads))
+        before = _ResultCheckpoint(Result(diff, before))
+    return [*made, *diffs[last + 1 :]]
+
+
+def _needed(diff: Diff, base: Checkpoint | None, threads: int | None, first: Diff | None = None) -> Checkpoint:
+    if base is None:
+        copies = diff.manifest.copies or {}
+        which = listed([f"{printable(name)} from {printable(source)}" for name, source in sorted(copies.items())])
+        raise BaseNeededError(f"{diff.name}: makes tensors from base tensors of other names ({which}): give the base")
+    check_base(diff if first is None else first, base, threads)
+    return base
+
+
+class _ResultCheckpoint(Checkpoint):
+    """The result of a diff on its base, each tensor made when it is asked for."""
+
+    layout = "result"
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"the result of {result.diff.name}")
+        self._result = result
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """All tensors by name."""
+        return self._result.tensors
+
+    def words(self, name: str) -> Words:
+        """A tensor's words, made anew; takes its memory."""
+        return _words(self._result, name)
+
+
+def _words(result: Result, name: str) -> Words:
+    info = result.tensors[name]
+    words = np.empty(info.words, info.dtype.word)
+    for start, block in result.blocks(name):
+        words[start : start + block.size] = block
+    return words
+
+
+def _resolved(diff: Diff, base: Checkpoint, threads: int | None) -> Diff:
+    made = write_diff(None, Inputs(base.files), False, partial(_write, diff=diff, base=base, threads=threads))
+    made.name, made.path = diff.name, diff.path  # what errors are about, and what must not be written over
+    return made
+
+
+def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) -> None:
+    manifest, writer = diff.manifest, ContainerWriter(file)
+    groups = write_entries(writer, _entries(diff, base, threads), "compact", threads=threads)
+    first = diff.decoders[-1].chunks.stop if diff.decoders else 0
+    for chunk in diff.chunks[first:]:  # the layout and the side files
+        writer.add(EncodedChunk(diff.stored(chunk), chunk.digest, chunk.streams))
+    resolved = new_manifest(
+        manifest.base,
+        manifest.result,
+        groups,
+        exact=manifest.exact,
+        metadata=manifest.metadata,
+        recipe=manifest.recipe,
+        aliases=manifest.aliases,
+        removed=manifest.removed,
+        rename=manifest.rename,
+        layout=manifest.layout,
+        files=manifest.files,
+        structure=manifest.structure,
+        requires=(UNSEALED,) if UNSEALED in manifest.requires else (),
+    )
+    writer.finish(to_json(resolved))
+
+
+def _entries(diff: Diff, base: Checkpoint, threads: int | None) -> Iterator[Entry]:
+    result, copies = Result(diff, base), diff.manifest.copies or {}
+    own = own_names(base.tensors, diff.manifest.rename)
+    jobs = (
+        partial(_made_anew, result, name, own.get(name)) if name in copies else partial(_kept, diff, result, name)
+        for name in sorted({*diff, *copies})
+    )
+    for entry in run_in_order(jobs, threads):
+        if entry.name not in copies or not entry.unchanged:
+            yield entry
+
+
+def _made_anew(result: Result, name: str, own: str | None) -> Entry:
+    """The exact record of a copied tensor's result, relative to the base tensor of its own name, if there is one."""
+    base = result.base
+    before = None if own is None else (base.info(own), base.words(own))
+    entry = exact_entry(name, result.tensors[name], _words(result, name), before)
+    recorded = result.diff.digests(name)[1] if name in result.diff else None
+    if recorded is not None and (entry.digest or b"")[:DIGEST_BYTES] != recorded:
+        raise ResultMismatchError(f"{result.diff.name}: {printable(name)} is not what the diff records [A6]")
+    return entry
+
+
+def _kept(diff: Diff, result: Result, name: str) -> Entry:
+    """The record of another tensor as it is."""
+    record = result.records[name]
+    digests = diff.digests(name)
+    if record.value_coding.class_offsets:  # numbers chosen class by class
+        parts = tuple(_as_floats(record, part) for part in record.changes())
+        return Entry(name, record.info, record.base, *digests, parts, F32, adds_zeros=True)
+    return Entry(
+        name, record.info, record.base, *digests, tuple(record.changes()), record.value_coding, record.scale,
+        adds_zeros=not record.exact,
+    )  # fmt: skip
+
+
+def _as_floats(record: TensorDiff, part: Changes) -> Changes:
+    """Grid values as the float32 numbers they stand for; words without one stay without."""
+    kept = part.nonzero()
+    return replace(kept, numbers=F32.numbers(record.value_coding.differences(kept.numbers, record.scale)))
