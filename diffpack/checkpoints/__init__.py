@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffpack.checkpoints.base import Checkpoint
-from diffpack.checkpoints.folder import find_weights
+from diffpack.checkpoints.folder_checkpoint import open_folder
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
@@ -28,11 +29,13 @@ TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
-def open_checkpoint(source: CheckpointLike) -> Checkpoint:
+def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
     """Open a checkpoint by its path, or wrap tensors in memory.
 
+    With `mmap` false no file is mapped: `words` reads a tensor into new memory. An opened checkpoint stays as it is.
+
     Raises `CheckpointError` (missing, damaged), `UnsupportedCheckpointError` (unknown layout or dtype),
-    `MissingDependencyError` (torch or h5py is needed and not installed).
+    `MissingDependencyError` (h5py is needed and not installed).
     """
     if isinstance(source, Checkpoint):
         return source
@@ -40,12 +43,10 @@ def open_checkpoint(source: CheckpointLike) -> Checkpoint:
         return _storable(MappingCheckpoint(source))
     path = Path(source)
     if path.is_dir():
-        checkpoint = _open_file(find_weights(path))
-        checkpoint.folder = path
-        return _storable(checkpoint)
+        return _storable(open_folder(path, partial(_open_file, mmap=mmap)))
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    return _storable(_open_file(path))
+    return _storable(_open_file(path, mmap=mmap))
 
 
 def _storable(checkpoint: Checkpoint) -> Checkpoint:
@@ -63,24 +64,24 @@ def _storable(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def _open_file(path: Path) -> Checkpoint:
+def _open_file(path: Path, *, mmap: bool) -> Checkpoint:
     name = path.name.lower()
     if name.endswith(".safetensors.index.json"):
-        return ShardedSafetensorsCheckpoint(path)
+        return ShardedSafetensorsCheckpoint(path, mmap=mmap)
     if name.endswith(".safetensors"):
-        return SafetensorsCheckpoint(path)
+        return SafetensorsCheckpoint(path, mmap=mmap)
     if name.endswith(HDF5_SUFFIXES):
         from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
 
-        return Hdf5Checkpoint(path)
+        return Hdf5Checkpoint(path, mmap=mmap)
     if name.endswith(".index.json"):
         from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
 
-        return ShardedTorchCheckpoint(path)
+        return ShardedTorchCheckpoint(path, mmap=mmap)
     if name.endswith(TORCH_SUFFIXES):
         from diffpack.checkpoints.torch_reader import TorchCheckpoint
 
-        return TorchCheckpoint(path)
+        return TorchCheckpoint(path, mmap=mmap)
     raise UnsupportedCheckpointError(
         f"{path}: cannot tell its layout; known are .safetensors, .bin .pt .pth .ckpt, .h5 .hdf5, "
         "shard indexes (.index.json) and model folders"

@@ -12,10 +12,12 @@ from typing import Any, Self
 import numpy.typing as npt
 
 from diffpack.errors import MissingTensorError
+from diffpack.format.hdf5_structure import FileStructure
 from diffpack.support.parallel import run_all
 from diffpack.tensors.digests import tensor_digest
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.word_source import WordSource
 
 
 class Checkpoint(ABC):
@@ -23,7 +25,9 @@ class Checkpoint(ABC):
 
     `source` is what errors call it, `layout` names the file layout, `path` is the file or folder it was
     opened from (None for tensors in memory), `folder` the model folder it was found in, if that was named,
-    `notes` are remarks for people (keys skipped, nesting found).
+    `notes` are remarks for people (keys skipped, nesting found), `left_out` names what of the files is no tensor and in
+    no diff: training state, files that are not kept.
+    `ties` leads from the further names of a tensor to its first, where the file holds one tensor under several.
     Reading is safe from several threads.
     """
 
@@ -34,6 +38,8 @@ class Checkpoint(ABC):
         self.path = path
         self.folder: Path | None = None
         self.notes: list[str] = []
+        self.left_out: list[str] = []
+        self.ties: dict[str, str] = {}
 
     @property
     @abstractmethod
@@ -44,13 +50,34 @@ class Checkpoint(ABC):
     def words(self, name: str) -> Words:
         """A tensor's flat words, read-only; memory-mapped where the layout allows.
 
-        Raises `MissingTensorError` for an unknown name, `CheckpointError` if its bytes cannot be read.
+        Mapped words are not to be used once another program cuts the file short: that ends the process. What is only
+        walked is read from `word_source`, which then raises. Raises `MissingTensorError` for an unknown name,
+        `CheckpointError` if its bytes cannot be read, or the file has become shorter.
         """
+
+    def word_source(self, name: str) -> WordSource:
+        """A tensor's words to be read part by part, in bounded memory where the layout allows.
+
+        Raises as `words` does, here or when a part is read.
+        """
+        return self.words(name)
 
     @property
     def files(self) -> list[Path]:
         """The files the tensors are stored in (empty for tensors in memory)."""
         return [self.path] if self.path is not None else []
+
+    def header_files(self) -> list[tuple[str, bytes]] | None:
+        """The names of its files and their headers, if it is made of safetensors; None if it is not."""
+        return None
+
+    def index_file(self) -> tuple[str, bytes] | None:
+        """The name and the bytes of its shard index, if its files are safetensors with one."""
+        return None
+
+    def structure(self) -> tuple[FileStructure, list[str]] | None:
+        """What an HDF5 file holds beside its tensors, and what of that cannot be kept; None for other files."""
+        return None
 
     def info(self, name: str) -> TensorInfo:
         """Dtype and shape of a tensor. Raises `MissingTensorError`."""
@@ -114,4 +141,4 @@ def digests_of(checkpoint: Checkpoint, names: Iterable[str], threads: int | None
 
 
 def _digest(checkpoint: Checkpoint, name: str) -> bytes:
-    return tensor_digest(checkpoint.words(name))
+    return tensor_digest(checkpoint.word_source(name))

@@ -1,78 +1,101 @@
-"""Hugging Face model folders: where the weights are, and the small files beside them."""
+"""Model folders: which of their files are the weights, in the order their libraries read them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.safetensors_header import read_index
 from diffpack.errors import CheckpointError
-from diffpack.format.manifest_rules import is_plain_file_name
+from diffpack.support.names import listed, printable
 
 _KNOWN = (
-    "model.safetensors.index.json",
+    # transformers: the whole file before the index of shards
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    # Keras, and transformers for TensorFlow
     "model.weights.h5",
     "tf_model.h5",
+    # diffusers: the index of shards before the whole file
+    "diffusion_pytorch_model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.bin",
+    # PEFT
+    "adapter_model.safetensors",
+    "adapter_model.bin",
 )
-"""Weights by the names the transformers and Keras libraries give them; the first that exists counts."""
-_PATTERNS = (
-    "*.safetensors.index.json",
-    "*.safetensors",
-    "*.bin.index.json",
-    "*.bin",
-    "*.pt",
-    "*.pth",
-    "*.h5",
-)
-
-SIDE_FILE_SUFFIXES = frozenset(
-    {".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".spm", ".vocab", ".yaml", ".yml"}
-)
-"""What loading a model or its tokenizer reads. Read-me pages, code and other weights stay out."""
-MOST_SIDE_FILE_BYTES = 64 << 20
-"""Larger than any tokenizer in use; a file above it is reported and left out."""
+"""Weights by the names their libraries give them, as those libraries look for them: the first that exists counts."""
+_PARTS = tuple(name for name in _KNOWN if not name.endswith(".h5") and not name.startswith("adapter_"))
+"""Those of a sub-folder: a Keras file or an adapter there is no part of the model around it."""
+_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5")
+"""Weights by other names: the first of these of which there are any counts."""
+_INDEX = ".index.json"
+_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|random_states)[_0-9]*\.(bin|pt|pth)")
+"""What trainers save beside the weights: pickles, and no weights."""
 
 
 def find_weights(folder: Path) -> Path:
     """The weights file or shard index of a model folder.
 
-    Raises `CheckpointError` if there is none, or several and none of a well-known name.
+    An index of which no shard is there counts only if nothing else is. Raises `CheckpointError` if there are no
+    weights, or several and none of a well-known name.
     """
-    for name in _KNOWN:
-        if (folder / name).is_file():
+    names = _candidates(folder)
+    shards = {name: _shards(folder / name) for name in names if name.endswith(_INDEX)}
+    stale = {name for name, own in shards.items() if own and own.isdisjoint(names)}
+    known = [name for name in _KNOWN if name in names]
+    for name in known:
+        if name not in stale:
             return folder / name
-    for pattern in _PATTERNS:
-        weights = sorted(path for path in folder.glob(pattern) if path.is_file())
-        if len(weights) == 1:
-            return weights[0]
-        if weights:
-            names = ", ".join(path.name for path in weights[:4])
-            raise CheckpointError(f"{folder}: several weights files ({names}); name one of them")
+    for ending in _ENDINGS:
+        of_shards = frozenset().union(*shards.values())
+        single = [name for name in names if name.endswith(ending) and name not in of_shards]
+        found = single or [name for name in names if name.endswith(ending + _INDEX) and name not in stale]
+        if len(found) > 1:
+            which = listed([printable(name) for name in found])
+            raise CheckpointError(f"{folder}: several weights files ({which}); name one of them")
+        if found:
+            return folder / found[0]
+    if stale:
+        return folder / (known or sorted(stale))[0]
     raise CheckpointError(f"{folder}: a folder without weights (model.safetensors, pytorch_model.bin, ...)")
 
 
-def side_files(folder: Path) -> tuple[dict[str, Path], list[str]]:
-    """List the small files beside the weights by name, and say what was left out for its size."""
-    files, notes = {}, []
-    spelt: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
-        name = path.name
-        wanted = path.suffix in SIDE_FILE_SUFFIXES and not name.endswith(".index.json")
-        if not wanted or not path.is_file() or not is_plain_file_name(name):
-            continue
-        if path.stat().st_size > MOST_SIDE_FILE_BYTES:
-            notes.append(f"{path}: over {MOST_SIDE_FILE_BYTES >> 20} MiB, left out of the diff")
-            continue
-        if (other := spelt.setdefault(name.casefold(), name)) != name:
-            notes.append(f"{path}: differs from {other} in case alone, left out of the diff")
-            continue
-        files[name] = path
-    return files, notes
+def part_weights(folder: Path) -> Path | None:
+    """The weights of a sub-folder, by the names their libraries give them; None if it has none of these."""
+    known = [folder / name for name in _PARTS if (folder / name).is_file()]
+    fresh = (path for path in known if not path.name.endswith(_INDEX) or not _is_stale(path))
+    return next(fresh, known[0] if known else None)
 
 
-def files_of(checkpoint: Checkpoint) -> list[Path]:
-    """All files that a diff of a checkpoint is made of: those of the tensors, and the side files of its folder."""
-    beside = {} if checkpoint.folder is None else side_files(checkpoint.folder)[0]
-    return [*checkpoint.files, *beside.values()]
+def _is_stale(index: Path) -> bool:
+    shards = _shards(index)
+    return bool(shards) and not any((index.parent / name).is_file() for name in shards)
+
+
+def passed_over(weights: Path) -> list[str]:
+    """The other files beside the weights found in a folder that could be taken for weights, shards by their index."""
+    names = _candidates(weights.parent)
+    of_shards = frozenset().union(*(_shards(weights.parent / name) for name in names if name.endswith(_INDEX)))
+    return [name for name in names if name != weights.name and name not in of_shards]
+
+
+def _candidates(folder: Path) -> list[str]:
+    """What may be weights or an index of them, by its name, sorted."""
+    found = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return sorted(name for name in found if _may_be_weights(name.removesuffix(_INDEX)))
+
+
+def _may_be_weights(name: str) -> bool:
+    return name.endswith(_ENDINGS) and _TRAINING.fullmatch(name) is None
+
+
+def _shards(index: Path) -> frozenset[str]:
+    """The shards an index names; none if it cannot be read, which is told once it is opened."""
+    try:
+        return frozenset(read_index(index)[1].values())
+    except CheckpointError:
+        return frozenset()

@@ -22,8 +22,13 @@ class MappingCheckpoint(Checkpoint):
         super().__init__(source)
         self._tensors: dict[str, TensorInfo] = {}
         self._words: dict[str, Words] = {}
+        places: dict[tuple[int, TensorInfo], str] = {}
         for name, array in arrays.items():
-            self._tensors[name], self._words[name] = self._convert(name, array)
+            info, words = self._convert(name, array)
+            self._tensors[name], self._words[name] = info, words
+            first = places.setdefault((words.__array_interface__["data"][0], info), name)
+            if words.size and first != name:
+                self.ties[name] = first
 
     def _convert(self, name: str, array: Any) -> tuple[TensorInfo, Words]:
         if not isinstance(name, str):

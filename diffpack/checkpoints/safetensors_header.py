@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.format import limits
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 
 MOST_HEADER_BYTES = 100_000_000  # the safetensors package's own limit
 _METADATA = "__metadata__"
+_QUOTES_AN_ENTRY = 10  # those of its name, of its three members' names, and of its dtype
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ def parse_header(raw: bytes, where: str) -> Header:
         metadata = msgspec.json.decode(free, type=dict[str, str] | None) or {}
         entries = {name: msgspec.json.decode(item, type=_Entry) for name, item in items.items()}
         _refuse_repetition(free, where)
-        if _may_repeat(raw, len(entries)):
+        if _may_repeat(raw, len(entries), free):
             _refuse_repetition(raw, where)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: damaged safetensors header: {error}") from None
@@ -54,6 +56,10 @@ def parse_header(raw: bytes, where: str) -> Header:
         entry = entries[name]
         if entry.dtype not in DTYPES:
             raise UnsupportedCheckpointError(f"{where}: tensor {name!r} has the unknown dtype {entry.dtype!r}")
+        if len(entry.shape) > limits.DIMENSIONS:  # before they are multiplied: a short header can claim long products
+            raise CheckpointError(
+                f"{where}: tensor {name!r} has {len(entry.shape)} dimensions, more than a diff can hold"
+            )
         info = TensorInfo(DTYPES[entry.dtype], entry.shape)
         start, stop = entry.data_offsets
         if start != end or stop - start != info.nbytes or any(size < 0 for size in entry.shape):
@@ -62,10 +68,14 @@ def parse_header(raw: bytes, where: str) -> Header:
     return Header(tensors, starts, metadata, end)
 
 
-def _may_repeat(raw: bytes, entries: int) -> bool:
-    """Tell whether a header may name something twice outside its metadata; reading it pair by pair is slow."""
+def _may_repeat(raw: bytes, entries: int, free: bytes) -> bool:
+    """Tell whether a header may name something twice outside its metadata; reading it pair by pair is slow.
+
+    It may also hold members nobody knows, which are then read as JSON too.
+    """
     twice = any(raw.count(member) != entries for member in (b'"dtype"', b'"shape"', b'"data_offsets"'))
-    return twice or b"\\" in raw or raw.count(b'"__metadata__"') > 1
+    quotes = _QUOTES_AN_ENTRY * entries + free.count(b'"') + raw.count(b'"__metadata__"') * 2
+    return twice or b"\\" in raw or raw.count(b'"__metadata__"') > 1 or raw.count(b'"') != quotes
 
 
 def _refuse_repetition(raw: bytes, where: str) -> None:

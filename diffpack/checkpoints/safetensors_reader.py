@@ -1,42 +1,36 @@
-"""safetensors, one file or sharded, read through a memory map."""
+"""safetensors, one file or sharded, read by offset."""
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header, read_index
+from diffpack.checkpoints.shards import sort_into_shards
+from diffpack.checkpoints.weights_file import FileWords, WeightsFile
 from diffpack.errors import CheckpointError, MissingTensorError
-from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 
+_PREFIX = 8  # bytes that tell the header's length
+
 
 class SafetensorsCheckpoint(Checkpoint):
-    """One `.safetensors` file."""
+    """One `.safetensors` file; with `mmap` false it is never mapped."""
 
     layout = "safetensors"
 
-    def __init__(self, path: Path, source: str | None = None) -> None:
+    def __init__(self, path: Path, source: str | None = None, *, mmap: bool = True) -> None:
         super().__init__(source or str(path), path)
-        try:
-            with path.open("rb") as file:
-                prefix = file.read(8)
-                size = int.from_bytes(prefix, "little")
-                if len(prefix) < 8 or size > min(MOST_HEADER_BYTES, os.fstat(file.fileno()).st_size - 8):
-                    raise CheckpointError(f"{self.source}: not a safetensors file, or truncated")
-                self.raw_header = file.read(size)
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except OSError as error:
-            raise CheckpointError(f"{self.source}: cannot be read: {error.strerror}") from error
+        self._file = WeightsFile(path, self.notes, mmap=mmap)
+        size = int.from_bytes(self._file.read(0, min(_PREFIX, self._file.size)), "little")
+        if self._file.size < _PREFIX or size > min(MOST_HEADER_BYTES, self._file.size - _PREFIX):
+            raise CheckpointError(f"{self.source}: not a safetensors file, or truncated")
+        self.raw_header = self._file.read(_PREFIX, size)
         self.header = parse_header(self.raw_header, self.source)
-        self._data = 8 + size
-        if len(self._map) != self._data + self.header.data_bytes:
+        self._data = _PREFIX + size
+        if self._file.size != self._data + self.header.data_bytes:
             raise CheckpointError(f"{self.source}: truncated or damaged: its data and its header disagree in size")
 
     @property
@@ -45,10 +39,18 @@ class SafetensorsCheckpoint(Checkpoint):
         return self.header.tensors
 
     def words(self, name: str) -> Words:
-        """A tensor's words as a view of the memory map."""
+        """A tensor's words as a view of the memory map, or read."""
         info = self.info(name)
-        start = self._data + self.header.starts[name]
-        return np.frombuffer(self._map, dtype=info.dtype.word, count=info.words, offset=start)
+        return self._file.words(self._data + self.header.starts[name], info.words, info.dtype.word)
+
+    def word_source(self, name: str) -> FileWords:
+        """A tensor's words, read from the file part by part."""
+        info = self.info(name)
+        return FileWords(self._file, self._data + self.header.starts[name], info.words, info.dtype.word)
+
+    def close(self) -> None:
+        """Close the file; arrays handed out before stay valid."""
+        self._file.close()
 
     def header_files(self) -> list[tuple[str, bytes]]:
         """The one file's name and header."""
@@ -61,32 +63,31 @@ class SafetensorsCheckpoint(Checkpoint):
 
 
 class ShardedSafetensorsCheckpoint(Checkpoint):
-    """Several `.safetensors` files and the index that names them."""
+    """Several `.safetensors` files and the index that names them; `homes` gives the shard of each tensor.
+
+    A tensor that stands in a second shard, too, is that of the shard its index names. Raises `CheckpointError` if the
+    index is damaged, a shard is missing, a tensor is not in the shard named for it, or in two and not in the index.
+    """
 
     layout = "safetensors-sharded"
 
-    def __init__(self, index: Path, source: str | None = None) -> None:
+    def __init__(self, index: Path, source: str | None = None, *, mmap: bool = True) -> None:
         super().__init__(source or str(index), index)
         self.raw_index, weight_map = read_index(index)
         self.shards: dict[str, SafetensorsCheckpoint] = {}
-        self._tensors: dict[str, TensorInfo] = {}
-        self._home: dict[str, SafetensorsCheckpoint] = {}
         for shard in sorted(set(weight_map.values())):
             path = index.parent / shard
             if not path.is_file():
                 tensor = next(name for name, home in weight_map.items() if home == shard)
                 raise CheckpointError(f"{index}: the shard {shard} is missing (it holds {tensor!r})")
-            self.shards[shard] = SafetensorsCheckpoint(path)
-            for name, info in self.shards[shard].tensors.items():
-                if name in self._home:
-                    raise CheckpointError(f"{index}: tensor {name!r} stands in two shards")
-                self._tensors[name], self._home[name] = info, self.shards[shard]
-        unlisted = sorted(self._home.keys() - weight_map.keys())
-        if unlisted:
-            self.notes.append(f"not in the index, and taken as well: {listed([printable(name) for name in unlisted])}")
-        for name, shard in weight_map.items():
-            if name not in self._home or self._home[name] is not self.shards[shard]:
-                raise CheckpointError(f"{index}: tensor {name!r} is not in the shard {shard}")
+            self.shards[shard] = SafetensorsCheckpoint(path, mmap=mmap)
+        contents = {shard: opened.tensors for shard, opened in self.shards.items()}
+        self.homes, notes = sort_into_shards(weight_map, contents, str(index))
+        self.notes += [*(note for opened in self.shards.values() for note in opened.notes), *notes]
+        self._repeats = len(self.homes) < sum(map(len, contents.values()))
+        self._tensors = {
+            name: info for shard, part in contents.items() for name, info in part.items() if self.homes[name] == shard
+        }
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -99,14 +100,26 @@ class ShardedSafetensorsCheckpoint(Checkpoint):
         return [*super().files, *(path for shard in self.shards.values() for path in shard.files)]
 
     def words(self, name: str) -> Words:
-        """A tensor's words as a view of its shard's memory map."""
-        if name not in self._home:
-            raise MissingTensorError(f"{self.source}: no tensor {name!r}")
-        return self._home[name].words(name)
+        """A tensor's words, as its shard gives them."""
+        return self._home(name).words(name)
 
-    def header_files(self) -> list[tuple[str, bytes]]:
-        """Every shard's name and header."""
-        return [(name, shard.raw_header) for name, shard in self.shards.items()]
+    def word_source(self, name: str) -> FileWords:
+        """A tensor's words, read from its shard part by part."""
+        return self._home(name).word_source(name)
+
+    def _home(self, name: str) -> SafetensorsCheckpoint:
+        if name not in self.homes:
+            raise MissingTensorError(f"{self.source}: no tensor {name!r}")
+        return self.shards[self.homes[name]]
+
+    def close(self) -> None:
+        """Close all shards; arrays handed out before stay valid."""
+        for shard in self.shards.values():
+            shard.close()
+
+    def header_files(self) -> list[tuple[str, bytes]] | None:
+        """Every shard's name and header; None if a tensor stands in two of them, which no result is written as."""
+        return None if self._repeats else [(name, shard.raw_header) for name, shard in self.shards.items()]
 
     def index_file(self) -> tuple[str, bytes] | None:
         """The index's name and bytes."""

@@ -1,61 +1,81 @@
-"""PyTorch checkpoints, to write: one `torch.save` file, or shards with an index.
-
-torch is imported when a writer first needs it, not before.
-"""
+"""PyTorch checkpoints, to write: one file as `torch.save` writes it, or shards with an index. torch is not needed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diffpack.checkpoints.base import CheckpointWriter
-from diffpack.checkpoints.torch_tensors import as_tensor, import_torch, torch_cause, torch_dtype
-from diffpack.errors import CheckpointError
-from diffpack.format.manifest_rules import is_plain_file_name
-from diffpack.support.atomic import atomic_file
+from diffpack.checkpoints.torch_dtypes import torch_shape
+from diffpack.checkpoints.torch_layout import CHECKSUM_AT, plan
+from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.format.file_names import is_plain_file_name
+from diffpack.support.atomic import AtomicStack, atomic_file
+from diffpack.support.placed_bytes import put, reserve
 from diffpack.tensors.info import TensorInfo
 
-if TYPE_CHECKING:
-    import torch
+_CHECKSUM_BYTES = 4
 
 
 class TorchWriter(CheckpointWriter):
-    """Gather tensors in memory and `torch.save` them as a flat dict, in the order of `tensors`.
+    """Write a flat dict of tensors, in the order of `tensors`, in bounded memory.
 
-    Raises `CheckpointError` for a dtype torch lacks, at once, and on publishing for tensors not filled or a
-    file that cannot be written.
+    `ties` lead from names to those of the same tensor: both get one storage. Raises `CheckpointError` for a dtype torch
+    lacks, for a file that cannot be written, and on publishing for tensors not filled; `UsageError` for a file that
+    exists, unless it may `replace` it.
     """
 
-    def __init__(self, path: Path, tensors: Mapping[str, TensorInfo]) -> None:
-        self._path = path
-        self._gathered = _Gathered(path, tensors)
+    def __init__(
+        self,
+        path: Path,
+        tensors: Mapping[str, TensorInfo],
+        ties: Mapping[str, str] | None = None,
+        *,
+        replace: bool = False,
+    ) -> None:
+        self._filling = _Filling(path, tensors, ties or {})
+        self._stack = AtomicStack()
+        try:
+            with _writing(path):
+                self._descriptor = self._stack.enter_context(atomic_file(path, replace=replace)).fileno()
+                self._filling.begin(self._descriptor)
+        except BaseException:
+            self._stack.discard()
+            raise
 
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
-        """Copy a piece of a tensor; see `CheckpointWriter.write`."""
-        self._gathered.add(name, offset, data)
+        """Write a piece of a tensor at its place; see `CheckpointWriter.write`."""
+        with _writing(self._filling.path):
+            self._filling.write(self._descriptor, name, offset, data)
 
     def publish(self) -> None:
-        """Write the file, whole or not at all."""
-        tensors = self._gathered.take()
-        with _writing(self._path), atomic_file(self._path) as file:
-            import_torch().save(tensors, file)
+        """Finish the file and rename it to its name."""
+        try:
+            with _writing(self._filling.path):
+                self._filling.finish(self._descriptor)
+                self._stack.close()
+        except BaseException:
+            self._stack.discard()
+            raise
 
     def discard(self) -> None:
-        """Let go of the memory; nothing was written."""
-        self._gathered.drop()
+        """Remove the temporary file."""
+        self._stack.discard()
 
 
 class ShardedTorchWriter(CheckpointWriter):
-    """Write shards and their index into `folder`, which exists and is the caller's to publish.
+    """Write shards and their index into `folder`, which exists and is the caller's to publish, in bounded memory.
 
-    `shards` names the tensors of each file; a shard is saved, and its memory freed, once it is full. Raises
+    `shards` names the tensors of each file; `ties` as of `TorchWriter`, of use where both names are in one file. Raises
     `CheckpointError` for a dtype torch lacks, a shard's name that is a path, or a tensor not in one shard.
     """
 
@@ -65,8 +85,8 @@ class ShardedTorchWriter(CheckpointWriter):
         shards: Mapping[str, Sequence[str]],
         tensors: Mapping[str, TensorInfo],
         index_name: str = "pytorch_model.bin.index.json",
+        ties: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder = folder
         self._index = folder / index_name
         self._tensors = tensors
         self._where = {name: shard for shard, names in shards.items() for name in names}
@@ -75,21 +95,29 @@ class ShardedTorchWriter(CheckpointWriter):
                 raise CheckpointError(f"{self._index}: the shard {shard!r} is not named as a file beside it")
         if sorted(tensors) != sorted(name for names in shards.values() for name in names):
             raise CheckpointError(f"{self._index}: the shards do not hold every tensor exactly once")
-        self._gathered = {
-            shard: _Gathered(folder / shard, {name: tensors[name] for name in names}) for shard, names in shards.items()
+        self._fillings = {
+            shard: _Filling(folder / shard, {name: tensors[name] for name in names}, ties or {})
+            for shard, names in shards.items()
         }
+        try:
+            for filling in self._fillings.values():
+                with _opened(filling.path, os.O_CREAT | os.O_TRUNC) as descriptor:
+                    filling.begin(descriptor)
+        except BaseException:
+            self.discard()
+            raise
 
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
-        """Copy a piece of a tensor and save the shard it fills; see `CheckpointWriter.write`."""
-        gathered = self._gathered[self._where[name]]
-        if gathered.add(name, offset, data):
-            self._save(gathered)
+        """Write a piece of a tensor at its place; see `CheckpointWriter.write`."""
+        filling = self._fillings[self._where[name]]
+        with _opened(filling.path) as descriptor:  # for each piece: there may be more shards than files can be open
+            filling.write(descriptor, name, offset, data)
 
     def publish(self) -> None:
-        """Save the shards without bytes, then the index."""
-        for gathered in self._gathered.values():
-            if not gathered.taken:
-                self._save(gathered)
+        """Finish the shards, then write the index."""
+        for filling in self._fillings.values():
+            with _opened(filling.path) as descriptor:
+                filling.finish(descriptor)
         size = sum(info.nbytes for info in self._tensors.values())
         where = {name: self._where[name] for name in self._tensors}
         text = json.dumps({"metadata": {"total_size": size}, "weight_map": where}, indent=2)
@@ -98,63 +126,82 @@ class ShardedTorchWriter(CheckpointWriter):
 
     def discard(self) -> None:
         """Remove the shards and the index."""
-        self._index.unlink(missing_ok=True)
-        for gathered in self._gathered.values():
-            gathered.drop()
-            gathered.path.unlink(missing_ok=True)
-
-    @staticmethod
-    def _save(gathered: _Gathered) -> None:
-        tensors = gathered.take()
-        with _writing(gathered.path), gathered.path.open("wb") as file:
-            import_torch().save(tensors, file)
+        for path in (self._index, *(filling.path for filling in self._fillings.values())):
+            path.unlink(missing_ok=True)
 
 
-class _Gathered:
-    """The tensors of one file, in memory, as they fill."""
+class _Filling:
+    """One file whose layout is planned, while its tensors come."""
 
-    def __init__(self, path: Path, tensors: Mapping[str, TensorInfo]) -> None:
-        self.path = path
-        self._tensors = tensors
+    def __init__(self, path: Path, tensors: Mapping[str, TensorInfo], ties: Mapping[str, str]) -> None:
         for name, info in tensors.items():
-            torch_dtype(info, f"{path}: {name!r}")
-        self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
-        self._missing = sum(info.nbytes for info in tensors.values())
+            if torch_shape(info.dtype.name, info.shape) is None:
+                raise UnsupportedCheckpointError(f"{path}: {name!r}: PyTorch cannot hold {info}")
+        self.path = path
+        self._ties = _within(ties, tensors)
+        self._layout = plan(tensors, self._ties)
+        self._checksums = {member.name: self._layout.checksums.get(member.name, 0) for member in self._layout.members}
+        self._missing = {name: info.nbytes for name, info in tensors.items() if name not in self._ties}
         self._lock = threading.Lock()
-        self.taken = False
 
-    def add(self, name: str, offset: int, data: npt.NDArray[Any]) -> bool:
-        """Copy a piece; True for the piece that fills the last tensor."""
-        info = self._tensors[name]
+    def begin(self, descriptor: int) -> None:
+        """Write what is known beforehand, and take the disk space."""
+        reserve(descriptor, self._layout.end)
+        for offset, piece in self._layout.pieces.items():
+            put(descriptor, offset, piece)
+
+    def write(self, descriptor: int, name: str, offset: int, data: npt.NDArray[Any]) -> None:
+        """Write a piece; those of one tensor come in order, so that its checksum grows with them."""
+        if name in self._ties:  # the same bytes come under the first name
+            return
+        member = self._layout.homes[name]
+        if offset != member.size - self._missing[name]:
+            raise ValueError(f"{name!r}: the piece at {offset} is not the next one")
+        raw = np.ascontiguousarray(data).view(np.uint8)
+        put(descriptor, member.start + offset, raw)
+        checksum = zlib.crc32(raw.data, self._checksums[member.name])
         with self._lock:
-            if name not in self._buffers:
-                self._buffers[name] = np.empty(info.nbytes, np.uint8)
-        self._buffers[name][offset : offset + data.nbytes] = data.view(np.uint8)
-        with self._lock:
-            self._missing -= data.nbytes
-            return self._missing == 0
+            self._checksums[member.name] = checksum
+            self._missing[name] -= raw.size
 
-    def take(self) -> dict[str, torch.Tensor]:
-        """Hand over all tensors; raises `CheckpointError` if bytes are missing."""
-        if self._missing:
-            raise CheckpointError(f"{self.path}: {self._missing} bytes of its tensors were never written")
-        self.taken = True
-        none = np.empty(0, np.uint8)
-        return {
-            name: as_tensor(self._buffers.pop(name, none).view(info.dtype.word), info, name)
-            for name, info in self._tensors.items()
-        }
+    def finish(self, descriptor: int) -> None:
+        """Write the checksums and the directory. Raises `CheckpointError` if bytes are missing."""
+        missing = sum(self._missing.values())
+        if missing:
+            raise CheckpointError(f"{self.path}: {missing} bytes of its tensors were never written")
+        for member in self._layout.members:
+            checksum = self._checksums[member.name].to_bytes(_CHECKSUM_BYTES, "little")
+            put(descriptor, member.header + CHECKSUM_AT, checksum)
+        put(descriptor, self._layout.end, self._layout.directory(self._checksums))
 
-    def drop(self) -> None:
-        """Let go of the memory."""
-        self._buffers = {}
+
+def _within(ties: Mapping[str, str], tensors: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """The ties between tensors of one file, each led to a name that has no other."""
+    own = {name: first for name, first in ties.items() if name in tensors and tensors[name] == tensors.get(first)}
+    found = {}
+    for name, first in own.items():
+        seen = {name}
+        while first in own and first not in seen:
+            seen.add(first)
+            first = own[first]
+        if first not in own:
+            found[name] = first
+    return found
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = 0) -> Iterator[int]:
+    with _writing(path):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | flags, 0o666)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        hidden = isinstance(error, RuntimeError) and isinstance(error.__context__, OSError)  # torch does that
-        cause = error.__context__ if hidden else error
-        raise CheckpointError(f"{path}: cannot be written: {torch_cause(cause)}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error

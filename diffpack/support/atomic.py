@@ -1,86 +1,169 @@
-"""Outputs that appear whole or not at all: a temporary sibling, flush, fsync, rename."""
+"""Outputs that appear whole or not at all: a temporary sibling, flush, fsync, rename.
+
+What an output replaces stays as it was until the one step in which the new one takes its name, and an output that is
+not to replace anything takes only a name that is free, however late another run took it. A killed run leaves at most
+its temporary siblings, which the next one into that folder removes (`leftovers`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+import stat
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from diffpack.errors import UsageError
+from diffpack.support.leftovers import (
+    claim_file,
+    claim_folder,
+    is_temporary,
+    lock_abandoned,
+    remove,
+    restore,
+    sweep,
+    temporary_names,
+)
+from diffpack.support.renames import exchange, move_new, sync_folder
 
 
-def refuse_overwriting(output: Path, inputs: Sequence[Path], force: bool, *, folder: bool = True) -> None:
-    """Raise `UsageError` for an output that is in the way of something.
+def place_of(output: Path) -> Path:
+    """The file or folder an output is, or is to be: where links lead, so that these stay.
 
-    One that is one of `inputs` or holds one, that exists while `force` is false, that is neither a file nor a folder
-    (nor a folder, unless `folder`), or that has no place. A symbolic link is replaced, never followed.
+    Raises `UsageError` for a link that leads nowhere, and for what is neither a file nor a folder.
     """
-    resolved = output.resolve()
-    for item in inputs:
-        source = item.resolve()
-        if resolved == source or resolved in source.parents or (source.is_dir() and source in resolved.parents):
-            raise UsageError(f"{output}: the output is also an input ({item}); choose another name")
-    if output.is_dir() and not folder:
-        raise UsageError(f"{output}: a folder; name the file to write")
-    if output.exists() and not (output.is_file() or output.is_dir()):
-        raise UsageError(f"{output}: neither a file nor a folder; - writes to standard output")
-    if os.path.lexists(output) and not force:
+    target = Path(os.path.realpath(output))
+    if not os.path.lexists(output):
+        return target
+    try:
+        found = os.stat(output)
+    except OSError as error:
+        raise UsageError(
+            f"{output}: a link that leads nowhere ({error.strerror}); remove it, or name another output"
+        ) from None
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise UsageError(f"{output}: neither a file nor a folder; - writes a diff to standard output")
+    if not (target.exists() and os.path.samestat(target.stat(), found)):  # a file that has no name any more
+        raise UsageError(f"{output}: a link to what has no name; name another output")
+    return target
+
+
+def refuse_taken(output: Path, *, replace: bool) -> None:
+    """Raise `UsageError` if an output exists that may not be replaced."""
+    if os.path.lexists(output) and not replace:
         raise UsageError(f"{output}: exists already; use --force to replace it")
-    if not output.absolute().parent.is_dir():
-        raise UsageError(f"{output}: its folder {output.absolute().parent} does not exist")
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary sibling of `path` for reading and writing; rename it to `path` if the body succeeds."""
-    temporary = _sibling(path, ".part")  # named before it exists: a signal at any instant finds it
-    try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(temporary, flags, 0o666), "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.absolute().parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def atomic_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
+    """Open a temporary sibling of `path`, whose `name` is its path, for reading and writing.
+
+    It becomes `path`, or the file that links there lead to, if the body succeeds. Raises `UsageError` for a folder, for
+    what `place_of` refuses, and, unless it may `replace` a file, where something is: at once, and if it came meanwhile.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: a folder; name the file to write")
+    with _sibling(path, replace, claim_file, _publish_file) as temporary, temporary.open("r+b") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """Make a temporary sibling folder; rename it to `path` (replacing what is there) if the body succeeds."""
-    temporary, replaced = _sibling(path, ".part"), _sibling(path, ".old")
-    try:
-        os.mkdir(temporary)
+def atomic_folder(path: Path, *, replace: bool) -> Iterator[Path]:
+    """Make a temporary sibling folder, which becomes `path`, or the folder links there lead to, if the body succeeds.
+
+    With `replace` it takes the place of a file or of a folder with all it holds: what that may be is the caller's to
+    check. Raises as `atomic_file`.
+    """
+    with _sibling(path, replace, claim_folder, _publish_folder) as temporary:
         yield temporary
-        for item in temporary.rglob("*"):
-            if item.is_file():
-                with item.open("r+b") as file:  # not every system syncs what is opened for reading
-                    os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, replaced)
-        os.replace(temporary, path)
-        _sync_folder(path.absolute().parent)
+        _sync_tree(temporary)
+
+
+@contextlib.contextmanager
+def _sibling(
+    path: Path,
+    replace: bool,
+    claim: Callable[[Path], int | None],
+    publish: Callable[[Path, Path, Path, bool], None],
+) -> Iterator[Path]:
+    target = place_of(path)
+    within = is_temporary(target.parent.name)  # in a folder that is temporary itself, and owned
+    if not within:
+        restore(target)
+        sweep(target)
+    refuse_taken(path, replace=replace)
+    temporary, replaced = temporary_names(target)  # named before it exists: a signal at any instant finds it
+    owner = None
+    try:
+        owner = claim(temporary)
+        if within:
+            owner, kept = None, owner
+            _let_go(kept)
+        yield temporary
+        if sys.platform == "win32":  # nothing that is open is renamed there
+            owner, kept = None, owner
+            _let_go(kept)
+        try:
+            publish(temporary, target, replaced, replace)
+        except FileExistsError:
+            refuse_taken(path, replace=replace)
+            raise
+        sync_folder(target.parent)
     except BaseException:
-        if replaced.exists() and not path.exists():
-            os.replace(replaced, path)
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary)
         raise
     finally:
-        if replaced.is_dir():
-            shutil.rmtree(replaced, ignore_errors=True)
-        else:
-            replaced.unlink(missing_ok=True)
+        _let_go(owner)
 
 
-def _sibling(path: Path, ending: str) -> Path:
-    start = path.name.encode("utf-8", "surrogateescape")[:80].decode("utf-8", "ignore")  # names have a length in bytes
-    return path.absolute().parent / f".{start}.{secrets.token_hex(6)}{ending}"
+def _let_go(owner: int | None) -> None:
+    if owner is not None:
+        os.close(owner)
+
+
+def _publish_file(temporary: Path, target: Path, _: Path, replace: bool) -> None:
+    if replace:
+        os.replace(temporary, target)
+    else:
+        move_new(temporary, target)
+
+
+def _publish_folder(temporary: Path, target: Path, replaced: Path, replace: bool) -> None:
+    try:
+        move_new(temporary, target)
+    except FileExistsError:
+        if not replace:
+            raise
+        if not exchange(temporary, target):
+            _replace_in_steps(temporary, target, replaced)
+        remove(temporary)  # which is what was replaced, now
+
+
+def _replace_in_steps(temporary: Path, target: Path, replaced: Path) -> None:
+    """Exchange two names by way of a third. A run that is killed on the way leaves what `restore` repairs."""
+    owner = lock_abandoned(target)
+    try:
+        os.rename(target, replaced)
+        os.rename(temporary, target)
+        os.rename(replaced, temporary)  # so that what has the third name is always whole
+    except BaseException:
+        if os.path.lexists(replaced):
+            os.rename(replaced, temporary if os.path.lexists(target) else target)
+        raise
+    finally:
+        _let_go(owner)
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("r+b") as file:  # not every system syncs what is opened for reading
+                os.fsync(file.fileno())
+        sync_folder(Path(parent))
 
 
 class AtomicStack(contextlib.ExitStack):
@@ -94,12 +177,3 @@ class AtomicStack(contextlib.ExitStack):
 
 class _Discarded(Exception):  # noqa: N818 - not an error: it tells what was entered to clean up
     pass
-
-
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system lets a folder be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

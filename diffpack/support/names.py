@@ -6,7 +6,9 @@ _MOST_NAMED = 5  # tensors an error message lists
 
 
 def printable(name: str) -> str:
-    """A tensor's name, written so that it cannot move a terminal's cursor."""
+    """A tensor's name, written so that it can be seen and cannot move a terminal's cursor."""
+    if not name:
+        return "''"
     return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 

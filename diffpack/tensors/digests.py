@@ -9,13 +9,14 @@ from blake3 import blake3
 
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo, blocks
+from diffpack.tensors.word_source import WordSource
 
 _PREFIX = b"diffpack fingerprint 1\n"
 DIGEST_BYTES = 16
 """Bytes of a tensor's digest that a diff keeps."""
 
 
-def tensor_digest(words: Words) -> bytes:
+def tensor_digest(words: WordSource) -> bytes:
     """BLAKE3 (32 bytes) of a tensor's bytes, read block by block."""
     hasher = blake3()
     for start, stop in blocks(words.size):
@@ -30,15 +31,19 @@ class PairHasher:
     `own` false leaves the tensor itself out.
     """
 
-    def __init__(self, base: Words | None, *, own: bool = True) -> None:
+    def __init__(self, base: WordSource | None, *, own: bool = True) -> None:
         self._base = base
         self._own = blake3() if own else None
         self._of_base = blake3()
 
-    def update(self, start: int, words: Words) -> None:
-        """Take the words of the tensor that begin at `start`; each word once, in order."""
+    def update(self, start: int, words: Words, before: Words | None = None) -> None:
+        """Take the words of the tensor that begin at `start`; each word once, in order.
+
+        `before` are the base tensor's words there, where the caller has them; else they are read.
+        """
         if self._base is not None:  # a smaller base tensor just ends earlier
-            self._of_base.update(self._base[start : start + words.size].view("u1").data)
+            read = self._base[start : start + words.size] if before is None else before
+            self._of_base.update(read.view("u1").data)
         if self._own is not None:
             self._own.update(words.view("u1").data)
 

@@ -108,6 +108,14 @@ def array_words(array: npt.NDArray[Any], dtype: DType) -> Words:
     return np.ascontiguousarray(array).reshape(-1).view(dtype.word)
 
 
+_MOST_ARRAY_BYTES = (1 << 63) - 1  # strides are signed 64-bit numbers, also those of an array without entries
+
+
+def fits_array(dtype: DType, shape: tuple[int, ...]) -> bool:
+    """Tell whether numpy and torch can have an array of a shape: sizes of 0 leave the others to be multiplied."""
+    return prod(max(size, 1) for size in shape) * max(dtype.bits, 8) // 8 <= _MOST_ARRAY_BYTES
+
+
 def words_array(words: Words, dtype: DType, shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """View words as an array of shape `shape` (packed dtypes stay a flat array of bytes)."""
     entry = numpy_dtype(dtype)

@@ -9,20 +9,26 @@ import numpy.typing as npt
 
 from diffpack.tensors.dtypes import CONVERTIBLE, DType, Words, from_float, to_float
 from diffpack.tensors.info import TensorInfo, blocks
+from diffpack.tensors.word_source import WordSource
 
 
 class Reference:
     """The words a record's changes are relative to, made block by block where that is possible.
 
-    `base` is None for a reference of zero bits. `words` gives the base tensor's words.
+    `base` is None for a reference of zero bits. `words` gives the base tensor's words, part by part.
     """
 
-    def __init__(self, info: TensorInfo, base: TensorInfo | None = None, words: Words | None = None) -> None:
+    def __init__(self, info: TensorInfo, base: TensorInfo | None = None, words: WordSource | None = None) -> None:
         self.info = info
         self._base = base
         self._words = words
         self._lock = threading.Lock()
         self._resized: Words | None = None
+
+    @property
+    def unconverted(self) -> bool:
+        """Whether its words are the base tensor's own: of the same dtype and shape."""
+        return self._words is not None and self._base == self.info
 
     def slice(self, start: int, stop: int) -> Words:
         """The words [start, stop)."""
@@ -54,7 +60,7 @@ def convert(words: Words, source: DType, target: DType) -> Words:
     return words if source == target else from_float(to_float(words, source), target)
 
 
-def _resize(words: Words, base: TensorInfo, info: TensorInfo) -> Words:
+def _resize(words: WordSource, base: TensorInfo, info: TensorInfo) -> Words:
     """Copy the overlap of two shapes; the rest is zero bits. Takes the memory of one tensor."""
     per_entry = info.dtype.bits // info.dtype.word_bits  # 2 for complex numbers
     converted = np.empty(words.size, info.dtype.word)

@@ -19,15 +19,26 @@ def renamed(name: str, rename: Sequence[tuple[str, str]]) -> str:
     return name
 
 
-def own_names(names: Iterable[str], rename: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Map new names to the base's own names. Raises `UsageError` if two tensors get one name."""
+def own_names(
+    names: Iterable[str], rename: Sequence[tuple[str, str]], copies: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Map new names to the base's own names.
+
+    `copies` leads from further names to those, after renaming, of the tensors they are copies of; a copy takes the
+    place of a tensor of its name. Raises `UsageError` if two tensors get one name, or there is nothing to copy.
+    """
     view: dict[str, str] = {}
     for name in names:
         new = renamed(name, rename)
         if new in view:
             raise UsageError(f"renaming gives both {view[new]!r} and {name!r} the name {new!r}")
         view[new] = name
-    return view
+    found = {}
+    for name, source in (copies or {}).items():
+        if source not in view:
+            raise UsageError(f"{name!r} is a copy of {source!r}, which is missing")
+        found[name] = view[source]
+    return view | found
 
 
 def find_rename(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]) -> Rename:

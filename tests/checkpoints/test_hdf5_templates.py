@@ -110,13 +110,16 @@ def test_second_names_of_a_dataset_follow_it_unless_they_become_tensors(tmp_path
     assert_holds(write(tmp_path / "split.h5", split, tmp_path / "base.h5"), split)
 
 
-def test_dimension_scales_of_a_replaced_tensor_survive(tmp_path: Path) -> None:
+def test_dimension_scales_are_references_and_said_to_be_left_out(tmp_path: Path) -> None:
+    """Which dataset lies along a dimension is told by references, which mean nothing in another file."""
     with h5py.File(tmp_path / "base.h5", "w") as file:
         file["scale"] = np.arange(3.0)
         file["scale"].make_scale("position")
         file["w"] = np.zeros((3, 2), "<f4")
         file["w"].dims[0].attach_scale(file["scale"])
-    tensors = {"scale": words_of(tmp_path / "base.h5", "scale"), **named({"w": TensorInfo(DTYPES["F16"], (3, 2))})}
-    with h5py.File(write(tmp_path / "tuned.h5", tensors, tmp_path / "base.h5")) as file:
-        assert file["w"].dtype == np.float16
-        assert file["w"].dims[0][0][:].tolist() == [0, 1, 2]
+    with Hdf5Checkpoint(tmp_path / "base.h5") as checkpoint:
+        content, left_out = checkpoint.structure()
+    assert content.tensors.keys() == {"scale", "w"}
+    assert [item.split(" (")[0] for item in left_out] == ["scale", "w"]
+    assert "REFERENCE_LIST" in left_out[0]
+    assert "DIMENSION_LIST" in left_out[1]

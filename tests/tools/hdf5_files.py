@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
+from diffpack.checkpoints.hdf5_structure_writer import PLAIN, fitted
 from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 from tests.tools.named_tensors import Named, fill, infos
 
 
 def write(path: Path, tensors: Named, template: Path | None = None) -> Path:
-    with Hdf5Writer(path, infos(tensors), template) as writer:
+    """Write tensors: as a template has them, as far as it fits, or into plain groups."""
+    structure = PLAIN
+    if template is not None:
+        with Hdf5Checkpoint(template) as base:
+            known = dict(base.tensors)
+            structure = fitted(base.structure()[0], infos(tensors), lambda name: known[name] == infos(tensors)[name])
+    with Hdf5Writer(path, infos(tensors), structure, replace=True) as writer:
         fill(writer, tensors)
     return path
 

@@ -1,0 +1,189 @@
+"""A file of weights, read by offset from several threads, also while something cuts it short.
+
+Reading a memory map past the file's present end kills the process, and no check before the access can rule that out. So
+whatever is walked part by part is read into memory of its own (`FileWords`), where a shorter file is only a short read;
+that is as fast as walking a map. A map is what `words` gives, of a whole tensor: the file's size is looked at before.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap as memory_map
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffpack.errors import CheckpointError
+from diffpack.tensors.dtypes import Positions, Words
+from diffpack.tensors.info import BLOCK_WORDS
+
+_NO_MAPS = frozenset({errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What mmap fails with on file systems that lack it."""
+
+
+_KEPT_BYTES = 16 << 20
+"""Freed memory that the C library may keep for the next blocks: a few of each thread's."""
+
+
+class WeightsFile:
+    """An open file. `size` is what it was when it was opened; with `mmap` false it is never mapped.
+
+    `notes` grow by a remark if the file system has no maps: then `words` reads, as without `mmap`. All methods raise
+    `CheckpointError` if the file cannot be read or mapped, has become too short, or was closed.
+    """
+
+    def __init__(self, path: Path, notes: list[str] | None = None, *, mmap: bool = True) -> None:
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        self._close = weakref.finalize(self, os.close, self._descriptor)
+        self.size = os.fstat(self._descriptor).st_size
+        self._maps = mmap and self.size > 0 and self._can_be_mapped()
+        self._map: memory_map.mmap | None = None
+        if mmap and self.size and not self._maps and notes is not None:
+            notes.append(f"{path}: its file system has no memory maps: it is read instead")
+        self._lock = threading.Lock()
+        _keep_freed_memory()
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read exactly `length` bytes."""
+        buffer = bytearray(length)
+        self._fill(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def read_words(self, offset: int, count: int, dtype: np.dtype[Any]) -> Words:
+        """Read words into new memory."""
+        words = np.empty(count, dtype)
+        if count:
+            self._fill(words.view(np.uint8).data, offset)
+        words.flags.writeable = False
+        return words
+
+    def words(self, offset: int, count: int, dtype: np.dtype[Any]) -> Words:
+        """Words, read-only: a view of the map, else read.
+
+        A view must not be used once the file is shorter: what is read in parts is safer read from `FileWords`.
+        """
+        whole = self._mapped() if count else None
+        if whole is None:
+            return self.read_words(offset, count, dtype)
+        self._refuse_shorter(offset + count * dtype.itemsize)
+        return np.frombuffer(whole, dtype, count, offset)
+
+    def close(self) -> None:
+        """Close the file; arrays handed out before stay valid."""
+        self._close()
+        self._map = None
+
+    def _can_be_mapped(self) -> bool:
+        try:
+            memory_map.mmap(self._descriptor, 1, access=memory_map.ACCESS_READ).close()
+        except OSError as error:
+            return error.errno not in _NO_MAPS  # others are told where the whole file is mapped
+        except ValueError:  # it became shorter just now
+            return True
+        return True
+
+    def _mapped(self) -> memory_map.mmap | None:
+        with self._lock:
+            if self._map is None and self._maps:
+                self._refuse_shorter(self.size)
+                try:
+                    self._map = memory_map.mmap(self._descriptor, self.size, access=memory_map.ACCESS_READ)
+                except OSError as error:
+                    raise CheckpointError(f"{self.path}: cannot be mapped: {error.strerror}") from error
+                except ValueError:  # it became shorter just now
+                    self._refuse_shorter(self.size)
+                    raise
+            return self._map
+
+    def _fill(self, buffer: memoryview, offset: int) -> None:
+        while buffer:
+            self._refuse_closed()
+            try:
+                count = _read_some(self._descriptor, buffer, offset, self._lock)
+            except OSError as error:
+                raise CheckpointError(f"{self.path}: cannot be read: {error.strerror}") from error
+            if not count:
+                self._refuse_shorter(offset + len(buffer))
+                raise CheckpointError(f"{self.path}: ends before its byte {offset + len(buffer)}")
+            buffer, offset = buffer[count:], offset + count
+
+    def _refuse_shorter(self, end: int) -> None:
+        self._refuse_closed()
+        now = os.fstat(self._descriptor).st_size
+        if now < min(end, self.size):
+            raise CheckpointError(
+                f"{self.path}: became shorter while it was read ({now:,} bytes, {self.size:,} before): "
+                "something writes it; try again with a copy that nothing changes"
+            )
+        if self.size < end:
+            raise CheckpointError(f"{self.path}: ends before its byte {end:,}: truncated or damaged")
+
+    def _refuse_closed(self) -> None:
+        if not self._close.alive:  # the descriptor may be another file's by now
+            raise CheckpointError(f"{self.path}: asked for after close")
+
+
+class FileWords:
+    """Words of a file, part by part (a `WordSource`): each part is read into new memory when it is asked for.
+
+    Raises `CheckpointError` if the file has become shorter, `IndexError` for positions outside.
+    """
+
+    def __init__(self, file: WeightsFile, offset: int, count: int, dtype: np.dtype[Any]) -> None:
+        self._file = file
+        self._offset = offset
+        self.size = count
+        self.dtype = dtype
+
+    def __getitem__(self, part: slice | Positions, /) -> Words:
+        """Read a slice of step 1, or the words at increasing positions."""
+        if isinstance(part, slice):
+            start, stop, step = part.indices(self.size)
+            if step != 1:
+                raise IndexError("words of a file are read in slices of step 1")
+            return self._file.read_words(self._offset + start * self.dtype.itemsize, max(0, stop - start), self.dtype)
+        return self._at(part)
+
+    def _at(self, positions: Positions) -> Words:
+        """Read the stretches that hold positions, none longer than a block."""
+        if positions.size and (positions[0] < 0 or positions[-1] >= self.size or (np.diff(positions) <= 0).any()):
+            raise IndexError(f"positions are not increasing, or outside of {self.size} words")
+        found = np.empty(positions.size, self.dtype)
+        first = 0
+        while first < positions.size:
+            start = int(positions[first])
+            last = int(np.searchsorted(positions, start + BLOCK_WORDS))
+            stretch = self[start : int(positions[last - 1]) + 1]
+            found[first:last] = stretch[positions[first:last] - start]
+            first = last
+        found.flags.writeable = False
+        return found
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what blocks were read into, instead of giving it back and faulting it in for each block.
+
+    glibc gives memory back to the system from twice the size of the largest mapped piece it has seen freed. So one is
+    freed here, whose pages nobody touches. Without it a quarter of the processor time of extract goes into page faults.
+    """
+    np.empty(_KEPT_BYTES // 2, np.uint8)
+
+
+def _read_some(descriptor: int, buffer: memoryview, offset: int, lock: threading.Lock) -> int:
+    preadv: Callable[[int, Sequence[memoryview], int], int] | None = getattr(os, "preadv", None)
+    if preadv is not None:
+        return preadv(descriptor, [buffer], offset)
+    with lock:  # systems without preadv
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        part = os.read(descriptor, len(buffer))
+    buffer[: len(part)] = part
+    return len(part)

@@ -1,0 +1,24 @@
+"""What a tensor's words are read from, part by part: an array in memory, or a file."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from diffpack.tensors.dtypes import Positions, Words
+
+
+class WordSource(Protocol):
+    """The words of one tensor. An array is one; those of a file read what is asked for, and raise if it ends early."""
+
+    @property
+    def size(self) -> int:
+        """How many words there are."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The unsigned dtype of a word."""
+
+    def __getitem__(self, part: slice | Positions, /) -> Words:
+        """The words of a slice of step 1, or at positions, to be read only."""
