@@ -16,7 +16,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -70,6 +70,10 @@ bench-train-cost: $(VENV)/.train $(PAIR)/.installed
 
 fuzz: $(VENV)/.tests
 	$(BIN)/python -m tests.tools.fuzz --seconds 300
+
+# A thousand runs of the writing verbs, killed at random instants: no output may be half or missing.
+crash: $(VENV)/.tests
+	$(BIN)/python -m benchmarks.crash --results benchmarks/results/crash.txt
 
 pair: $(PAIR)/.installed
 

@@ -12,9 +12,10 @@ from .options import (
     diff_argument,
     force_option,
     global_options,
+    open_checkpoint,
     read_diff,
 )
-from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
+from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size, tell_left_out
 from .progress import watched
 
 KEYS = {
@@ -26,6 +27,7 @@ KEYS = {
     "fingerprint": "the result's content hash, or null if it was not verified",
     "sealed": "whether the diff records that hash (a merge made without the base does not)",
     "notes": "remarks about the base",
+    "untold": "what of the tuned files neither the diff nor the base tells (an HDF5 file's attributes, say)",
 }
 """What `--json` prints."""
 
@@ -39,10 +41,15 @@ KEYS = {
 )  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Check only the base tensors that the diff touches.")
 @click.option("--no-files", is_flag=True, help="Leave side files (config, tokenizer) out.")
+@click.option(
+    "--code", is_flag=True, help="Write side files that are code; a diff that holds some is refused otherwise."
+)
 @force_option
 @global_options
 @click.pass_obj
-def command(session: Session, base: str, diff: str, output: str, no_verify: bool, no_files: bool, force: bool) -> None:
+def command(
+    session: Session, base: str, diff: str, output: str, no_verify: bool, no_files: bool, code: bool, force: bool
+) -> None:
     """Write the result of DIFF on BASE, whole or not at all.
 
     An exact diff gives the tuned checkpoint back bit for bit, and safetensors files byte for byte. DIFF may be -
@@ -53,15 +60,16 @@ def command(session: Session, base: str, diff: str, output: str, no_verify: bool
     source = read_diff(diff)
     import diffpack
 
-    before = diffpack.open_checkpoint(base)
+    before = open_checkpoint(session, base)
     session.output = output
     with watched(session, "applying") as progress:
         applied = diffpack.apply(
-            before, source, output, verify=not no_verify, files=not no_files, threads=session.threads,
+            before, source, output, verify=not no_verify, files=not no_files, code=code, threads=session.threads,
             force=force, progress=progress,
         )  # fmt: skip
         session.output, session.written = None, output
     notes(session, before.notes)
+    tell_left_out(session, applied.untold, "not known")
     report: Report = {
         "path": output,
         "tensors": applied.tensors,
@@ -71,6 +79,7 @@ def command(session: Session, base: str, diff: str, output: str, no_verify: bool
         "fingerprint": applied.fingerprint,
         "sealed": applied.sealed,
         "notes": before.notes,
+        "untold": applied.untold,
     }
     if session.json:
         emit_json(report)

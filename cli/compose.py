@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .options import Session, global_options
+from .options import Session, global_options, opened
 from .progress import Callback
-from .written import KEYS, diffs_argument, needed_base, notes_of, opened, read_diffs, write, writing_options
+from .written import KEYS, diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
 
 __all__ = ["KEYS", "command"]
 
@@ -29,7 +29,7 @@ def command(
     notes, sources = notes_of(meta), read_diffs(diffs)
     import diffpack
 
-    checkpoint = opened(base)
+    checkpoint = opened(session, base)
 
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         return diffpack.compose(

@@ -7,7 +7,17 @@ from collections.abc import Sequence
 import click
 
 from .extract import as_text, describe
-from .options import Assignment, CheckpointPath, DiffPath, OutputPath, Session, force_option, global_options
+from .options import (
+    Assignment,
+    CheckpointPath,
+    DiffPath,
+    OutputPath,
+    Session,
+    clip_option,
+    force_option,
+    global_options,
+    opened,
+)
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
 from .progress import watched
 from .written import notes_of
@@ -54,6 +64,7 @@ _PROFILES = ("compact", "portable")
     "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
     help="Of a diff written: portable is zstd alone, for readers without pco.",
 )  # fmt: skip
+@clip_option
 @click.option(
     "--meta", multiple=True, type=Assignment(), metavar="KEY=VALUE", help="Keep a note in a diff. Repeatable."
 )
@@ -63,7 +74,7 @@ _PROFILES = ("compact", "portable")
 def command(
     session: Session, sources: tuple[str, ...], output: str, to: str | None, from_: str | None, base: str | None,
     settings: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], profile: str,
-    meta: tuple[tuple[str, str], ...], force: bool,
+    clip: bool, meta: tuple[tuple[str, str], ...], force: bool,
 ) -> None:  # fmt: skip
     """Write a diff in another tool's format, or read such a format as a diff.
 
@@ -79,8 +90,9 @@ def command(
     session.output = output
     with watched(session, "converting") as progress:
         done = diffpack.convert(
-            list(sources), output, to=to, from_=from_, base=base, options=_options(settings), rename=rename,
-            profile=profile, metadata=metadata, threads=session.threads, force=force, progress=progress,
+            list(sources), output, to=to, from_=from_, base=opened(session, base), options=_options(settings),
+            rename=rename, profile=profile, metadata=metadata, clip=clip, threads=session.threads, force=force,
+            progress=progress,
         )  # fmt: skip
         session.output, session.written = None, output
         diff = None if done.diff is None else describe(done.diff, output, [], progress)

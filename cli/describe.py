@@ -25,6 +25,8 @@ SUMMARY_KEYS = {
 CHANGE_KEYS = {
     "rename[].old": "prefix of the base's tensor names ...",
     "rename[].new": "... and what stands for it in the result",
+    "copies[].name": "a tensor that is compared with a base tensor of another name ...",
+    "copies[].source": "... this one, by its name after renaming",
     "new": "names of tensors the base lacks, or has as something that cannot be compared",
     "removed": "names of the base's tensors (after renaming) the result lacks",
     "resized[].name": "a tensor of another shape than the base's",
@@ -58,6 +60,7 @@ def changes(diff: Diff) -> Report:
     """What changed but values: names, shapes, dtypes, tensors that came and went."""
     changed: Report = {
         "rename": [{"old": old, "new": new} for old, new in diff.manifest.rename],
+        "copies": [{"name": name, "source": source} for name, source in sorted((diff.manifest.copies or {}).items())],
         "new": [],
         "removed": list(diff.manifest.removed),
         "resized": [],
@@ -84,7 +87,9 @@ def change_rows(report: Report) -> list[tuple[str, str]]:
     aliases = [f"{item['name']} = {item['target']}" for item in report["aliases"]]
     lists = {"new": report["new"], "removed": report["removed"]}
     lists |= {"resized": resized, "retyped": retyped, "tied": aliases}
-    return [("renamed", renamed)] + [(label, listed(names) if names else "") for label, names in lists.items()]
+    copies = [f"{item['name']} from {item['source']}" for item in report["copies"]]
+    near = ("near", listed(copies) if copies else "")
+    return [("renamed", renamed), near] + [(label, listed(names) if names else "") for label, names in lists.items()]
 
 
 def summary_text(summary: Report) -> str:

@@ -35,6 +35,12 @@ HINTS = {
 }
 """What to do next, by the name of the exception's type or of the nearest base that stands here."""
 
+EXTRAS = {
+    "torch": "torch", "h5py": "hdf5", "scipy": "scipy", "xxhash": "sglang", "transformers": "train",
+    "accelerate": "train", "peft": "train", "sklearn": "train", "safetensors": "train",
+}  # fmt: skip
+"""The extra that brings a package, for imports whose error is not the library's own, which names it better."""
+
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _GENERAL = 1
 
@@ -69,11 +75,28 @@ def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):  # DiffpackError, without importing the library for an error of click's
         return str(error), _hint(error), code
+    package = _missing_package(error)
+    if package:
+        extra = f"[{EXTRAS[package]}]" if package in EXTRAS else ""
+        again = "" if extra else "--force-reinstall "
+        return f"the package {package} is missing, or incomplete", f"pip install {again}'diffpack{extra}'", _GENERAL
     return (
         f"a bug in diffpack: {type(error).__name__}: {error}",
         "please report it; -v shows the traceback",
         _GENERAL,
     )
+
+
+def _missing_package(error: BaseException | None) -> str:
+    """The package whose import failed, also where another package reports it in words of its own; "" for other errors.
+
+    A module of diffpack itself that is missing is a bug.
+    """
+    package = ""
+    while isinstance(error, ImportError):
+        package = (error.name or "").partition(".")[0] or package
+        error = error.__cause__ or error.__context__
+    return "" if package.startswith("diffpack") else package
 
 
 def _explain_os(error: OSError, session: Session) -> tuple[str, str, int]:

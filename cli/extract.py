@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,9 @@ from .options import (
     base_option,
     force_option,
     global_options,
+    open_checkpoint,
 )
-from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, size, warn
+from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, size, tell_left_out, warn
 from .progress import Callback, watched
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ KEYS = {
     **CHANGE_KEYS,
     "recipe": "object: how entries and values were chosen",
     "notes": "remarks about the inputs",
+    "left_out": "what of the tuned files is in no diff: training state, files that are not kept",
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
@@ -127,6 +129,7 @@ class Share(click.types.FloatParamType):
 )  # fmt: skip
 @click.option("--no-layout", is_flag=True, help="Keep the tensors, not the bytes of the tuned safetensors files.")
 @click.option("--no-files", is_flag=True, help="Leave out side files (config, tokenizer) of a model folder.")
+@click.option("--code", is_flag=True, help="Also keep side files that are code (custom model classes).")
 @click.option("--sha256", is_flag=True, help="Record the SHA-256 of the tuned safetensors files.")
 @force_option
 @global_options
@@ -136,7 +139,7 @@ def command(
     threshold: float | None, rule: str | None, values: str, budget: str | None, target_error: float | None,
     importance: str | None, positions: str, profile: str, base_name: str | None, base_revision: str | None,
     meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, no_files: bool,
-    sha256: bool, force: bool,
+    code: bool, sha256: bool, force: bool,
 ) -> None:  # fmt: skip
     """Store TUNED as its difference from BASE.
 
@@ -149,7 +152,7 @@ def command(
         raise click.UsageError("--meta: a key stands there twice")
     import diffpack
 
-    before, after = diffpack.open_checkpoint(base), diffpack.open_checkpoint(tuned)
+    before, after = open_checkpoint(session, base), open_checkpoint(session, tuned)
     target = output or default_output(tuned)
     piped = target == STDIO
     session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else target
@@ -158,13 +161,14 @@ def command(
             before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
             rule=rule, values=values, budget=budget, target_error=target_error, importance=importance,
             positions=positions, profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
-            sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
+            code=code, sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
             threads=session.threads, force=force, progress=progress,
         )  # fmt: skip
         session.output, session.written = None, None if piped else target
         remarks = [*before.notes, *after.notes]
-        report = {} if session.quiet and not session.json else describe(diff, target, remarks, progress)
+        report = {} if session.quiet and not session.json else describe(diff, target, remarks, progress, after.left_out)
     notes(session, remarks)
+    tell_left_out(session, after.left_out)
     if piped:
         session.output = "standard output"
         diff.copy_to(sys.stdout.buffer)
@@ -198,7 +202,7 @@ def default_output(tuned: str) -> str:
     return f"{name}.dpk"
 
 
-def describe(diff: Diff, path: str, remarks: list[str], progress: Callback) -> Report:
+def describe(diff: Diff, path: str, remarks: list[str], progress: Callback, left_out: Sequence[str] = ()) -> Report:
     """What was written, as `--json` prints it."""
     import diffpack
 
@@ -218,6 +222,7 @@ def describe(diff: Diff, path: str, remarks: list[str], progress: Callback) -> R
         **changes(diff),
         "recipe": dict(diff.manifest.recipe),
         "notes": remarks,
+        "left_out": sorted(left_out),
     }
 
 

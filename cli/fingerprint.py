@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .options import CheckpointPath, Session, global_options
-from .output import Report, emit, emit_json, notes, safe
+from .options import CheckpointPath, Session, global_options, open_checkpoint
+from .output import Report, emit, emit_json, notes, safe, tell_left_out
 from .progress import watched
 
 KEYS = {
@@ -15,6 +15,7 @@ KEYS = {
     "checkpoints[].tensors": "how many tensors it has",
     "checkpoints[].bytes": "bytes of their data",
     "checkpoints[].notes": "remarks about it",
+    "checkpoints[].left_out": "what of its files is no tensor and not counted: training state",
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
@@ -33,10 +34,11 @@ def command(session: Session, checkpoints: tuple[str, ...]) -> None:
 
     reports: list[Report] = []
     for path in checkpoints:
-        with diffpack.open_checkpoint(path) as checkpoint:
+        with open_checkpoint(session, path) as checkpoint:
             with watched(session, "hashing"):
                 digest = diffpack.fingerprint(checkpoint, threads=session.threads)
             notes(session, checkpoint.notes)
+            tell_left_out(session, checkpoint.left_out, "not counted")
             reports.append(
                 {
                     "path": path,
@@ -45,6 +47,7 @@ def command(session: Session, checkpoints: tuple[str, ...]) -> None:
                     "tensors": len(checkpoint.tensors),
                     "bytes": checkpoint.nbytes,
                     "notes": list(checkpoint.notes),
+                    "left_out": list(checkpoint.left_out),
                 }
             )
         if not session.json:

@@ -42,6 +42,7 @@ KEYS = {
     "layout.index": "name of the shard index, or null",
     "layout.folder": "whether it is a model folder's",
     "layout.stored": "whether the diff holds it; else it is the base's",
+    "structure": "what an HDF5 file has beside its tensors: 'stored', 'base' where it is the base's, or null",
     "files[].name": "a side file",
     "files[].bytes": "its size",
     "files[].stored": "whether the diff holds it; else it is the base's",
@@ -102,6 +103,7 @@ def describe(diff: Diff, tensors: bool) -> Report:
         "codecs": dict(sorted(Counter(stream.codec for chunk in diff.chunks for stream in chunk.streams).items())),
         **changes(diff),
         "layout": _layout(diff),
+        "structure": _structure(diff),
         "files": [{"name": item.name, "bytes": item.bytes, "stored": item.stored} for item in manifest.files],
         "metadata": diff.metadata,
         "recipe": dict(manifest.recipe),
@@ -119,6 +121,16 @@ def _group(group: Group) -> Report:
         "records": len(group.names),
         "spans": len(group.ends),
     }
+
+
+def _structure(diff: Diff) -> str | None:
+    structure = diff.manifest.structure
+    if structure is None:
+        return None
+    return "base" if structure.content is None else "stored"
+
+
+_STRUCTURE = {None: "", "stored": "of an HDF5 file, stored", "base": "as the base's HDF5 file has it"}
 
 
 def _layout(diff: Diff) -> Report | None:
@@ -179,6 +191,7 @@ def as_text(report: Report, *, may_need_base: bool) -> str:
         ("chunks", f"{report['chunks']:,}{f' (streams: {codecs})' if codecs else ''}"),
         *change_rows(report),
         ("layout", _layout_text(report["layout"])),
+        ("structure", _STRUCTURE[report["structure"]]),
         *_file_rows(report),
         *(("metadata" if at == 0 else "", text) for at, text in enumerate(_notes(report))),
     ]

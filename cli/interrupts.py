@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
 from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 """What a terminal, a supervisor and a closed window send."""
 BROKEN_PIPE = 13
 """SIGPIPE's number, also where the system has no such signal."""
+_MOST_ARRIVALS = 1 << 12  # no more signals come while Python is busy elsewhere
+_MOMENT = 0.01  # seconds, in which Python leaves the destructor that a signal broke into
 
 
 class Interrupted(SystemExit):
@@ -23,28 +30,71 @@ class Interrupted(SystemExit):
         super().__init__(self.exit_code)
 
 
-def raise_on_signals() -> None:
+def raise_on_signals() -> Callable[[], None]:
     """Let signals that ask to stop raise `Interrupted` in the main thread; those ignored now (nohup) stay so.
 
-    The second one is ignored: it comes from impatience and would break into the cleaning up. The third raises
-    again, in case something swallowed the first.
+    Only the first does: what comes after it would break into the cleaning up, which is done once, to its end, with the
+    exit code of the first. Should something swallow that exception, so that nothing is cleaned up and the process just
+    goes on, the next signal raises one again.
+
+    Gives what is to be called when nothing is left to clean up: signals then end the process at once, or, where one
+    has already stopped it, are ignored on its last steps.
     """
-    seen = 0
+    known = 0
+    first: weakref.ref[Interrupted] | None = None
+    arrived = _arrivals()
 
     def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        nonlocal seen
-        seen += 1
-        if seen != 2:
-            raise Interrupted(signum)
+        nonlocal known, first
+        if first is not None and first() is not None:  # it is on its way, which keeps it alive
+            return
+        known = known or _first(arrived, signum)
+        raised = Interrupted(known)
+        first = weakref.ref(raised)
+        try:
+            raise raised
+        finally:
+            del raised  # or it would keep itself alive, by its traceback, which leads here
+
+    def end() -> None:
+        for number in _numbers():
+            signal.signal(number, signal.SIG_IGN if known else signal.SIG_DFL)
+        signal.set_wakeup_fd(-1)
 
     for number in _numbers():
         signal.signal(number, stop)
+    sys.unraisablehook = _send_again
+    return end
 
 
-def end_on_signals() -> None:
-    """Let them end the process at once again: nothing is left to clean up."""
-    for number in _numbers():
-        signal.signal(number, signal.SIG_DFL)
+def _arrivals() -> int | None:
+    """A pipe that tells the numbers of signals in the order they arrive in: Python takes several by their numbers."""
+    if sys.platform == "win32":  # where no two arrive together
+        return None
+    arrived, arriving = os.pipe()
+    os.set_blocking(arrived, False)
+    os.set_blocking(arriving, False)
+    signal.set_wakeup_fd(arriving, warn_on_full_buffer=False)
+    return arrived
+
+
+def _first(arrived: int | None, signum: int) -> int:
+    """The signal that came first of those that ask to stop; the one at hand where nothing tells."""
+    if arrived is None:
+        return signum
+    try:
+        numbers = os.read(arrived, _MOST_ARRIVALS)
+    except BlockingIOError:
+        return signum
+    return next((number for number in numbers if number in _numbers()), signum)
+
+
+def _send_again(swallowed: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception fell into a destructor, where Python drops it with a traceback."""
+    if isinstance(swallowed.exc_value, Interrupted):
+        threading.Timer(_MOMENT, os.kill, (os.getpid(), swallowed.exc_value.signum)).start()
+    else:
+        sys.__unraisablehook__(swallowed)
 
 
 def _numbers() -> list[int]:

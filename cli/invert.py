@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from .options import Session, diff_argument, global_options, read_diff
+from .options import Session, diff_argument, global_options, opened, read_diff
 from .progress import Callback
-from .written import KEYS, needed_base, notes_of, opened, write, writing_options
+from .written import KEYS, needed_base, notes_of, write, writing_options
 
 __all__ = ["KEYS", "command"]
 
@@ -29,7 +29,7 @@ def command(
     notes, source = notes_of(meta), read_diff(diff)
     import diffpack
 
-    checkpoint = opened(base)
+    checkpoint = opened(session, base)
 
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         return diffpack.invert(

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from .errors import report
-from .interrupts import BROKEN_PIPE, Interrupted, end_on_signals, raise_on_signals
+from .interrupts import BROKEN_PIPE, Interrupted, raise_on_signals
 from .options import Session, global_options
 
 VERBS = {
@@ -83,7 +83,7 @@ class Verbs(click.Group):
         except Exception as error:
             code = report(error, session)
         except Interrupted as stop:
-            code = report(stop, session)
+            sys.exit(report(stop, session))  # from in here, so that it stays alive and further signals are ignored
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -100,7 +100,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line in a process of its own."""
-    raise_on_signals()
+    end_on_signals = raise_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a name that the terminal's encoding lacks must not end in a traceback
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # text streams both

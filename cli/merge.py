@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from .extract import Share
-from .options import Session, global_options
+from .options import Session, clip_option, global_options, opened
 from .output import Report, fields
 from .progress import Callback
 from .written import KEYS as WRITTEN_KEYS
-from .written import diffs_argument, needed_base, notes_of, opened, read_diffs, write, writing_options
+from .written import diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
 
 KEYS = {
     **WRITTEN_KEYS,
@@ -69,6 +69,7 @@ class Numbers(click.types.StringParamType):
     help="For dare and della: how kept values make up for dropped ones; norm: as mergekit does.",
 )  # fmt: skip
 @click.option("--values", type=click.Choice(_VALUES), help="How merged values are stored.  [default: f32]")
+@clip_option
 @writing_options
 @global_options
 @click.pass_obj
@@ -79,20 +80,22 @@ def command(
     """Merge diffs of one base into one, without building a model.
 
     The result is lossy: values to add to the base. Exact diffs need --base, which makes floats of their steps; with
-    it the result's fingerprint is recorded. One DIFF may be - for standard input.
+    it the result's fingerprint is recorded, and sums that its dtype cannot hold are refused. Tensors have the names of
+    the first DIFF. One DIFF may be - for standard input.
     """
-    notes, sources = notes_of(meta), read_diffs(diffs)
+    metadata, sources = notes_of(meta), read_diffs(diffs)
     import diffpack
 
-    checkpoint = opened(base)
+    checkpoint = opened(session, base)
+    remarks: list[str] = []
 
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         return diffpack.merge(
-            sources, path, base=checkpoint, profile=profile, metadata=notes, threads=session.threads, force=force,
-            progress=progress, **settings,
+            sources, path, base=checkpoint, profile=profile, metadata=metadata, notes=remarks, threads=session.threads,
+            force=force, progress=progress, **settings,
         )  # fmt: skip
 
-    write(session, output, "merging", make, _meetings, checkpoints=[checkpoint])
+    write(session, output, "merging", make, _meetings, checkpoints=[checkpoint], remarks=remarks)
 
 
 def _meetings(report: Report) -> tuple[Report, str]:

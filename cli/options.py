@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from diffpack import Checkpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,6 +26,7 @@ class Session:
     quiet: bool = False
     verbose: bool = False
     no_progress: bool = False
+    no_mmap: bool = False
     threads: int | None = None
     output: str | None = None
     """What is being written, for errors of the system that do not name it."""
@@ -50,6 +54,7 @@ _GLOBAL: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("-q", "--quiet"), {"is_flag": True, "help": "Print errors and what was asked for, nothing else."}),
     (("-v", "--verbose"), {"is_flag": True, "help": "Also tell notes about the inputs, and timings."}),
     (("--no-progress",), {"is_flag": True, "help": "Show no progress bar (there is none in a pipe)."}),
+    (("--no-mmap",), {"is_flag": True, "help": "Read checkpoints without memory maps, where a file system has none."}),
     (("--threads",), {"type": click.IntRange(min=1), "metavar": "N", "help": "Threads to use  [default: one a core]"}),
 ]
 
@@ -158,8 +163,25 @@ base_option = click.option(
     "--base", required=True, type=CheckpointPath(), metavar="BASE", help="The base: a weights file or a model folder."
 )
 optional_base = click.option("--base", type=CheckpointPath(), metavar="BASE", help="Also check against this base.")
+clip_option = click.option(
+    "--clip",
+    is_flag=True,
+    help="End sums the result's dtype cannot hold at its largest finite number; else refuse them.",
+)
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 diff_argument = click.argument("diff", type=DiffPath(), metavar="DIFF")
+
+
+def open_checkpoint(session: Session, path: str) -> Checkpoint:
+    """Open a checkpoint as the global options say; raises as the library's function of the name does."""
+    import diffpack
+
+    return diffpack.open_checkpoint(path, mmap=not session.no_mmap)
+
+
+def opened(session: Session, path: str | None) -> Checkpoint | None:
+    """Open a checkpoint, if one is named."""
+    return None if path is None else open_checkpoint(session, path)
 
 
 def read_diff(path: str) -> Any:

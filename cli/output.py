@@ -46,6 +46,12 @@ def notes(session: Session, remarks: Sequence[str]) -> None:
         warn(f"diffpack: {plural(len(remarks), 'note')} about the inputs; -v shows them")
 
 
+def tell_left_out(session: Session, left_out: Sequence[str], what: str = "not stored") -> None:
+    """Say on stderr what of an input is kept nowhere (people delete originals), or not given back."""
+    if left_out and not session.quiet:
+        warn(f"diffpack: {what}: {one_line(listed(sorted(left_out), 'item'))}")
+
+
 def one_line(text: str) -> str:
     """Text without line ends and other characters that a terminal acts on."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
@@ -101,7 +107,7 @@ def safe(name: str) -> str:
     """A name from a file, written so that it cannot move a terminal's cursor."""
     from diffpack.support.names import printable
 
-    return printable(name)
+    return printable(name) if name else name
 
 
 def fields(rows: Iterable[tuple[str, str]], indent: str = "  ") -> list[str]:

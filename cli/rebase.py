@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import click
 
-from .options import CheckpointPath, Session, diff_argument, global_options, read_diff
+from .options import (
+    CheckpointPath,
+    Session,
+    clip_option,
+    diff_argument,
+    global_options,
+    open_checkpoint,
+    opened,
+    read_diff,
+)
 from .output import Report, fields, plural, safe
 from .progress import Callback
 from .written import KEYS as WRITTEN_KEYS
-from .written import needed_base, notes_of, opened, write, writing_options
+from .written import needed_base, notes_of, write, writing_options
 
 KEYS = {
     **WRITTEN_KEYS,
@@ -27,11 +36,12 @@ _MOST_REASONS = 10
 @click.option(
     "--onto", required=True, type=CheckpointPath(), metavar="BASE", help="The other base, which the new diff is for."
 )
+@clip_option
 @writing_options
 @global_options
 @click.pass_obj
 def command(
-    session: Session, diff: str, base: str | None, onto: str, output: str, profile: str,
+    session: Session, diff: str, base: str | None, onto: str, output: str, profile: str, clip: bool,
     meta: tuple[tuple[str, str], ...], force: bool,
 ) -> None:  # fmt: skip
     """Make a diff that changes another base as DIFF changes its own, and tell what cannot be carried over.
@@ -42,20 +52,25 @@ def command(
     notes, source = notes_of(meta), read_diff(diff)
     import diffpack
 
-    checkpoint, other = opened(base), diffpack.open_checkpoint(onto)
+    checkpoint, other = opened(session, base), open_checkpoint(session, onto)
     told: Report = {}
+    remarks: list[str] = []
 
     def make(path: str | None, progress: Callback) -> diffpack.Diff:
         rebased = diffpack.rebase(
-            source, other, path, base=checkpoint, profile=profile, metadata=notes, threads=session.threads, force=force,
-            progress=progress,
+            source, other, path, base=checkpoint, clip=clip, profile=profile, metadata=notes, threads=session.threads,
+            force=force, progress=progress,
         )  # fmt: skip
+        remarks.extend(rebased.notes)
         told["carried_exactly"] = list(rebased.exact)
         told["carried_as_floats"] = list(rebased.as_floats)
         told["left_out"] = dict(rebased.left_out)
         return rebased.diff
 
-    write(session, output, "rebasing", make, lambda _: (told, _text(told)), checkpoints=[checkpoint, other])
+    write(
+        session, output, "rebasing", make, lambda _: (told, _text(told)), checkpoints=[checkpoint, other],
+        remarks=remarks,
+    )  # fmt: skip
 
 
 def _text(told: Report) -> str:

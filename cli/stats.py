@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import STDIO, DiffPath, Session, global_options, optional_base, read_diff
+from .options import STDIO, DiffPath, Session, global_options, opened, optional_base, read_diff
 from .output import Report, emit, emit_json, mode, percent, plural, safe, size, table
 from .progress import watched
 
@@ -73,7 +73,7 @@ def command(session: Session, diffs: tuple[str, ...], base: str | None, tensors:
     import diffpack
 
     with watched(session, "counting"):
-        counted = diffpack.stats(sources, base, threads=session.threads)
+        counted = diffpack.stats(sources, opened(session, base), threads=session.threads)
     report = describe(counted, tensors, base is not None)
     if session.json:
         emit_json(report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import STDIO, Session, diff_argument, global_options, optional_base, read_diff
+from .options import STDIO, Session, diff_argument, global_options, opened, optional_base, read_diff
 from .output import Report, emit, emit_json, fields, mode, plural, safe
 from .progress import watched
 
@@ -36,7 +36,7 @@ def command(session: Session, diff: str, base: str | None) -> None:
     import diffpack
 
     with watched(session, "verifying"):
-        verified = diffpack.verify(source, base, threads=session.threads)
+        verified = diffpack.verify(source, opened(session, base), threads=session.threads)
     report: Report = {
         "path": "standard input" if diff == STDIO else diff,
         "ok": True,

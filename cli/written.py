@@ -50,13 +50,6 @@ def read_diffs(diffs: Sequence[str]) -> list[Any]:
     return [read_diff(diff) for diff in diffs]
 
 
-def opened(base: str | None) -> Checkpoint | None:
-    """Open a base, if one is named."""
-    import diffpack
-
-    return None if base is None else diffpack.open_checkpoint(base)
-
-
 def notes_of(meta: Sequence[tuple[str, str]]) -> dict[str, str] | None:
     """The user's notes; None if there are none."""
     metadata = dict(meta)
@@ -73,11 +66,12 @@ def write(
     more: Callable[[Report], tuple[Report, str]] | None = None,
     *,
     checkpoints: Sequence[Checkpoint | None] = (),
+    remarks: Sequence[str] = (),
 ) -> None:
     """Let `make` write a diff to a path (None: a temporary file) and tell about it.
 
     `more` gives further members of the report, and further lines of the text; `checkpoints` are those read, whose
-    notes are told.
+    notes are told, as are the `remarks` that `make` leaves.
     """
     piped = output == STDIO
     if piped and session.json:
@@ -88,9 +82,9 @@ def write(
     with watched(session, doing) as progress:
         diff = make(None if piped else output, progress)
         session.output, session.written = None, None if piped else output
-        remarks = [note for item in checkpoints if item is not None for note in item.notes]
-        report = describe(diff, output, remarks, progress)
-    notes(session, remarks)
+        told = [*(note for item in checkpoints if item is not None for note in item.notes), *remarks]
+        report = describe(diff, output, told, progress)
+    notes(session, told)
     members, text = more(report) if more is not None else ({}, "")
     if piped:
         session.output = "standard output"

@@ -10,7 +10,12 @@ from .words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
 VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1, "grid": 2}  # bytes of a value; 0: of a word
 SCALED = ("int8", "grid")  # values with a scale for each record
-FEATURES = {"classes", "grid", "levels", "pco", "rule", "unsealed", "zstd"}
+FEATURES = {"classes", "code", "copies", "grid", "levels", "paths", "pco", "rule", "unsealed", "zstd"}
+WEIGHTS = (  # what a loader takes for weights, or for what says where they are
+    r"(\.(safetensors|bin|pt|pth|ckpt|h5|hdf5|keras|npz|npy|msgpack|onnx|gguf|ggml|pkl|pickle|joblib|tflite|pb)"
+    r"|\.index(\.[^./]+)?\.json|(^|/)adapter_config\.json)$"
+)
+CODE = r"\.(py|pyc|pyd|so|dll|dylib|sh|bat|cmd|exe|js)$"
 HEX16, HEX32, FILE = "[0-9a-f]{32}", "[0-9a-f]{64}", (str, int)  # patterns of types, see fits()
 COUNTS = {"tensors": int, "entries": int, "bytes": int}
 MANIFEST = {
@@ -26,7 +31,8 @@ MANIFEST = {
     "layout~": {
         "files": [FILE], "index~": FILE, "folder": bool, "stored": bool, "digest": HEX16, "sha256?": [HEX32],
     },
-    "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}], "error?": int,
+    "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}], "error?": int, "copies?": {str: str},
+    "structure?": {"digest": HEX16, "content~": {}},
 }  # fmt: skip
 
 
@@ -99,7 +105,11 @@ def check_groups(m: dict[str, Any]) -> None:
         check(ends == sorted(set(ends)) and ends[-1] == line, "G3", "the spans do not cut the line")
     check(used.isdisjoint(removed), "G1", "a name is in removed")
     check(set(m["aliases"]).isdisjoint(m["aliases"].values()), "A5", "an alias of an alias")
-    check(all(len(name.encode()) <= 65535 for name in used | removed), "F8", "a name too long")
+    copies = m.get("copies", {})
+    check(("copies" in m["requires"]) == ("copies" in m) == bool(copies), "G8", "copies and the feature do not fit")
+    check(copies.keys().isdisjoint(removed | m["aliases"].keys()), "G8", "a copy that is removed, or an alias")
+    names = used | removed | copies.keys() | set(copies.values())
+    check(all(len(name.encode()) <= 65535 for name in names), "F8", "a name too long")
 
 
 def check_file_names(m: dict[str, Any]) -> None:
@@ -113,9 +123,20 @@ def check_file_names(m: dict[str, Any]) -> None:
         check(one, "L1", 'a layout without folder that is not one file ""')
         names.pop()
     for name in names:
-        plain = re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\x7f]+", name) and len(name.encode()) <= 255
-        check(plain, "L1", f"{name!r} is no plain file name")
-    check(len({name.casefold() for name in names}) == len(names), "L1", "a file name twice")
+        parts = name.split("/") if "paths" in m["requires"] else [name]
+        plain = all(re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\x7f]+", part) and len(part.encode()) <= 255 for part in parts)
+        check(plain and len(parts) <= 8 and len(name.encode()) <= 1024, "L1", f"{name!r} is no plain file name")
+    folded = {name.casefold() for name in names}
+    folders = {name[:at] for name in folded for at, letter in enumerate(name) if letter == "/"}
+    check(len(folded) == len(names) and folded.isdisjoint(folders), "L1", "a name twice, or a file that is a folder")
+    if layout["folder"]:
+        right = all(name.endswith(".safetensors") for name, _ in layout["files"])
+        index = (layout["index"] or [".safetensors.index.json"])[0]
+        right = right and index.endswith(".safetensors.index.json") and "/" not in index
+        check(right, "L6", "files of a layout that are not called safetensors, or their index")
+    for name in (file["name"].casefold() for file in m["files"]):
+        check(not re.search(WEIGHTS, name), "L4", f"{name!r} would be taken for weights")
+        check(not re.search(CODE, name) or "code" in m["requires"], "L4", f"{name!r} is code")
 
 
 def parse(text: bytes) -> dict[str, Any]:

@@ -3,12 +3,11 @@
     python -m spec.reader FILE.dpk [BASE.safetensors OUT.safetensors]
 
 This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
-and 7), streams.py (4), classes.py, levels.py and rule.py (5) and layout.py (7). What refuses a file names the rule it
-breaks: Invalid("F5", ...). To keep the pages short, files and results are held in memory, and each chunk is decoded
-twice: once to check, once to apply.
+and 7), streams.py (4), classes.py, levels.py and rule.py (5), reference.py (6), layout.py and structure.py (7). What
+refuses a file names the rule it breaks: Invalid("F5", ...). To keep the pages short, files and results are held in
+memory, and each chunk is decoded twice: once to check, once to apply.
 """
 
-import math
 import struct
 import sys
 from collections.abc import Iterator
@@ -20,11 +19,13 @@ import numpy as np
 from blake3 import blake3
 
 from .classes import read_classes
-from .layout import check_header, load_safetensors, read_blob, save
+from .layout import check_files, check_header, load_safetensors, read_blob, save
 from .levels import parts_of, read_levels
 from .manifest import SCALED, VALUES, check_file_names, check_groups, parse
+from .reference import change, reference
 from .rule import chosen_of, read_chosen
 from .streams import decode, only, unzstd
+from .structure import check_structure, check_tensors
 from .words import (
     DTYPES,
     Array,
@@ -33,7 +34,6 @@ from .words import (
     Unsupported,
     check,
     fingerprint,
-    narrow,
     ordered,
     positions_of,
     short_digest,
@@ -76,8 +76,9 @@ def read_plain(streams: list[Array], start: int, stop: int, gapped: bool) -> Cha
     if not gapped:
         check(len(streams) == 1 and len(streams[0]) == stop - start, "P2", "not one value a word of the span")
         return np.arange(start, stop), streams[0]
-    kinds, counts = [stream.dtype.kind for stream in streams], {len(stream) for stream in streams}
-    check(len(kinds) == 2 and kinds[0] == "u" and len(counts) == 1, "P1", "a span is not gaps and values")
+    check(len(streams) == 2, "P3", "a span is not gaps and values")
+    same = streams[0].dtype.kind == "u" and len(streams[0]) == len(streams[1])
+    check(same, "P1", "gaps that are signed, or not as many as the values")
     return positions_of(streams[0], start, stop), streams[1]
 
 
@@ -129,6 +130,7 @@ def read(data: bytes) -> Diff:
     check(filled, "F7", "the chunks do not fill the space before the manifest")
     check_groups(m)
     check_file_names(m)
+    check_structure(m.get("structure"))
     layout, blob, files = m["layout"] or {"stored": False}, None, dict[str, bytes]()
     uses = sum(len(g["ends"]) + (g["values"] in SCALED) for g in m["groups"])
     uses += layout["stored"] + sum(file["stored"] for file in m["files"])
@@ -147,37 +149,6 @@ def read(data: bytes) -> Diff:
     return Diff(m, body, blob, files)
 
 
-def resize(words: Array, old: list[int], new: list[int]) -> Array:
-    result: Array = np.zeros(math.prod(new), words.dtype)
-    if math.prod(map(min, old, new)):
-        source = target = np.zeros(1, np.int64)
-        for a, b in zip(old, new, strict=True):
-            both = np.arange(min(a, b))
-            source, target = (source[:, None] * a + both).ravel(), (target[:, None] * b + both).ravel()
-        result[target] = words[source]
-    return result
-
-
-def reference(g: dict[str, Any], name: str, shape: list[int], tensors: dict[str, Tensor]) -> Array:
-    dtype, base, old = g["dtype"], g["base"], g["resized"].get(name, shape)
-    if base is None:
-        return np.zeros(words_of(dtype, shape), f"<i{DTYPES[dtype][1]}")
-    there = name in tensors and tensors[name][:2] == (base, tuple(old))
-    check(there, "A4", f"the base has no tensor {name!r} of dtype {base} and shape {old}")
-    words: Array = np.frombuffer(tensors[name].data, f"<i{DTYPES[base][1]}")
-    words = narrow(widen(words, base), dtype) if base != dtype else words
-    pair = [2] if dtype == "C64" else []  # two words an entry: one dimension more
-    return resize(words, old + pair, shape + pair) if old != shape else words
-
-
-def change(words: Array, values: Array, dtype: str, exact: bool) -> Array:
-    if exact:
-        return ordered(ordered(words) + values) if DTYPES[dtype][2] else words + values
-    floats = widen(words, dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return narrow(floats + values.astype(floats.dtype), dtype)
-
-
 def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the result of applying a diff that read() returned."""
     m, tensors = diff.manifest, dict[str, Tensor]()
@@ -186,6 +157,8 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
         old, new = next((pair for pair in m["rename"] if name.startswith(pair[0])), ("", ""))
         check(new + name[len(old) :] not in tensors, "A2", f"{name!r} is renamed to another tensor's name")
         tensors[new + name[len(old) :]] = tensor
+    check(tensors.keys() >= {*m.get("copies", {}).values()}, "A2", "a copy of a tensor that is not in the base")
+    tensors |= {name: tensors[source] for name, source in m.get("copies", {}).items()}
     for name in m["removed"]:
         check(tensors.pop(name, None), "A3", f"removed tensor {name!r} is not in the base")
     chunks = decode(diff.chunks, m)
@@ -213,6 +186,8 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
     check(m["result"]["fingerprint"] in (None, fingerprint(tensors)), "A6", "the result is not the one described")
     if diff.blob is not None:
         check_header(read_blob(diff.blob, m["layout"]), tensors)
+        check_files(diff.blob, m["layout"], tensors)
+    check_tensors(m.get("structure"), tensors)
     return tensors
 
 
@@ -228,9 +203,13 @@ def main(file: str, base: str = "", out: str = "") -> None:
         header, tensors = load_safetensors(base)
         result = apply(diff, tensors)
         one = layout and not layout["folder"]  # one file, that can be given back byte for byte
-        header = header if diff.blob is None else diff.blob
-        if one:
+        if diff.blob is not None:
+            header = diff.blob
+        elif one and short_digest(header) == layout["digest"]:
             read_blob(header, layout)
+            check_files(header, layout, result)
+        else:  # the base is laid out otherwise than that of the diff: nobody knows the files, only the tensors
+            one = False
         save(out, result, header if one else b"")
 
 

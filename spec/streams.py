@@ -40,6 +40,7 @@ def decode(data: memoryview, m: dict[str, Any]) -> Iterator[list[Array]]:
     """Section 4: yield the streams of each chunk."""
     for chunk in m["chunks"]:
         body, data, streams = data[: chunk["bytes"]], data[chunk["bytes"] :], []
+        check(chunk["streams"], "C7", "a chunk without streams")
         check(len(chunk["streams"]) <= 16384, "F8", "too many streams in a chunk")
         check(sum(stream[3] for stream in chunk["streams"]) == len(body), "C1", "streams do not fill their chunk")
         check(blake3(body).hexdigest() == chunk["digest"], "C2", "wrong digest of a chunk")

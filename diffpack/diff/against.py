@@ -14,10 +14,13 @@ from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
 from diffpack.tensors.rename import own_names
+from diffpack.tensors.word_source import WordSource
 
 
 class BaseView:
     """A base under the names a diff has for it; `own` maps those to the names in the base's files.
+
+    Several names may lead to one tensor of the base: the diff's copies.
 
     `records` are the diff's, `where` is what errors call it. Names, dtypes and shapes are checked, bits are not. Raises
     `WrongBaseError` if a tensor the diff needs is missing or has another dtype or shape.
@@ -28,9 +31,9 @@ class BaseView:
         self._records = records
         self._references: dict[str, Reference] = {}
         try:
-            self.own = own_names(base.tensors, manifest.rename)
+            self.own = own_names(base.tensors, manifest.rename, manifest.copies)
         except UsageError as error:
-            raise WrongBaseError(f"{base.source}: {error} [A2]") from None
+            raise WrongBaseError(f"{base.source}: not the base of {where}: {error} [A2]") from None
         self._check(manifest, where)
 
     def __contains__(self, name: str) -> bool:
@@ -44,12 +47,16 @@ class BaseView:
         """The words of the base tensor the diff calls `name`."""
         return self.base.words(self.own[name])
 
+    def word_source(self, name: str) -> WordSource:
+        """The same, to be read part by part."""
+        return self.base.word_source(self.own[name])
+
     def reference(self, name: str) -> Reference:
         """The reference of a record; made once."""
         known = self._references.get(name)
         if known is None:
             record = self._records[name]
-            words = self.words(name) if record.base is not None else None
+            words = self.word_source(name) if record.base is not None else None
             known = self._references.setdefault(name, Reference(record.info, record.base, words))
         return known
 

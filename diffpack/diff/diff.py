@@ -12,6 +12,7 @@ import numpy as np
 from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.against import BaseView
 from diffpack.diff.group_decoder import GroupDecoder, decoders
 from diffpack.diff.record import TensorDiff
@@ -22,7 +23,7 @@ from diffpack.format.manifest_rules import parse
 from diffpack.format.positions.coding import CONTEXTS
 from diffpack.format.reader import ContainerReader
 from diffpack.format.source import ByteSource, FileSource, MemorySource
-from diffpack.support.atomic import atomic_file, refuse_overwriting
+from diffpack.support.atomic import atomic_file
 from diffpack.tensors.reference import Reference
 
 
@@ -167,7 +168,7 @@ class Diff(Mapping[str, TensorDiff]):
         """Write the diff to a file, whole or not at all. Raises `UsageError` if it exists and `force` is false."""
         target = Path(path)
         refuse_overwriting(target, [], force, folder=False)
-        with atomic_file(target) as file:
+        with atomic_file(target, replace=force) as file:
             self.copy_to(file)
 
     def stored(self, chunk: ChunkSpec) -> bytes:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.safetensors_header import parse_header
-from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
+from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header
 from diffpack.diff.diff import Diff
 from diffpack.errors import CheckpointError, CorruptFileError
+from diffpack.format.file_names import are_weights, clash, is_plain_path
 from diffpack.format.manifest import Layout
-from diffpack.format.manifest_rules import is_plain_file_name
 from diffpack.format.writer import ContainerWriter
 from diffpack.tensors.digests import short_digest
 from diffpack.tensors.info import TensorInfo
@@ -35,9 +36,8 @@ def keep_layout(
     if described is None:
         return None
     layout, blob = described
-    names = [name for name, _ in layout.files if layout.folder] + ([layout.index[0]] if layout.index else [])
-    if not all(map(is_plain_file_name, names)) or len({name.casefold() for name in names}) < len(names):
-        tuned.notes.append(f"{tuned.source}: its file names do not fit every system, so its layout is left out")
+    if reason := _why_not_kept(layout, blob):
+        tuned.notes.append(f"{tuned.source}: {reason}, so its layout is left out")
         return None
     of_base = describe_layout(base)
     same = of_base is not None and of_base[0].digest == layout.digest and len(of_base[1]) == len(blob)
@@ -49,10 +49,27 @@ def keep_layout(
     )  # fmt: skip
 
 
+def _why_not_kept(layout: Layout, blob: bytes) -> str:
+    """Say which of the rules L1 and L6 a layout breaks, for people; nothing if it keeps them."""
+    files = [name for name, _ in layout.files if layout.folder]
+    index = layout.index[0] if layout.index else None
+    names = [*files, *([index] if index is not None else [])]
+    if not all(map(is_plain_path, names)) or clash(names):
+        return "its file names do not fit every system"
+    if not are_weights(files, index):
+        return "its files are not called safetensors, or its index not their index"
+    try:
+        _check_index(layout, _split_blob(layout, blob)[1], "layout")
+    except CorruptFileError:
+        return "its index names something twice, or other files"
+    return ""
+
+
 def recorded_layout(diff: Diff, base: Checkpoint, tensors: Mapping[str, TensorInfo]) -> tuple[Headers, Index] | None:
     """The tuned files' headers and index, from the diff or from the base; None if neither has them.
 
-    `tensors` are the result's. Raises `CorruptFileError` (L2) if the headers are of other ones.
+    `tensors` are the result's. Raises `CorruptFileError` if the headers are of other ones (L2), or the index
+    leads to other files (L6).
     """
     layout = diff.manifest.layout
     if layout is None:
@@ -71,6 +88,7 @@ def recorded_layout(diff: Diff, base: Checkpoint, tensors: Mapping[str, TensorIn
     where = f"{diff.name}: layout"
     headers, index = _split_blob(layout, blob)
     _check_headers(headers, tensors, where)
+    _check_index(layout, index, where)
     return headers, index
 
 
@@ -84,16 +102,17 @@ def stored_blob(diff: Diff, layout: Layout) -> bytes:
 
 
 def check_blob(diff: Diff, layout: Layout) -> None:
-    """Check that a stored layout is of headers, no tensor in two of them. Raises `CorruptFileError` (L2)."""
-    headers, _ = _split_blob(layout, stored_blob(diff, layout))
+    """Check a stored layout: headers (L2), no tensor in two, and the index (L6). Raises `CorruptFileError`."""
+    headers, index = _split_blob(layout, stored_blob(diff, layout))
     _tensors_of(headers, f"{diff.name}: layout")
+    _check_index(layout, index, f"{diff.name}: layout")
 
 
 def describe_layout(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     """A checkpoint's layout (marked as stored) and its blob; None if it is not safetensors."""
-    if not isinstance(checkpoint, SafetensorsCheckpoint | ShardedSafetensorsCheckpoint):
-        return None
     headers = checkpoint.header_files()
+    if headers is None:
+        return None
     index = checkpoint.index_file()
     folder = checkpoint.folder is not None or index is not None
     blob = b"".join(header for _, header in headers) + (index[1] if index else b"")
@@ -107,7 +126,7 @@ def describe_layout(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     return layout, blob
 
 
-def _split_blob(layout: Layout, blob: bytes) -> tuple[list[tuple[str, bytes]], tuple[str, bytes] | None]:
+def _split_blob(layout: Layout, blob: bytes) -> tuple[Headers, Index]:
     """Cut a blob into (file name, header) pairs and (index name, index)."""
     headers, start = [], 0
     for name, size in layout.files:
@@ -122,28 +141,59 @@ def _check_headers(headers: Headers, tensors: Mapping[str, TensorInfo], where: s
         raise CorruptFileError(f"{where}: its tensors are not those of the result", "L2")
 
 
+def _check_index(layout: Layout, index: Index, where: str) -> None:
+    """Check that an index leads to files of the layout and to no others. Raises `CorruptFileError` (L6)."""
+    if index is None:
+        return
+    try:
+        found = json.loads(index[1].decode(), object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"{where}: the index is damaged: {error}", "L6") from None
+    homes = found.get("weight_map") if isinstance(found, dict) else None
+    files = {name for name, _ in layout.files}
+    if not isinstance(homes, dict) or not all(isinstance(home, str) and home in files for home in homes.values()):
+        raise CorruptFileError(f"{where}: the index does not lead to the files of the layout", "L6")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it names something twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _tensors_of(headers: Headers, where: str) -> dict[str, TensorInfo]:
+    """What headers say, each tensor once; those of a file in a folder are called by that folder, too (L2)."""
     tensors: dict[str, TensorInfo] = {}
     for name, raw in headers:
+        if len(raw) > MOST_HEADER_BYTES:
+            raise CorruptFileError(f"{where}: a header of {len(raw):,} bytes, which nobody reads", "L2")
         try:
             header = parse_header(raw, f"{where} {name}".rstrip())
         except CheckpointError as error:
             raise CorruptFileError(str(error), "L2") from None
-        if not tensors.keys().isdisjoint(header.tensors):
+        folder = name[: name.rfind("/") + 1]
+        own = {folder + tensor: info for tensor, info in header.tensors.items()}
+        if not tensors.keys().isdisjoint(own):
             raise CorruptFileError(f"{where}: a tensor stands in two files", "L2")
-        tensors |= header.tensors
+        tensors |= own
     return tensors
 
 
 def _sha256_of(checkpoint: Checkpoint, layout: Layout) -> tuple[str, ...]:
     """The SHA-256 of the layout's files, in its order (then the index)."""
     assert checkpoint.path is not None
+    folder = checkpoint.folder or checkpoint.path.parent
     names = [name or checkpoint.path.name for name, _ in layout.files]
     if layout.index:
         names.append(layout.index[0])
     digests = []
     for name in names:
-        with (checkpoint.path.parent / name).open("rb") as file:
+        with (folder / name).open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return tuple(digests)
 
@@ -171,9 +221,9 @@ def layout_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None,
     of_result = diff.manifest.layout
     described = None if base is None else describe_layout(base)
     if of_result is not None and not of_result.stored:  # both sides' files have the same headers; names may differ
-        known = of_result if described is None else described[0]
+        known = of_result if described is None or _why_not_kept(*described) else described[0]
         return replace(known, stored=False, sha256=None)
-    if described is None:
+    if described is None or _why_not_kept(*described):
         return None
     layout, blob = described
     writer.add_blob(blob, profile)

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, open_diff
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format.source import FileSource
-from diffpack.support.atomic import atomic_file, refuse_overwriting
+from diffpack.support.atomic import atomic_file
+from diffpack.support.inputs import Inputs
 
 
 def write_diff(
     output: str | os.PathLike[str] | None,
-    inputs: Sequence[Path],
+    inputs: Inputs,
     force: bool,
     body: Callable[[BinaryIO], None],
 ) -> Diff:
     """Let `body` write a diff to `output`, or to an unnamed temporary file if that is None, and open it.
 
-    Raises `UsageError` if the output exists and `force` is false, if it is one of `inputs`, or if what was written is
-    no diff by the format's rules.
+    `inputs` are the files that were opened for it. Raises `UsageError` if the output exists and `force` is false, if it
+    is one of the inputs, or if what was written is no diff by the format's rules; `CheckpointError` if an input is not
+    what it was when it was opened.
     """
     if output is None:
         with tempfile.TemporaryFile() as file:
-            _write(file, body)
+            with inputs.unchanged():
+                _write(file, body)
             return reopened(file, "diff in memory")
     path = Path(output)
-    refuse_overwriting(path, inputs, force, folder=False)
-    with atomic_file(path) as file:
-        _write(file, body)
+    refuse_overwriting(path, inputs.paths, force, folder=False)
+    with atomic_file(path, replace=force) as file:
+        with inputs.unchanged():
+            _write(file, body)
         reopened(file, str(path)).close()
     return open_diff(path)
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.diff.group_decoder import Changes, GroupDecoder
-from diffpack.errors import MissingDependencyError
+from diffpack.errors import CheckpointError, MissingDependencyError
 from diffpack.format.streams import Numbers
-from diffpack.tensors.dtypes import DTYPES, Positions, Words
+from diffpack.support.names import printable
+from diffpack.tensors.dtypes import DTYPES, Positions, Words, fits_array
 from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import Reference
 
@@ -155,7 +156,12 @@ class TensorDiff:
         return coo_array((self.values, places), shape=(rows, columns))
 
     def to_dense(self) -> npt.NDArray[Any]:
-        """The values as a dense array of the tensor's shape (flat, in words, if those are not entries)."""
+        """The values as a dense array of the tensor's shape (flat, in words, if those are not entries).
+
+        Raises `CheckpointError` for a shape that no array can have.
+        """
+        if not fits_array(self.info.dtype, self.shape):
+            raise CheckpointError(f"{printable(self.name)}: no array can have its shape")
         values = self.values
         flat = np.zeros(self.info.words, values.dtype)
         flat[self.positions] = values

@@ -7,23 +7,31 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.folder import MOST_SIDE_FILE_BYTES, side_files
+from diffpack.checkpoints.side_files import side_files
 from diffpack.diff.diff import Diff
-from diffpack.errors import CorruptFileError, WrongBaseError
+from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.format import limits
+from diffpack.format.file_names import is_code
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
+from diffpack.support.names import listed
 from diffpack.tensors.digests import short_digest
 
 
-def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, profile: str) -> tuple[SideFile, ...]:
-    """Keep the side files of the tuned folder: content where new or different, else the digest alone."""
-    if base.folder is None or tuned.folder is None:
+def keep_side_files(
+    writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, profile: str, *, code: bool = False
+) -> tuple[SideFile, ...]:
+    """Keep the side files of the tuned folder: content where new or different, else the digest alone.
+
+    With `code` those that are code, too. What is not kept is added to `tuned.left_out`.
+    """
+    if tuned.folder is None:
         return ()
-    of_base, _ = side_files(base.folder)
-    files, notes = side_files(tuned.folder)
-    tuned.notes.extend(notes)
+    of_base = {} if base.folder is None else side_files(base.folder, base.files).chosen(code=code)
+    beside = side_files(tuned.folder, tuned.files)
+    tuned.left_out += [item for item in beside.not_kept(code=code) if item not in tuned.left_out]
     kept = []
-    for name, path in files.items():
+    for name, path in beside.chosen(code=code).items():
         content = path.read_bytes()
         same = name in of_base and of_base[name].read_bytes() == content
         if not same:
@@ -32,15 +40,20 @@ def keep_side_files(writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint
     return tuple(kept)
 
 
-def side_contents(diff: Diff, base: Checkpoint) -> dict[str, bytes]:
+def side_contents(diff: Diff, base: Checkpoint, *, code: bool = False) -> dict[str, bytes]:
     """The side files of the result: those the diff stores, and the base's it expects, all checked.
 
-    Raises `WrongBaseError` for one that the base's folder lacks or has otherwise.
+    Without `code` a diff that holds code is refused, naming it (`UsageError`). Raises `WrongBaseError` for a file that
+    the base's folder lacks or has otherwise.
     """
     folder = base.folder
     if not diff.manifest.files:
-        files, _ = side_files(folder) if folder is not None else ({}, [])
-        return {name: path.read_bytes() for name, path in files.items()}
+        beside = side_files(folder, base.files).chosen(code=code) if folder is not None else {}
+        return {name: path.read_bytes() for name, path in beside.items()}
+    programs = [item.name for item in diff.manifest.files if is_code(item.name)]
+    if programs and not code:
+        which = listed(programs)
+        raise UsageError(f"{diff.name}: holds code ({which}): --code writes it, --no-files leaves side files out")
     contents = {}
     for item in diff.manifest.files:
         if item.stored:
@@ -50,8 +63,9 @@ def side_contents(diff: Diff, base: Checkpoint) -> dict[str, bytes]:
             continue
         else:
             path = folder / item.name
-            content = path.read_bytes() if path.is_file() and path.stat().st_size <= MOST_SIDE_FILE_BYTES else b""
-            if len(content) != item.bytes or short_digest(content) != item.digest:
+            there = path.is_file() and path.stat().st_size == item.bytes <= limits.STREAM_DECODED_BYTES
+            content = path.read_bytes() if there else b""
+            if not there or len(content) != item.bytes or short_digest(content) != item.digest:
                 raise WrongBaseError(
                     f"{path}: missing, or not the file {diff.name} was made with; --no-files leaves such files out [L3]"
                 )
@@ -96,7 +110,8 @@ def files_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, 
     if base is None or base.folder is None or not of_result:
         return ()
     kept = []
-    for name, path in side_files(base.folder)[0].items():
+    code = any(is_code(name) for name in of_result)
+    for name, path in side_files(base.folder, base.files).chosen(code=code).items():
         content = path.read_bytes()
         digest = short_digest(content)
         stored = of_result.get(name) != digest

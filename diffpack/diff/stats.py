@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -117,12 +116,12 @@ def stats(
     """
     counted = tuple(map(diff_stats, open_diffs(diffs)))
     if base is not None:
-        actual = fingerprint(open_checkpoint(base), threads=threads)
+        checkpoint = open_checkpoint(base)
+        actual = fingerprint(checkpoint, threads=threads)
         for item in counted:
             if item.base_fingerprint != actual:
-                source = base if isinstance(base, str | os.PathLike) else "the base"
                 raise WrongBaseError(
-                    f"{source}: not the base of {item.name} "
+                    f"{checkpoint.source}: not the base of {item.name} "
                     f"(fingerprint expected {item.base_fingerprint}, found {actual})"
                 )
     return Stats(counted)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from diffpack.format.features import FEATURES
-from diffpack.format.manifest import CheckpointSummary, Group, Layout, Manifest, ResultSummary, SideFile
+from diffpack.format.features import CODE, COPIES, FEATURES, PATHS, STRUCTURE
+from diffpack.format.file_names import is_code
+from diffpack.format.manifest import CheckpointSummary, Group, Layout, Manifest, ResultSummary, SideFile, Structure
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename
 
@@ -30,9 +31,14 @@ def _sizes(tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
     return sum(prod(info.shape) for info in tensors.values()), sum(info.nbytes for info in tensors.values())
 
 
-def _required(groups: Sequence[Group]) -> set[str]:
-    """The features that the codings of groups need a reader to know."""
+def _required(groups: Sequence[Group], layout: Layout | None, files: Sequence[SideFile]) -> set[str]:
+    """The features that the codings of groups, and the files around them, need a reader to know."""
     used = {coding for group in groups for coding in (group.position_coding_id, group.value_coding_id)}
+    names = [item.name for item in files] + [name for name, _ in (layout.files if layout else ())]
+    if any("/" in name for name in names):
+        used.add(PATHS)
+    if any(is_code(item.name) for item in files):
+        used.add(CODE)
     return used & FEATURES.keys()
 
 
@@ -49,6 +55,8 @@ def new_manifest(
     rename: Rename = (),
     layout: Layout | None = None,
     files: Sequence[SideFile] = (),
+    structure: Structure | None = None,
+    copies: Mapping[str, str] | None = None,
     requires: Sequence[str] = (),
 ) -> Manifest:
     """Make a manifest, without its chunk table. It requires what its groups need, and `requires`.
@@ -67,5 +75,8 @@ def new_manifest(
         files=tuple(files),
         metadata=dict(metadata),
         recipe={"select": "all", "values": "exact"} | dict(recipe),
-        requires=tuple(sorted({*_required(groups), *requires})),
+        requires=tuple(sorted({*_required(groups, layout, files), *((COPIES,) if copies else ()), *requires})),
+        optional=() if structure is None else (STRUCTURE,),
+        structure=structure,
+        copies=dict(copies) if copies else None,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.folder import files_of
+from diffpack.checkpoints.side_files import files_of
 from diffpack.diff.diff import Diff
 from diffpack.diff.publish import write_diff
 from diffpack.extraction.budget.importance import weights
@@ -20,6 +20,7 @@ from diffpack.extraction.choose.records import choose, float_entries
 from diffpack.extraction.options import Options, Selection, Target
 from diffpack.extraction.scan.survey import survey
 from diffpack.extraction.write import write_plans
+from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 
 
@@ -42,6 +43,7 @@ def extract(
     rename: Iterable[tuple[str, str]] | None = None,
     layout: bool = True,
     files: bool = True,
+    code: bool = False,
     sha256: bool = False,
     base_name: str | None = None,
     base_revision: str | None = None,
@@ -57,6 +59,10 @@ def extract(
     |difference|) or a value coding other than "exact" makes it lossy; integer tensors, new tensors and tensors
     with differences that are not finite stay exact. The largest differences over the whole model are chosen.
 
+    A tensor is compared with the base tensor of its name; where that is none, or most of it differs, with another one
+    of its dtype and shape that a sample shows to be clearly nearer (`diff.manifest.copies`; not with `rule`). A new
+    tensor that is near to an old one stays exact, too.
+
     With `rule` the entries are chosen not by their change but by what every reader knows, and their positions take no
     bytes: "smallest" or "largest" (the base's magnitudes), or "random N" (N a seed); of each tensor the fraction
     `density`, or `counts` (name -> how many; tensors not named are kept whole).
@@ -69,13 +75,18 @@ def extract(
     `positions` chooses how exact changes are stored: "auto" takes what is estimated to be smallest for each tensor.
 
     With `output` the file is written there in one pass; without, the diff lives in an unnamed temporary file.
-    `rename` gives (old prefix, new prefix) rules for the base's names; None finds one by itself. `sha256` also
-    records the tuned files' SHA-256. `metadata` is free text for people.
+    `rename` gives (old prefix, new prefix) rules for the base's names; None finds one by itself. `sha256` also records
+    the tuned files' SHA-256. `metadata` is free text for people.
+
+    Of a model folder `files` keeps the side files (configuration, tokenizer, templates, in sub-folders too), `code`
+    also those that are code, which apply then has to be asked for. What of the tuned files is in no diff is named in
+    `tuned.left_out` and in the file's recipe.
 
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """
     base, tuned = open_checkpoint(base), open_checkpoint(tuned)
     weighed = None if importance is None else open_checkpoint(importance)
+    inputs = Inputs(path for source in (base, tuned, weighed) if source is not None for path in files_of(source))
     options = Options(
         selection=Selection(density, top_k, threshold, rule, counts),
         value_choice=values,
@@ -86,13 +97,13 @@ def extract(
         rename=None if rename is None else tuple(rename),
         keep_layout=layout,
         keep_files=files,
+        keep_code=code,
         sha256=sha256,
         base_name=base_name,
         base_revision=base_revision,
         threads=threads,
     )
     notes = dict(metadata or {})
-    inputs = [path for source in (base, tuned, weighed) if source is not None for path in files_of(source)]
     return write_diff(output, inputs, force, lambda file: _write(file, base, tuned, options, notes, progress))
 
 

@@ -103,6 +103,7 @@ class Options:
     rename: tuple[tuple[str, str], ...] | None = None
     keep_layout: bool = True
     keep_files: bool = True
+    keep_code: bool = False
     sha256: bool = False
     base_name: str | None = None
     base_revision: str | None = None

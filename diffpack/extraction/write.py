@@ -9,9 +9,14 @@ from typing import BinaryIO
 
 import numpy as np
 
+from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.folder_checkpoint import FolderCheckpoint
+from diffpack.checkpoints.side_files import named
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
+from diffpack.diff.structure import keep_structure
 from diffpack.diff.summary import new_manifest
+from diffpack.errors import CheckpointError
 from diffpack.extraction.distortion import Distortion
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.spans import span_jobs
@@ -23,6 +28,7 @@ from diffpack.format.values import VALUE_CODINGS
 from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
+from diffpack.support.names import listed
 from diffpack.support.parallel import Progress, run_in_order
 
 
@@ -47,23 +53,29 @@ def write_plans(
     writer = ContainerWriter(file)
     groups = _write_groups(writer, plans, options, progress)
     grid_bytes = _grid_bytes(writer, groups)
+    base, tuned = surveyed.base, surveyed.tuned
     layout = files = None
-    if options.exact and options.keep_layout:
-        layout = keep_layout(writer, surveyed.base, surveyed.tuned, options.profile, sha256=options.sha256)
+    if options.keep_layout and (options.exact or isinstance(tuned, FolderCheckpoint)):
+        layout = keep_layout(writer, base, tuned, options.profile, sha256=options.sha256)
+    if layout is None:
+        _check_parts(base, tuned)
+    structure = keep_structure(base, tuned) if options.keep_layout else None
     if options.keep_files:
-        files = keep_side_files(writer, surveyed.base, surveyed.tuned, options.profile)
+        files = keep_side_files(writer, base, tuned, options.profile, code=options.keep_code)
     manifest = new_manifest(
         surveyed.base_summary,
         surveyed.tuned_summary,
         groups,
         exact=options.exact,
         metadata=metadata,
-        recipe=_recipe(options),
+        recipe=_recipe(options) | ({"left out": named(tuned.left_out)} if tuned.left_out else {}),
         aliases=surveyed.aliases,
         removed=surveyed.pairing.removed,
         rename=surveyed.pairing.rename,
         layout=layout,
         files=files or (),
+        structure=structure,
+        copies=surveyed.copies,
     )
     if not options.exact:
         distortion = Distortion(surveyed.stored, surveyed.moved)
@@ -71,6 +83,19 @@ def write_plans(
         manifest = distortion.recorded(manifest)
     writer.finish(to_json(manifest))
     return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
+
+
+def _check_parts(base: Checkpoint, tuned: Checkpoint) -> None:
+    """Raise `CheckpointError` if weights in sub-folders would find no place again, since no layout is kept."""
+    if not isinstance(tuned, FolderCheckpoint):
+        return
+    known = base.parts.keys() if isinstance(base, FolderCheckpoint) else {""}
+    homeless = sorted(tuned.parts.keys() - known)
+    if homeless:
+        raise CheckpointError(
+            f"{tuned.source}: has weights in {listed(homeless)}, where the base has none; they can be given back only "
+            "with the layout, which is kept for single safetensors files"
+        )
 
 
 def _write_groups(

@@ -78,8 +78,10 @@ def decode_chunk(spec: ChunkSpec, data: bytes, where: str, streams_wanted: int |
 
 def parse_table(rows: Any, first_offset: int, end: int, where: str) -> list[ChunkSpec]:
     """Check and type the manifest's `chunks`; they fill the file from `first_offset` to `end`."""
-    if not isinstance(rows, list) or len(rows) > limits.CHUNKS:
+    if not isinstance(rows, list):
         raise CorruptFileError(f"{where}: no proper chunk table", "M2")
+    if len(rows) > limits.CHUNKS:
+        raise CorruptFileError(f"{where}: {len(rows)} chunks are over the limit", "F8")
     bodies = [_parse_row(row, f"{where}: chunk {index}") for index, row in enumerate(rows)]
     offsets = list(accumulate((nbytes for nbytes, _, _ in bodies), initial=first_offset))
     if offsets[-1] != end:
@@ -95,7 +97,9 @@ def _parse_row(row: Any, where: str) -> tuple[int, str, tuple[StreamSpec, ...]]:
             raise CorruptFileError(f"{where}: not an object of bytes, digest and streams", "M2")
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise CorruptFileError(f"{where}: its digest is not 64 hex digits", "M2")
-    if not 1 <= len(items) <= limits.STREAMS_A_CHUNK:
+    if not items:
+        raise CorruptFileError(f"{where}: a chunk without streams", "C7")
+    if len(items) > limits.STREAMS_A_CHUNK:
         raise CorruptFileError(f"{where}: {len(items)} streams", "F8")
     specs = tuple(_parse_stream(item, where) for item in items)
     if sum(spec.nbytes for spec in specs) != nbytes:

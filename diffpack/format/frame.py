@@ -12,7 +12,7 @@ from diffpack.format.limits import MANIFEST_BYTES
 
 MAGIC = b"\x89DPK\r\n\x1a\n"
 CLOSING_MAGIC = MAGIC[::-1]
-MAJOR, MINOR = 1, 1
+MAJOR, MINOR = 1, 2
 """The newest version of the format that is written, which is not the library's."""
 
 _HEADER = struct.Struct("<8sHHI")

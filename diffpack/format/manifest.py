@@ -81,6 +81,16 @@ class SideFile(msgspec.Struct, frozen=True):
     stored: bool
 
 
+class Structure(msgspec.Struct, frozen=True):
+    """What the tuned HDF5 file holds beside its tensors (`hdf5_structure`); no content if the base's own is the same.
+
+    `digest` is that of the content's canonical JSON.
+    """
+
+    digest: str
+    content: dict[str, Any] | None
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Everything a diff says but its chunk table."""
 
@@ -98,6 +108,8 @@ class Manifest(msgspec.Struct, frozen=True):
     requires: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     error: int | None = None
+    structure: Structure | None = None
+    copies: dict[str, str] | None = None
 
 
 def digest_column(digests: Iterable[bytes | None]) -> str | None:
@@ -111,8 +123,9 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
     value: dict[str, Any] = msgspec.to_builtins(manifest)
     for group in value["groups"]:
         group.setdefault("base", None)
-    if value["error"] is None:
-        del value["error"]
+    for name in ("copies", "error", "structure"):
+        if value[name] is None:
+            del value[name]
     if value["layout"] is not None:
         value["layout"].setdefault("index", None)
     return value

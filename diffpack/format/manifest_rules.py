@@ -9,14 +9,14 @@ import msgspec
 
 from diffpack.errors import CorruptFileError
 from diffpack.format import limits
-from diffpack.format.features import UNSEALED
-from diffpack.format.manifest import DIGEST_HEX, Group, Manifest
+from diffpack.format.features import CODE, COPIES, PATHS, UNSEALED
+from diffpack.format.file_names import are_weights, clash, is_code, is_plain_file_name, is_plain_path, is_weights
+from diffpack.format.hdf5_structure import from_content
+from diffpack.format.manifest import DIGEST_HEX, Group, Manifest, to_canonical
 from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.values import VALUE_CODINGS
+from diffpack.tensors.digests import short_digest
 from diffpack.tensors.dtypes import CONVERTIBLE, DTYPES, DType
-
-_FORBIDDEN = frozenset("/\\:\x7f") | {chr(code) for code in range(32)}
-_MOST_NAME_BYTES = 255  # of a file, on every system
 
 
 def parse(value: dict[str, Any], where: str) -> Manifest:
@@ -38,7 +38,9 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
         _check_names(group, taken, f"{where}: group {index}")
     _check_required(manifest, where)
     _check_aliases(manifest, where)
+    _check_copies(manifest, where)
     _check_files(manifest, where)
+    _check_structure(manifest, where)
     return manifest
 
 
@@ -52,7 +54,7 @@ def _check_absent(value: dict[str, Any], where: str) -> None:
 
 
 _OPTIONAL = {
-    "": {"error"},
+    "": {"copies", "error", "structure"},
     "base": {"name", "revision"},
     "layout": {"sha256"},
     "group": {"errors", "counts", "base_digests", "result_digests", "rule"},
@@ -163,6 +165,17 @@ def _check_aliases(manifest: Manifest, where: str) -> None:
             raise CorruptFileError(f"{where}: the alias {name!r} leads to {target!r}, which is none", "A5")
 
 
+def _check_copies(manifest: Manifest, where: str) -> None:
+    """Check the further names of base tensors; whether there is what they are copies of, the base tells."""
+    copies = manifest.copies or {}
+    if (COPIES in manifest.requires) != bool(copies) or manifest.copies == {}:
+        raise CorruptFileError(f"{where}: its copies and the feature 'copies' do not fit", "G8")
+    for name in sorted(copies.keys() & {*manifest.removed, *manifest.aliases}):
+        raise CorruptFileError(f"{where}: {name!r} is a copy, and removed or an alias", "G8")
+    for name in (*copies, *copies.values()):
+        _check_length(name, where)
+
+
 def _check_files(manifest: Manifest, where: str) -> None:
     layout = manifest.layout
     names = [item.name for item in manifest.files]
@@ -180,21 +193,33 @@ def _check_files(manifest: Manifest, where: str) -> None:
         names += parts if layout.folder else []
     for item in manifest.files:
         _check_hex(item.digest, DIGEST_HEX, where)
-    if not all(is_plain_file_name(name) for name in names):
+    plain = is_plain_path if PATHS in manifest.requires else is_plain_file_name
+    if not all(map(plain, names)):
         raise CorruptFileError(f"{where}: a file name that is not plain", "L1")
-    if len({name.casefold() for name in names}) != len(names):
-        raise CorruptFileError(f"{where}: two files with one name", "L1")
+    if clash(names):
+        raise CorruptFileError(f"{where}: two files with one name, or a file that is a folder", "L1")
+    if layout is not None and layout.folder:
+        index = layout.index[0] if layout.index else None
+        if not are_weights([name for name, _ in layout.files], index):
+            raise CorruptFileError(f"{where}: a layout of files that are not called safetensors or their index", "L6")
+    for item in manifest.files:
+        if is_weights(item.name) or (is_code(item.name) and CODE not in manifest.requires):
+            what = "weights, or for what says where they are" if is_weights(item.name) else "code"
+            raise CorruptFileError(f"{where}: the side file {item.name!r} would be taken for {what}", "L4")
+
+
+def _check_structure(manifest: Manifest, where: str) -> None:
+    structure = manifest.structure
+    if structure is None:
+        return
+    _check_hex(structure.digest, DIGEST_HEX, where)
+    if structure.content is None:
+        return
+    if short_digest(to_canonical(structure.content)) != structure.digest:
+        raise CorruptFileError(f"{where}: structure: not what its digest says", "L5")
+    from_content(structure.content, where)
 
 
 def _check_hex(text: str, digits: int, where: str, rule: str = "M2") -> None:
     if len(text) != digits or not set(text) <= set("0123456789abcdef"):
         raise CorruptFileError(f"{where}: {text[:16]!r} is not {digits} hex digits", rule)
-
-
-def is_plain_file_name(name: str) -> bool:
-    """Tell whether a name may be written into an output folder (rule L1): no path, no hidden file."""
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:  # bytes of a file name that are no UTF-8
-        return False
-    return 0 < size <= _MOST_NAME_BYTES and not name.startswith(".") and not _FORBIDDEN & set(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,72 +10,89 @@ import numpy.typing as npt
 
 from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES, Checkpoint
 from diffpack.checkpoints.base import CheckpointWriter
-from diffpack.checkpoints.safetensors_header import make_header, make_index
+from diffpack.checkpoints.folder_checkpoint import FolderCheckpoint
+from diffpack.checkpoints.overwriting import model_folder
+from diffpack.checkpoints.safetensors_header import make_header, make_index, parse_header
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.diff.layout import Headers, Index, recorded_layout
 from diffpack.diff.sidefiles import side_contents
-from diffpack.errors import UsageError
+from diffpack.diff.structure import recorded_structure
+from diffpack.errors import CheckpointError, UsageError
+from diffpack.format.hdf5_structure import FileStructure
 from diffpack.result.result import Result
-from diffpack.support.atomic import AtomicStack, atomic_folder
+from diffpack.support.atomic import AtomicStack
+from diffpack.support.names import listed
+from diffpack.tensors.info import TensorInfo
 
 _FOREIGN_SUFFIXES = frozenset({".dpk", ".gguf", ".gz", ".msgpack", ".npy", ".npz", ".onnx", ".pkl", ".tar", ".zip"})
 """Endings that name a file of a kind we do not write, even where a folder may have a dot in its name."""
 
+_NO_STRUCTURE = "attributes and all else that an HDF5 file has beside its tensors"
+_BASE_STRUCTURE = f"{_NO_STRUCTURE} (those of the base stand there)"
 
-def open_output(path: Path, result: Result, *, files: bool = True) -> CheckpointWriter:
+
+def open_output(
+    path: Path, result: Result, *, files: bool = True, code: bool = False, verify: bool = True, replace: bool = False
+) -> CheckpointWriter:
     """Open a writer for the result: by the ending of `path`, else a folder laid out as the tuned or the base is.
 
-    Raises `UsageError` if `path` does not tell a layout, `WrongBaseError` if the base's folder lacks a side file,
+    With `verify` the writer raises `ResultMismatchError` in the end if files written in the recorded layout have
+    another SHA-256 than the diff records. Raises `UsageError` if `path` does not tell a layout, or exists and is not to
+    be replaced, or the diff holds code and `code` is false, `WrongBaseError` if the base's folder lacks a side file,
     `CorruptFileError` if the stored layout does not fit the result.
     """
     name = path.name.lower()
+    if name.endswith((".safetensors", *TORCH_SUFFIXES, *HDF5_SUFFIXES)) and path.is_dir():
+        raise UsageError(f"{path}: a folder; name the file to write")
     if name.endswith(TORCH_SUFFIXES):
         from diffpack.checkpoints.torch_writer import TorchWriter
 
-        return TorchWriter(path, result.tensors)
+        return TorchWriter(path, result.tensors, result.ties, replace=replace)
     if name.endswith(HDF5_SUFFIXES):
         from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 
-        template = result.base.path if result.base.layout == "hdf5" else None
-        return Hdf5Writer(path, result.tensors, template)
+        return Hdf5Writer(path, result.tensors, _structure(result), replace=replace)
     recorded = recorded_layout(result.diff, result.base, result.tensors)
+    layout = result.diff.manifest.layout
+    sums = (layout.sha256 or ()) if layout is not None and verify else ()
     if name.endswith(".safetensors"):
         headers = recorded[0] if recorded is not None else []
-        raw = headers[0][1] if len(headers) == 1 else make_header(result.tensors, _metadata(result.base))
-        return SafetensorsWriter([(path, raw)])
+        if len(headers) != 1:
+            header = make_header(result.tensors, _metadata(result.base))
+            return SafetensorsWriter([(path, header)], replace=replace)
+        expected = dict(zip([path], sums, strict=False))
+        return SafetensorsWriter([(path, headers[0][1])], sha256=expected, replace=replace)
     foreign = path.suffix.lower() in _FOREIGN_SUFFIXES
     if foreign or (path.suffix and not path.is_dir() and result.base.folder is None):
         raise UsageError(f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder")
-    return FolderWriter(path, result, recorded, files)
+    contents = side_contents(result.diff, result.base, code=code) if files else {}
+    return FolderWriter(path, result, recorded, contents, sums, replace=replace)
 
 
 class FolderWriter(CheckpointWriter):
     """Writes a model folder: weights and side files into a temporary sibling that is renamed at the end."""
 
-    def __init__(self, path: Path, result: Result, recorded: tuple[Headers, Index] | None, files: bool) -> None:
-        contents = side_contents(result.diff, result.base) if files else {}
+    def __init__(
+        self,
+        path: Path,
+        result: Result,
+        recorded: tuple[Headers, Index] | None,
+        contents: Mapping[str, bytes],
+        sha256: Sequence[str] = (),
+        *,
+        replace: bool = False,
+    ) -> None:
         self._stack = AtomicStack()
         try:
-            self._folder = self._stack.enter_context(atomic_folder(path))
+            self._folder = self._stack.enter_context(model_folder(path, replace=replace, own=contents))
             for name, content in contents.items():
+                (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / name).write_bytes(content)
-            self._writer = self._open_weights(result, recorded)
+            self._writer = _open_weights(self._folder, result, recorded, sha256)
         except BaseException:
             self._stack.discard()
             raise
-
-    def _open_weights(self, result: Result, recorded: tuple[Headers, Index] | None) -> CheckpointWriter:
-        base, folder = result.base, self._folder
-        if recorded is None and base.layout == "hdf5" and base.path is not None:
-            from diffpack.checkpoints.hdf5_writer import Hdf5Writer
-
-            return Hdf5Writer(folder / base.path.name, result.tensors, base.path)
-        if recorded is None and base.layout in ("torch", "torch-sharded") and base.path is not None:
-            return _open_torch(folder, result)
-        headers, index = recorded if recorded is not None else _base_headers(result)
-        targets = [(folder / (name or "model.safetensors"), raw) for name, raw in headers]
-        return SafetensorsWriter(targets, [(folder / index[0], index[1])] if index else [])
 
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Hand the words to the weights' writer."""
@@ -96,43 +113,174 @@ class FolderWriter(CheckpointWriter):
         self._stack.discard()
 
 
+def _open_weights(
+    folder: Path, result: Result, recorded: tuple[Headers, Index] | None, sha256: Sequence[str]
+) -> CheckpointWriter:
+    """Open the weights of a folder: laid out as the tuned files were, where that is known, else as the base is.
+
+    `sha256` are the digests of the recorded files, then of the index; none if they are not to be checked.
+    """
+    if recorded is None:
+        if result.base.layout == "hdf5" and result.base.path is not None:
+            from diffpack.checkpoints.hdf5_writer import Hdf5Writer
+
+            return Hdf5Writer(folder / result.base.path.name, result.tensors, _structure(result))
+        return _open_like(result.base, folder, result.tensors, result.view.own, result.ties)
+    headers, index = recorded
+    named = [*headers, *([index] if index else [])]
+    sums = {folder / (name or "model.safetensors"): digest for (name, _), digest in zip(named, sha256, strict=False)}
+    folders: dict[str, list[tuple[Path, bytes]]] = {}
+    for name, raw in headers:
+        folders.setdefault(name.rpartition("/")[0], []).append((folder / (name or "model.safetensors"), raw))
+    parts = _PartsWriter()
+    try:
+        for path, targets in folders.items():
+            (folder / path).mkdir(parents=True, exist_ok=True)
+            extra = [(folder / index[0], index[1])] if index and not path else []
+            own = [name for target, raw in targets for name in parse_header(raw, str(target)).tensors]
+            expected = {file: sums[file] for file, _ in [*targets, *extra] if file in sums}
+            parts.add(path, SafetensorsWriter(targets, extra, expected), own)
+    except BaseException:
+        parts.discard()
+        raise
+    return parts
+
+
+def _open_like(
+    base: Checkpoint,
+    folder: Path,
+    tensors: Mapping[str, TensorInfo],
+    own: Mapping[str, str],
+    ties: Mapping[str, str],
+) -> CheckpointWriter:
+    """Lay tensors out as a base is; `own` leads from their names to the base's. New ones go where the last ones are."""
+    if isinstance(base, FolderCheckpoint):
+        return _open_parts(base, folder, tensors, own, ties)
+    if base.layout in ("torch", "torch-sharded") and base.path is not None:
+        return _open_torch(base, folder, tensors, own, ties)
+    if isinstance(base, ShardedSafetensorsCheckpoint):
+        shards = {
+            shard: {name: tensors[name] for name in names} for shard, names in _shards(tensors, own, base.homes).items()
+        }
+        assert base.path is not None
+        targets = [
+            (folder / shard, make_header(part, base.shards[shard].header.metadata)) for shard, part in shards.items()
+        ]
+        return SafetensorsWriter(targets, [(folder / base.path.name, make_index(shards))])
+    weights = base.path.name if base.layout == "safetensors" and base.path is not None else "model.safetensors"
+    return SafetensorsWriter([(folder / weights, make_header(tensors, _metadata(base)))])
+
+
+def _open_parts(
+    base: FolderCheckpoint,
+    folder: Path,
+    tensors: Mapping[str, TensorInfo],
+    own: Mapping[str, str],
+    ties: Mapping[str, str],
+) -> CheckpointWriter:
+    """Lay tensors out in the folder and the sub-folders of a base, each part as the base's is."""
+    rest = dict(tensors)
+    parts = _PartsWriter()
+    try:
+        for path, part in sorted(base.parts.items(), key=lambda item: -len(item[0])):  # the deepest first
+            prefix = f"{path}/" if path else ""
+            mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+            if mine:
+                (folder / path).mkdir(parents=True, exist_ok=True)
+                known = {name: own[prefix + name].removeprefix(prefix) for name in mine if prefix + name in own}
+                tied = {
+                    name.removeprefix(prefix): first.removeprefix(prefix)
+                    for name, first in ties.items()
+                    if name.startswith(prefix) and first.startswith(prefix)
+                }
+                parts.add(path, _open_like(part, folder / path, mine, known, tied), mine)
+        if rest:
+            raise CheckpointError(f"{folder}: no part of the base is a place for {listed(sorted(rest))}")
+    except BaseException:
+        parts.discard()
+        raise
+    return parts
+
+
+class _PartsWriter(CheckpointWriter):
+    """Several writers as one: a tensor of the part of a sub-folder is called by its path."""
+
+    def __init__(self) -> None:
+        self._homes: dict[str, tuple[CheckpointWriter, str]] = {}
+        self._writers: list[CheckpointWriter] = []
+
+    def add(self, path: str, writer: CheckpointWriter, names: Iterable[str]) -> None:
+        """Add the part of a sub-folder ("" for none), which has tensors of these names."""
+        self._writers.append(writer)
+        self._homes |= {f"{path}/{name}" if path else name: (writer, name) for name in names}
+
+    def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
+        """Hand the words to the writer of the tensor's part."""
+        writer, own = self._homes[name]
+        writer.write(own, offset, data)
+
+    def publish(self) -> None:
+        """Finish all parts."""
+        for writer in self._writers:
+            writer.publish()
+
+    def discard(self) -> None:
+        """Remove what was written of all parts."""
+        for writer in self._writers:
+            writer.discard()
+
+
+def _structure(result: Result) -> FileStructure:
+    """The structure of an HDF5 output: the tuned file's where it is known, else the base's as far as it fits.
+
+    What is then not the tuned file's is said in `result.untold`.
+    """
+    from diffpack.checkpoints.hdf5_structure_writer import PLAIN, fitted
+
+    recorded = recorded_structure(result.diff, result.base, result.tensors)
+    if recorded is not None:
+        return recorded
+    found = result.base.structure()
+    if found is None:
+        result.untold.append(_NO_STRUCTURE)
+        return PLAIN
+    result.untold.append(_BASE_STRUCTURE)
+    view = result.view
+    return fitted(
+        found[0],
+        result.tensors,
+        lambda name: view.own.get(name) == name and view.info(name) == result.tensors[name],
+    )
+
+
 def _metadata(base: Checkpoint) -> Mapping[str, str]:
     if isinstance(base, SafetensorsCheckpoint):
         return base.header.metadata
     return {"format": "pt"}  # what the transformers library expects to find
 
 
-def _base_headers(result: Result) -> tuple[Headers, Index]:
-    """Lay the result out as the base is: the same shards, new tensors in the last one."""
-    base = result.base
-    if isinstance(base, ShardedSafetensorsCheckpoint):
-        homes = {name: shard for shard, part in base.shards.items() for name in part.tensors}
-        shards = {
-            shard: {name: result.tensors[name] for name in names} for shard, names in _shards(result, homes).items()
-        }
-        headers = [(shard, make_header(part, base.shards[shard].header.metadata)) for shard, part in shards.items()]
-        assert base.path is not None
-        return headers, (base.path.name, make_index(shards))
-    weights = base.path.name if base.layout == "safetensors" and base.path is not None else "model.safetensors"
-    return [(weights, make_header(result.tensors, _metadata(base)))], None
-
-
-def _open_torch(folder: Path, result: Result) -> CheckpointWriter:
+def _open_torch(
+    base: Checkpoint,
+    folder: Path,
+    tensors: Mapping[str, TensorInfo],
+    own: Mapping[str, str],
+    ties: Mapping[str, str],
+) -> CheckpointWriter:
     from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
     from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 
-    base = result.base
     assert base.path is not None
     if isinstance(base, ShardedTorchCheckpoint):
-        return ShardedTorchWriter(folder, _shards(result, base.homes), result.tensors, base.path.name)
-    return TorchWriter(folder / base.path.name, result.tensors)
+        return ShardedTorchWriter(folder, _shards(tensors, own, base.homes), tensors, base.path.name, ties)
+    return TorchWriter(folder / base.path.name, tensors, ties)
 
 
-def _shards(result: Result, homes: Mapping[str, str]) -> dict[str, list[str]]:
-    """Sort the result's tensors into the base's shards (`homes`: base tensor -> shard); new ones into the last."""
+def _shards(
+    tensors: Mapping[str, TensorInfo], own: Mapping[str, str], homes: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Sort tensors into the base's shards (`homes`: base tensor -> shard); new ones into the last."""
     order = sorted(set(homes.values()))
-    own = result.view.own
     shards: dict[str, list[str]] = {shard: [] for shard in order}
-    for name in result.tensors:
+    for name in tensors:
         shards[homes.get(own.get(name, ""), order[-1])].append(name)
     return {shard: names for shard, names in shards.items() if names}

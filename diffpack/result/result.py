@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
-from diffpack.diff.diff import Diff
+from diffpack.diff.diff import Diff, files_behind
 from diffpack.errors import CorruptFileError, WrongBaseError
+from diffpack.format.hdf5_structure import check_tensors
+from diffpack.result import overflow
+from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine
@@ -24,25 +29,32 @@ _MOST_BYTES = 1 << 48
 
 @dataclass(frozen=True)
 class Check:
-    """What a run found: fingerprints (None where they were not computed) and result tensors that differ."""
+    """What a run found: fingerprints (None where they were not computed) and result tensors that differ.
+
+    `infinite` counts, by tensor, the entries that lossy values make infinite although the reference is finite.
+    """
 
     base: str | None
     result: str | None
     wrong: tuple[str, ...] = ()
+    infinite: Mapping[str, int] = field(default_factory=dict)
 
 
 class Result:
     """A diff bound to a base.
 
-    `tensors` are the result's, in the base's order, new ones after them. Raises `WrongBaseError` if a tensor the
+    `tensors` are the result's, in the base's order, new ones after them; `untold` is what of the tuned files
+    neither the diff nor the base tells, found when the output is opened. Raises `WrongBaseError` if a tensor the
     diff needs is missing or has another dtype or shape.
     """
 
     def __init__(self, diff: Diff, base: Checkpoint) -> None:
         self.diff = diff
         self.base = base
+        self._inputs = Inputs([*base.files, *files_behind([diff])])
         self.view = diff.view(base)
         self.records = diff.bound(self.view.reference)
+        self.untold: list[str] = []
         manifest = diff.manifest
         removed = set(manifest.removed)
         self.tensors: dict[str, TensorInfo] = {}
@@ -51,6 +63,8 @@ class Result:
         for name in [*diff, *manifest.aliases]:
             if name not in self.tensors:
                 self.tensors[name] = self._info(name)
+        if manifest.structure is not None and manifest.structure.content is not None:
+            check_tensors(manifest.structure.content, self.tensors, diff.name)
         total = sum(info.nbytes for info in self.tensors.values())
         if total > _MOST_BYTES:
             raise CorruptFileError(f"{diff.name}: a result of {total:,} bytes fits no machine", "F8")
@@ -63,13 +77,26 @@ class Result:
             raise CorruptFileError(f"{self.diff.name}: the alias {name!r} leads to no tensor", "A5")
         return self.view.info(target)
 
+    @property
+    def ties(self) -> dict[str, str]:
+        """Further names of one tensor, each with the first: the diff's aliases, and what stays tied as in the base."""
+        aliases = self.diff.manifest.aliases
+        first: dict[str, str] = {}
+        ties = {}
+        for name, own in self.view.own.items():
+            if name in self.tensors and name not in self.diff and name not in aliases:  # unchanged
+                found = first.setdefault(self.base.ties.get(own, own), name)
+                if found != name:
+                    ties[name] = found
+        return ties | aliases
+
     def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
         """A result tensor as (first word, words), in order. Raises `CorruptFileError`."""
         target = self.diff.manifest.aliases.get(name, name)
         if target in self.diff:
             yield from self.records[target].applied(self.view.reference(target))
         else:
-            words = self.view.words(target)
+            words = self.view.word_source(target)
             for start, stop in blocks(words.size):
                 yield start, words[start:stop]
 
@@ -80,25 +107,31 @@ class Result:
         """Produce every result tensor once, hand its blocks to `write`, and check base and result.
 
         With `verify` false only the base tensors the diff touches are checked. `done` is told the bytes of each
-        finished tensor. Raises `WrongBaseError`; the result's fingerprint is the caller's to compare.
+        finished tensor. Raises `WrongBaseError`, and `CheckpointError` if the files behind it changed meanwhile; the
+        result's fingerprint is the caller's to compare.
         """
+        with self._inputs.unchanged():
+            return self._run(write, verify, threads, done)
+
+    def _run(self, write: Write | None, verify: bool, threads: int | None, done: Callable[[int], None] | None) -> Check:
         names = self._order()
         try:
             produced = run_all([partial(self._produce, name, write, verify, done) for name in names], threads)
         except CorruptFileError:  # chunks coded against the base do not fit another one
             self._refuse_other_base(threads)
             raise
-        digests = {name: digest for name, (digest, _) in zip(names, produced, strict=True)}
-        own = {self.view.own[name]: base for name, (_, base) in zip(names, produced, strict=True) if base}
+        digests = {name: digest for name, (digest, _, _) in zip(names, produced, strict=True)}
+        own = {self.view.own[name]: base for name, (_, base, _) in zip(names, produced, strict=True) if base}
+        infinite = {name: count for name, (_, _, count) in zip(names, produced, strict=True) if count}
         if not verify:
             self._compare_base(own, None)
-            return Check(None, None)
+            return Check(None, None, infinite=infinite)
         rest = [name for name in self.base.tensors if name not in own]
         own |= digests_of(self.base, rest, threads)
         whole = combine(self.base.tensors, own)
         self._compare_base(own, whole)
         of_result = {name: digest for name, digest in digests.items() if digest is not None}
-        return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result))
+        return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result), infinite)
 
     def _wrong_results(self, digests: dict[str, bytes]) -> tuple[str, ...]:
         """Name the records whose result is not the recorded one."""
@@ -117,14 +150,19 @@ class Result:
 
     def _produce(
         self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None
-    ) -> tuple[bytes | None, bytes | None]:
-        """Produce one tensor; give its digest, and that of the base tensor of its name if it was read."""
+    ) -> tuple[bytes | None, bytes | None, int]:
+        """Produce one tensor; give its digest, that of the base tensor of its name if it was read, new infinities."""
         record = self.diff.get(name)
         touched = record is not None and record.base is not None
-        base_words = self.view.words(name) if touched else None
+        base_words = self.view.word_source(name) if touched else None
         hasher = PairHasher(base_words, own=verify)
+        sums = None if record is None or record.exact else self.view.reference(name)
+        infinite = 0
         for start, words in self.blocks(name):
             hasher.update(start, words)
+            if sums is not None:
+                before = sums.slice(start, start + words.size)
+                infinite += int(np.count_nonzero(overflow.made_infinite(before, words, sums.info.dtype)))
             if write is not None:
                 write(name, start * words.itemsize, words)
         info = self.tensors[name]
@@ -132,9 +170,9 @@ class Result:
             done(info.nbytes)
         digest, base_digest = hasher.digests(info.words)
         if base_digest is not None:
-            return digest, base_digest
+            return digest, base_digest, infinite
         unchanged = name in self.view and record is None and name not in self.diff.manifest.aliases
-        return digest, digest if unchanged else None
+        return digest, digest if unchanged else None, infinite
 
     def _compare_base(self, digests: dict[str, bytes], whole: str | None) -> None:
         """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones."""

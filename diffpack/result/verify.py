@@ -10,6 +10,7 @@ from diffpack.diff.diff import Diff, DiffLike, open_diff
 from diffpack.diff.layout import check_blob, recorded_layout
 from diffpack.diff.sidefiles import side_content
 from diffpack.result.apply import check_result
+from diffpack.result.recorded_files import check_recorded_files
 from diffpack.result.result import Result
 from diffpack.support.parallel import run_in_order
 
@@ -41,7 +42,9 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
         result = Result(opened, open_checkpoint(base))
         check = result.run(None, threads=threads)
         check_result(opened, check)
-        recorded_layout(result.diff, result.base, result.tensors)
+        layout = recorded_layout(result.diff, result.base, result.tensors)
+        if layout is not None:
+            check_recorded_files(result, *layout)
         fingerprint = check.result
     sealed = opened.manifest.result.fingerprint is not None
     return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 import diffpack
@@ -53,15 +54,43 @@ def test_every_option_of_merge_reaches_the_library(work, monkeypatch):
         "merge", "task1.dpk", "task2.dpk", "-o", "m.dpk", "--base", "0.safetensors", "--method", "della",
         "--weights", "0.5,2", "--no-normalize", "--density", "20%", "--scale", "0.7", "--seed", "3", "--gamma", "5%",
         "--epsilon", "0.1", "--rescale", "norm", "--values", "int8", "--profile", "portable", "--meta", "a=b",
-        "--force", "--threads", "2",
+        "--clip", "--force", "--threads", "2",
     )  # fmt: skip
     del seen["progress"]
     assert seen.pop("base").source == "0.safetensors"
+    assert seen.pop("notes") == []
     assert seen == {
         "method": "della", "weights": (0.5, 2.0), "normalize": False, "density": 0.2,
         "scale": 0.7, "seed": 3, "gamma": 0.05, "epsilon": 0.1, "rescale": "norm", "values": "int8",
-        "profile": "portable", "metadata": {"a": "b"}, "force": True, "threads": 2,
+        "clip": True, "profile": "portable", "metadata": {"a": "b"}, "force": True, "threads": 2,
     }  # fmt: skip
+
+
+def test_sums_beyond_a_dtype_are_refused_or_clipped(work):
+    base = {"w": np.full((4, 4), 60000, np.float16)}
+    for name, value in (("b", 60000), ("x", 65000), ("y", 64000)):
+        write_safetensors(work / f"{name}.safetensors", {"w": np.full_like(base["w"], value)})
+    for name in "xy":
+        ok("extract", "--base", "b.safetensors", "--tuned", f"{name}.safetensors", "-o", f"{name}.dpk")
+    lines = {
+        "merge": ["merge", "x.dpk", "y.dpk", "--base", "b.safetensors"],
+        "rebase": ["rebase", "x.dpk", "--base", "b.safetensors", "--onto", "y.safetensors"],
+    }
+    for verb, line in lines.items():
+        fails(2, f"{verb}: sums would be infinite in the result: w: 16 F16 entries, up to", *line, "-o", "o.dpk")
+        assert not (work / "o.dpk").exists()
+        found = json.loads(ok(*line, "-o", "o.dpk", "--clip", "--json"))
+        assert found["recipe"]["clipped"] == "16 entries"
+        assert any("clipped" in note for note in found["notes"])
+        onto = "y.safetensors" if verb == "rebase" else "b.safetensors"
+        ok("apply", "--base", onto, "o.dpk", "-o", "out.safetensors", "--force")
+        assert (diffpack.load(onto, "o.dpk")["w"] == np.float16(65504)).all()
+        (work / "o.dpk").unlink()
+    ok("extract", "--base", "b.safetensors", "--tuned", "x.safetensors", "--values", "f16", "-o", "f.dpk")
+    found = json.loads(ok("merge", "f.dpk", "f.dpk", "-o", "o.dpk", "--json"))
+    assert any("not checked" in note for note in found["notes"])
+    found = json.loads(ok("apply", "--base", "b.safetensors", "o.dpk", "-o", "inf.safetensors", "--json"))
+    assert any("16 of the result's entries are infinite" in note for note in found["notes"])
 
 
 def test_a_merge_without_the_base_says_what_it_arrives_at_when_applied(work):
@@ -109,7 +138,7 @@ def test_remarks_about_the_inputs_are_told(work):
     ok("extract", "--base", "0.pt", "--tuned", "1.pt", "-o", "p.dpk")
     for line in (["invert", "p.dpk"], ["compose", "p.dpk"], ["rebase", "p.dpk", "--onto", "0.pt"]):
         found = json.loads(ok(*line, "--base", "0.pt", "-o", "o.dpk", "--force", "--json"))
-        assert any("step" in note for note in found["notes"]), line
+        assert any("found under 'state_dict'" in note for note in found["notes"]), line
 
 
 def _nothing(at):

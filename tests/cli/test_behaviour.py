@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import diffpack
 from diffpack.extraction import options
@@ -53,7 +54,7 @@ def test_every_option_of_extract_reaches_the_library(work, monkeypatch):
         *EXTRACT, "-o", "x.dpk", "--top-k", "7", "--values", "int8", "--profile", "portable", "--base-name", "n",
         "--base-revision", "r", "--meta", "a=b=c", "--meta", "d=", "--rename", "x.=", "--rename", "=y.", "--no-layout",
         "--no-files", "--sha256", "--force", "--threads", "3", "--budget", "1MB", "--target-error", "0.1",
-        "--importance", "fisher.safetensors", "--positions", "levels", "--rule", "random 5",
+        "--importance", "fisher.safetensors", "--positions", "levels", "--rule", "random 5", "--code",
     )  # fmt: skip
     del seen["progress"]
     assert seen == {
@@ -61,6 +62,7 @@ def test_every_option_of_extract_reaches_the_library(work, monkeypatch):
         "base_revision": "r", "metadata": {"a": "b=c", "d": ""}, "rename": (("x.", ""), ("", "y.")), "layout": False,
         "files": False, "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": 0.1,
         "importance": "fisher.safetensors", "positions": "levels", "rule": "random 5",
+        "code": True,
     }  # fmt: skip
     ok(*EXTRACT, "-o", "x.dpk", "--density", "0.5%")
     assert (seen["density"], seen["rename"], seen["layout"], seen["threads"]) == (0.005, None, True, None)
@@ -206,7 +208,8 @@ def test_json_has_the_documented_keys(work, verb):
     }[verb]()
     keys = importlib.import_module(f"diffpack_cli.{verb}").KEYS
     found = json.loads(shown)
-    never = {"aliases[].name", "aliases[].target"} if verb == "invert" else set()  # an undo ties nothing
+    never = {"copies[].name", "copies[].source"} & keys.keys()  # those who have them: test_describe.py
+    never |= {"aliases[].name", "aliases[].target"} if verb == "invert" else set()  # an undo ties nothing
     assert members(found, keys) | ({"layout"} & set(keys)) | never == set(
         keys
     )  # layout's own line says what null means
@@ -231,7 +234,7 @@ def test_global_options_stand_on_either_side(work):
     assert before == after
     assert json.loads(before)["exact"] is True
     assert ok("-q", *EXTRACT, "-o", "1.dpk") == ok(*EXTRACT, "-o", "2.dpk", "-q") == ""
-    assert ok("--version") == ok("inspect", "--version") == f"diffpack {diffpack.__version__} (format 1.1)\n"
+    assert ok("--version") == ok("inspect", "--version") == f"diffpack {diffpack.__version__} (format 1.2)\n"
 
 
 def test_exact_and_lossy_are_called_so(work):
@@ -254,10 +257,15 @@ def test_verbose_tells_timings_and_notes(work):
     write_shards(work / "small", {"a.safetensors": model()})
     args = ("extract", "--base", "small", "--tuned", "big", "--force")
     told = run(*args, "-v").stderr
-    assert re.search(r"^note: big/vocab.json: over 64 MiB", told, re.MULTILINE)
     assert re.search(r"^time: scanning \d+\.\d\d s$", told, re.MULTILINE)
-    assert "1 note about the inputs; -v shows them" in run(*args).stderr
+    for said in (told, run(*args).stderr):
+        assert re.search(r"^diffpack: not stored: 1 item: vocab.json \(over 64 MiB\)$", said, re.MULTILINE)
     assert run(*args, "-q").stderr == ""
+    assert json.loads(ok(*args, "--json"))["left_out"] == ["vocab.json (over 64 MiB)"]
+    torch.save({"state_dict": {"w": torch.zeros(3)}}, work / "nested.pt")
+    args = ("extract", "--base", "nested.pt", "--tuned", "nested.pt", "-o", "n.dpk", "--force")
+    assert re.search(r"^note: tensors found under 'state_dict'$", run(*args, "-v").stderr, re.MULTILINE)
+    assert "2 notes about the inputs; -v shows them" in run(*args).stderr
     assert json.loads(ok(*args, "--json"))["notes"]
 
 
@@ -349,3 +357,30 @@ def test_percentages(fraction, text):
 
 def test_plurals():
     assert [plural(count, "entry") for count in (0, 1, 2000)] == ["0 entries", "1 entry", "2,000 entries"]
+
+
+def test_checkpoints_are_read_without_memory_maps_where_asked(work, monkeypatch):
+    """Every verb that opens a checkpoint passes it on; the result is the same."""
+    asked = []
+    library = diffpack.open_checkpoint
+    monkeypatch.setattr(
+        diffpack, "open_checkpoint", lambda path, *, mmap=True: asked.append(mmap) or library(path, mmap=mmap)
+    )
+    ok(*EXTRACT, "-o", "mapped.dpk", "--force")
+    assert asked == [True, True]
+    asked.clear()
+    ok(*EXTRACT, "-o", "read.dpk", "--force", "--no-mmap")
+    assert (work / "read.dpk").read_bytes() == (work / "mapped.dpk").read_bytes()
+    base = EXTRACT[EXTRACT.index("--base") + 1]
+    for verb in (
+        ("apply", "--base", base, "read.dpk", "-o", "a.safetensors"), ("verify", "read.dpk", "--base", base),
+        ("stats", "read.dpk", "--base", base), ("fingerprint", base), ("diff", "read.dpk", "read.dpk", "--base", base),
+        ("invert", "read.dpk", "--base", base, "-o", "i.dpk"), ("compose", "read.dpk", "--base", base, "-o", "c.dpk"),
+        ("merge", "read.dpk", "--base", base, "-o", "m.dpk"),
+        ("rebase", "read.dpk", "--base", base, "--onto", base, "-o", "r.dpk"),
+        ("convert", "read.dpk", "--base", base, "--to", "scipy", "-o", "s"),
+    ):  # fmt: skip
+        before = len(asked)
+        ok(*verb, "--no-mmap", *(() if verb[0] in ("verify", "stats", "fingerprint", "diff") else ("--force",)))
+        assert asked[before:], verb
+    assert not any(asked)

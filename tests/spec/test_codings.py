@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 from fractions import Fraction
@@ -253,6 +254,11 @@ def test_layout_of_a_folder() -> None:
     blob = b"".join(headers) + index
     draft.put("layout", "files", [["1.safetensors", len(headers[0])], ["2.safetensors", len(headers[1])]])
     draft.put("layout", "index", ["model.safetensors.index.json", len(index)]).put("layout", "folder", True)
-    draft.put("layout", "digest", craft.digest16(blob)).put("layout", "sha256", ["0" * 64] * 3)
+    files = [*(craft.safetensors(tensors) for tensors in (one, two)), index]
+    sums = [hashlib.sha256(content).hexdigest() for content in files]
+    draft.put("layout", "digest", craft.digest16(blob)).put("layout", "sha256", sums)
     assert refused(draft.rechunk(4, stream("u8", blob, "zstd")).build(), draft.base) == ""
     VALIDATOR.validate(draft.m)
+    for at in range(3):
+        other = [*sums[:at], "0" * 64, *sums[at + 1 :]]
+        assert refused(draft.put("layout", "sha256", other).build(), draft.base) == "L7"

@@ -10,11 +10,11 @@ import zstandard
 from pcodec import ChunkConfig, standalone
 
 from tests.tools import craft
+from tests.tools.broken_files import BROKEN_FILES
 from tests.tools.craft import Stream, stream
-from tests.tools.drafts import SCHEMA, Draft, blob_of
+from tests.tools.drafts import SCHEMA, Draft
 
 GAPS, VALUES = Draft().chunks[0]
-BLOB = Draft().chunks[4][0].data
 CARD = Draft().chunks[5][0]
 
 
@@ -32,14 +32,6 @@ def pco(values: list[int], dtype: str) -> bytes:
 
 def text_of(draft: Draft, change: Callable[[str], str] = str) -> bytes:
     return change(craft.canonical(draft.m).decode()).encode()
-
-
-def header_with(**entries: Any) -> bytes:
-    return json.dumps(json.loads(BLOB) | entries).encode()
-
-
-def entry(dtype: str, shape: list[int], start: int, stop: int) -> dict[str, Any]:
-    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
 
 
 def drop(draft: Draft, *path: Any) -> Draft:
@@ -98,6 +90,10 @@ def huge(draft: Draft, shape: list[int], ends: list[int]) -> Draft:
 def replace(draft: Draft, group: int, **members: Any) -> Draft:
     draft.m["groups"][group] |= members
     return draft
+
+
+def copied(draft: Draft, **copies: str) -> Draft:
+    return draft.put("requires", ["copies", "pco", "zstd"]).put("copies", copies)
 
 
 def int8_values(draft: Draft, values: Stream) -> Draft:
@@ -223,7 +219,8 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("M3", "codec not required", lambda d: d.put("requires", ["zstd"])),
     ("C1", "streams shorter than the chunk", lambda d: d.put("chunks", 5, "streams", 0, 3, len(CARD.data) - 1)),
     ("C1", "streams longer than the chunk", lambda d: d.put("chunks", 5, "streams", 0, 3, 2**62)),
-    ("C1", "no streams", lambda d: rows(d, streams=[])),
+    ("C7", "no streams", lambda d: rows(d, streams=[])),
+    ("C7", "nothing at all", lambda d: d.rechunk(0)),
     ("C2", "other bytes", lambda d: d.give(body=bytes(sum(len(s.data) for c in d.chunks for s in c)))),
     ("C2", "other digest", lambda d: rows(d, digest="0" * 64)),
     ("C3", "float stream", lambda d: row(d, "pco", "f32", GAPS.length, len(GAPS.data))),
@@ -283,6 +280,11 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("G6", "no dimension", lambda d: replace(d, 0, shapes=[[], [9]], resized={"b": []})),
     ("G6", "no base", lambda d: replace(drop(d, "groups", 0, "base_digests"), 0, base=None, resized={"b": [5]})),
     ("G6", "part of a byte", lambda d: replace(d, 0, dtype="F4", base="F4", shapes=[[8], [12]], resized={"b": [9]})),
+    ("G8", "copies, which are not required", lambda d: d.put("copies", {"x": "b"})),
+    ("G8", "copies are required, and absent", lambda d: d.put("requires", ["copies", "pco", "zstd"])),
+    ("G8", "no copies", lambda d: copied(d)),
+    ("G8", "a copy that is removed", lambda d: copied(d, gone="b")),
+    ("G8", "a copy that is an alias", lambda d: copied(d, tied="b")),
     ("G7", "exact without digests", lambda d: drop(d.put("exact", True), "groups", 0, "result_digests")),
     ("P1", "a position at the end of its span", lambda d: d.rechunk(0, stream("u8", [3]), VALUES)),
     ("P1", "a sum that overflows", lambda d: d.rechunk(0, stream("u64", [2**64 - 1] * 2), stream("i32", [1, 1]))),
@@ -290,8 +292,8 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("P1", "one overflow", lambda d: d.rechunk(0, stream("u64", [2**64 - 1]), VALUES)),
     ("P1", "more gaps than values", lambda d: d.rechunk(0, stream("u8", [0, 0]), VALUES)),
     ("P1", "signed gaps", lambda d: d.rechunk(0, stream("i8", [1]), VALUES)),
-    ("P1", "no gaps", lambda d: d.rechunk(0, VALUES)),
-    ("P1", "three streams", lambda d: d.rechunk(0, GAPS, VALUES, VALUES)),
+    ("P3", "no gaps", lambda d: d.rechunk(0, VALUES)),
+    ("P3", "three streams", lambda d: d.rechunk(0, GAPS, VALUES, VALUES)),
     ("P2", "fewer values than words", lambda d: replace(d, 0, positions="all").rechunk(0, stream("i32", [1, 2]))),
     ("P2", "two streams", lambda d: replace(d, 0, positions="all").rechunk(0, *[stream("i32", [1, 2, 3])] * 2)),
     ("V1", "steps too narrow", lambda d: d.rechunk(0, GAPS, stream("i16", [1]))),
@@ -319,6 +321,8 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("A1", "a base with one more", lambda d: spare(d, lambda d: d.base.update(extra=("I64", (1,), bytes(8))))),
     ("A1", "other base digest", lambda d: d.put("groups", 0, "base_digests", "0" * 64)),
     ("A2", "two tensors of one name", lambda d: d.put("rename", [["old.w", "b"]])),
+    ("A2", "a copy of nothing", lambda d: copied(d, x="bb")),
+    ("A2", "a copy of a name before renaming", lambda d: copied(d, x="old.w")),
     ("A2", "two renamed tensors of one name", lambda d: d.put("rename", [["old.w", "x"], ["keep", "x"]])),
     ("A3", "removed tensor missing", lambda d: d.put("removed", ["gone", "went"])),
     ("A3", "removed under its old name", lambda d: d.put("rename", [["gone", "went"], ["old.", "new."]])),
@@ -337,49 +341,5 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ),
     ("A6", "other fingerprint", lambda d: d.put("result", "fingerprint", "0" * 64)),
     ("A6", "other digest", lambda d: d.put("groups", 0, "result_digests", "0" * 64)),
-    *[
-        ("L1", f"side file {name!r}", lambda d, name=name: d.put("files", 1, "name", name))
-        for name in ["", ".", "..", ".git", "a/b", "a\\b", "C:x", "a\0", "a\n", "a\x7f", "ä" * 128, "readme.MD"]
-    ],
-    ("L1", "one file with a name", lambda d: d.put("layout", "files", 0, 0, "model.safetensors")),
-    ("L1", "two files and no folder", lambda d: d.put("layout", "files", [["", len(BLOB)], ["", 0]])),
-    ("L1", "an index and no folder", lambda d: d.put("layout", "index", ["index.json", 0])),
-    ("L1", "a folder's file without name", lambda d: d.put("layout", "folder", True)),
-    ("L1", "file and side file", lambda d: blob_of(d, BLOB, folder=True, files=[["Config.json", len(BLOB)]])),
-    ("L2", "other size", lambda d: d.put("layout", "files", 0, 1, len(BLOB) + 1)),
-    ("L2", "other digest", lambda d: d.put("layout", "digest", "0" * 32)),
-    ("L2", "no sha256 for a file", lambda d: d.put("layout", "sha256", [])),
-    ("L2", "two streams", lambda d: d.rechunk(4, stream("u8", BLOB), stream("u8", []))),
-    ("L2", "stream of i8", lambda d: d.rechunk(4, Stream("raw", "i8", len(BLOB), BLOB))),
-    ("L2", "no JSON", lambda d: blob_of(d, b"{")),
-    ("L2", "no object", lambda d: blob_of(d, b"[]")),
-    ("L2", "deep JSON", lambda d: blob_of(d, b"[" * 100000)),
-    ("L2", "no UTF-8", lambda d: blob_of(d, b'{"\xff":1}')),
-    ("L2", "a lone surrogate", lambda d: blob_of(d, header_with(**{"\ud800": entry("U8", [0], 0, 0)}))),
-    ("L2", "5000 digits", lambda d: blob_of(d, b'{"a":' + b"9" * 5000 + b"}")),
-    ("L2", "no entry", lambda d: blob_of(d, header_with(b=1))),
-    ("L2", "entry without shape", lambda d: blob_of(d, header_with(b={"dtype": "F32", "data_offsets": [0, 16]}))),
-    ("L2", "true for 1", lambda d: blob_of(d, header_with(keep=entry("I64", [True], 26, 34)))),
-    ("L2", "unknown dtype", lambda d: blob_of(d, header_with(b=entry("float32", [4], 0, 16)))),
-    ("L2", "negative shape", lambda d: blob_of(d, header_with(b=entry("F32", [-2, -2], 0, 16)))),
-    ("L2", "a hole", lambda d: blob_of(d, header_with(z=entry("U8", [1], 75, 76)))),
-    ("L2", "an overlap", lambda d: blob_of(d, header_with(h=entry("BF16", [5], 15, 25)))),
-    ("L2", "more bytes than entries", lambda d: blob_of(d, header_with(tied=entry("F32", [3], 58, 74)))),
-    ("L2", "metadata that is no text", lambda d: blob_of(d, header_with(__metadata__={"a": 1}))),
-    (
-        "L2",
-        "a tensor twice",
-        lambda d: blob_of(d, BLOB.rstrip()[:-1] + b',"b":' + json.dumps(json.loads(BLOB)["b"]).encode() + b"}"),
-    ),
-    ("L2", "a tensor too many", lambda d: blob_of(d, header_with(z=entry("U8", [0], 74, 74)))),
-    ("L2", "a tensor too few", lambda d: blob_of(d, craft.header({k: v for k, v in d.result.items() if k != "tied"}))),
-    ("L2", "other shape", lambda d: blob_of(d, header_with(tied=entry("F32", [2, 2], 58, 74)))),
-    (
-        "L2",
-        "a tensor in two files",
-        lambda d: blob_of(d, BLOB * 2, folder=True, files=[["a", len(BLOB)], ["b", len(BLOB)]]),
-    ),
-    ("L3", "other size", lambda d: d.put("files", 0, "bytes", 11)),
-    ("L3", "other digest", lambda d: d.put("files", 0, "digest", "0" * 32)),
-    ("L3", "two streams", lambda d: d.rechunk(5, CARD, stream("u8", []))),
+    *BROKEN_FILES,
 ]

@@ -45,7 +45,7 @@ def best_positions(item: Scan, profile: str, together: int) -> PositionCoding:
     """
     conditioned = profile == "smallest"
     plain: PositionCoding = EVERY_WORD if item.density >= DENSE_ENOUGH else GAPS
-    may_use_base = conditioned and item.pair.both_float
+    may_use_base = conditioned and item.pair.float_reference
     if item.tuned.size < _SMALL or not item.count:
         return LEVELS if may_use_base and item.count else plain  # with the base it shares a chunk with its like
     needed = _SMALLEST_GAIN if conditioned else _GAIN

@@ -87,7 +87,7 @@ def _dtypes(item: Scan) -> tuple[str, str]:
 
 def _exact_record(item: Scan, options: Options, together: int) -> RecordPlan:
     position_coding = options.position_coding or best_positions(item, options.profile, together)
-    may_use_base = options.profile == "smallest" and item.pair.both_float
+    may_use_base = options.profile == "smallest" and item.pair.float_reference
     return RecordPlan(item, EXACT, position_coding, conditioned=may_use_base)
 
 

@@ -139,7 +139,5 @@ def grid_streams(parts: Sequence[Part], dtype: DType) -> list[Numbers]:
 def _in_steps(part: Part, dtype: DType) -> npt.NDArray[np.float32]:
     if not part.step:
         return np.zeros(part.tuned.size, np.float32)
-    moved: npt.NDArray[np.float32] = (floats.difference(part.reference, part.tuned, dtype) / part.step).astype(
-        np.float32
-    )
-    return moved
+    step = np.float64(part.step)  # which may be beyond float32
+    return (floats.difference(part.reference, part.tuned, dtype) / step).astype(np.float32)

@@ -14,13 +14,17 @@ from diffpack.tensors.rename import Rename, find_rename, own_names
 class Pair:
     """One tensor of the tuned checkpoint and the base tensor it is compared with, if any.
 
-    `base_name` is the name in the base's own file (before renaming).
+    `base_name` is the name in the base's own file (before renaming). `source` is the name, after renaming, of a base
+    tensor that is compared in place of the one of this name; `added` says that this name had none of its dtype and
+    shape.
     """
 
     name: str
     info: TensorInfo
     base_name: str | None = None
     base: TensorInfo | None = None
+    source: str | None = None
+    added: bool = False
 
     @property
     def resized(self) -> bool:
@@ -35,7 +39,17 @@ class Pair:
     @property
     def both_float(self) -> bool:
         """Whether both checkpoints have the tensor, as floats: its differences are numbers."""
+        return self.float_reference and not self.added
+
+    @property
+    def float_reference(self) -> bool:
+        """Whether it is compared with a tensor of floats, of whatever name."""
         return self.base is not None and self.info.dtype.arithmetic
+
+    def beside(self, source: str, base_name: str, base: TensorInfo) -> Pair:
+        """The same tensor, compared with another base tensor of its dtype and shape."""
+        added = self.base is None or self.resized
+        return Pair(self.name, self.info, base_name, base, source, added)
 
 
 @dataclass(frozen=True)

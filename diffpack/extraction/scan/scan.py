@@ -11,9 +11,10 @@ import numpy.typing as npt
 from diffpack.checkpoints import Checkpoint
 from diffpack.extraction.scan.pairs import Pair
 from diffpack.tensors.digests import PairHasher
-from diffpack.tensors.dtypes import Positions, Words
+from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.info import blocks
 from diffpack.tensors.reference import Reference
+from diffpack.tensors.word_source import WordSource
 
 KEPT_DENSITY = 1 / 16
 """Below it the positions found are kept (8 bytes each: half of a float32 tensor's bytes at most)."""
@@ -25,7 +26,7 @@ class Scan:
 
     pair: Pair
     reference: Reference
-    tuned: Words
+    tuned: WordSource
     base_digest: bytes | None
     digest: bytes
     changed: tuple[int, ...]
@@ -49,15 +50,15 @@ class Scan:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the tuned tensor is the base tensor: same name, dtype, shape and bits."""
+        """Whether the tuned tensor is the base tensor it is compared with: same dtype, shape and bits."""
         pair = self.pair
         return pair.base is not None and not pair.resized and not pair.retyped and self.count == 0
 
 
 def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
     """Hash and compare one pair of tensors."""
-    words = tuned.words(pair.name)
-    base_words = base.words(pair.base_name) if pair.base_name is not None else None
+    words = tuned.word_source(pair.name)
+    base_words = base.word_source(pair.base_name) if pair.base_name is not None else None
     reference = Reference(pair.info, pair.base, base_words)
     hasher = PairHasher(base_words)
     counts: list[int] = []
@@ -65,8 +66,9 @@ def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
     count = 0
     for start, stop in blocks(words.size):
         block = words[start:stop]
-        hasher.update(start, block)
-        positions = np.flatnonzero(block != reference.slice(start, stop))
+        before = reference.slice(start, stop)
+        hasher.update(start, block, before if reference.unconverted else None)
+        positions = np.flatnonzero(block != before)
         counts.append(positions.size)
         count += positions.size
         if count > words.size * KEPT_DENSITY:

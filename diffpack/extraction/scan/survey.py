@@ -12,6 +12,7 @@ from diffpack.diff.summary import base_summary, result_summary
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
+from diffpack.extraction.scan.references import with_better_references
 from diffpack.extraction.scan.scan import Scan, scan
 from diffpack.format.manifest import CheckpointSummary, ResultSummary
 from diffpack.support.parallel import Progress, run_in_order
@@ -21,7 +22,10 @@ from diffpack.tensors.info import TensorInfo
 
 @dataclass(frozen=True)
 class Survey:
-    """Pairs of tensors, their scans, those to store, tied ones, and what the manifest says of both checkpoints."""
+    """Pairs of tensors, their scans, those to store, tied ones, and what the manifest says of both checkpoints.
+
+    `copies` leads from tensors that are compared with a base tensor of another name to that (renamed) one.
+    """
 
     base: Checkpoint
     tuned: Checkpoint
@@ -29,6 +33,7 @@ class Survey:
     scans: list[Scan]
     stored: list[Scan]
     aliases: dict[str, str]
+    copies: dict[str, str]
     base_summary: CheckpointSummary
     tuned_summary: ResultSummary
 
@@ -43,10 +48,19 @@ def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Prog
     pairing = pair_up(base.tensors, tuned.tensors, options.rename)
     scans = _scan_all(pairing, base, tuned, options.threads, progress)
     stored, aliases = split_aliases(scans)
-    fingerprints = _fingerprints(scans, base, tuned, options.threads)
-    of_base = base_summary(fingerprints[0], base.tensors, options.base_name, options.base_revision)
-    of_tuned = result_summary(fingerprints[1], tuned.tensors)
-    return Survey(base, tuned, pairing, scans, stored, aliases, of_base, of_tuned)
+    digests = _base_digests(scans, base, options.threads)
+    if options.selection.rule is None:  # which tells words by their tensor's own reference
+        stored = with_better_references(
+            stored, base, tuned, pairing.rename, digests, profile=options.profile, threads=options.threads
+        )
+        better = {item.pair.name: item for item in stored}
+        scans = [better.get(item.pair.name, item) for item in scans]
+    copies = {item.pair.name: item.pair.source for item in stored if item.pair.source is not None}
+    stored = [item for item in stored if not item.unchanged]
+    of_base = base_summary(combine(base.tensors, digests), base.tensors, options.base_name, options.base_revision)
+    tuned_digests = {item.pair.name: item.digest for item in scans}
+    of_tuned = result_summary(combine(tuned.tensors, tuned_digests), tuned.tensors)
+    return Survey(base, tuned, pairing, scans, stored, aliases, copies, of_base, of_tuned)
 
 
 def _scan_all(
@@ -66,22 +80,23 @@ def _scan_all(
     return [scans[at] for at in range(len(scans))]
 
 
-def _fingerprints(scans: Sequence[Scan], base: Checkpoint, tuned: Checkpoint, threads: int | None) -> tuple[str, str]:
-    """The fingerprints of both sides; base tensors that were in no pair are hashed here."""
+def _base_digests(scans: Sequence[Scan], base: Checkpoint, threads: int | None) -> dict[str, bytes]:
+    """The digests of all base tensors; those that were in no pair are hashed here."""
     paired = ((item.pair.base_name, item.base_digest) for item in scans)
     own = {name: digest for name, digest in paired if name is not None and digest}
-    digests = own | digests_of(base, (name for name in base.tensors if name not in own), threads)
-    tuned_digests = {item.pair.name: item.digest for item in scans}
-    return combine(base.tensors, digests), combine(tuned.tensors, tuned_digests)
+    return own | digests_of(base, (name for name in base.tensors if name not in own), threads)
 
 
 _ALIAS_BYTES = 64  # a smaller tensor costs less as a record of its own
 
 
 def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
-    """Split what must be stored from tensors that are equal to another one of the result (tied weights)."""
+    """Split what must be stored from tensors that are equal to another one of the result (tied weights).
+
+    Of equal tensors that one is stored which has the fewest words to store, whatever its name: the one the base has.
+    """
     first: dict[tuple[TensorInfo, bytes], str] = {}
-    for item in sorted(scans, key=lambda item: not item.unchanged):  # unchanged tensors first, then by name
+    for item in sorted(scans, key=lambda item: (not item.unchanged, item.count)):
         first.setdefault((item.pair.info, item.digest), item.pair.name)
     stored, aliases = [], {}
     for item in scans:

@@ -48,10 +48,10 @@ class Gaps(PositionCoding):
     offered = True
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
-        """Positions and numbers. Raises `CorruptFileError` (P1, P2, V2)."""
+        """Positions and numbers. Raises `CorruptFileError` (P1, P3, V2)."""
         where = span.where
         if len(streams) != 2:
-            raise CorruptFileError(f"{where}: {len(streams)} streams", "P2")
+            raise CorruptFileError(f"{where}: {len(streams)} streams, not gaps and values", "P3")
         gaps, numbers = streams
         span.check_numbers(numbers)
         if span.line.value_coding.exact and not numbers.all():

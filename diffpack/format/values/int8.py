@@ -79,7 +79,7 @@ class Multiples(Added):
         nearest = int(np.floor(np.log2(best / anchor)))
         with np.errstate(over="ignore", under="ignore"):
             scales = np.float32(anchor) * np.exp2(np.arange(nearest - 1, nearest + 3)).astype(np.float32)
-        scales = scales[np.isfinite(scales * np.float32(self.limit)) & (scales > 0)]
+            scales = scales[np.isfinite(scales * np.float32(self.limit)) & (scales > 0)]
         if not scales.size:
             return NO_SCALE
         return np.float32(scales[np.argmin([self._squared_error(magnitude, float(scale)) for scale in scales])])

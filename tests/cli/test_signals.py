@@ -1,0 +1,188 @@
+"""However many signals arrive, and whenever: cleaned up once, one line said, the exit code of the first."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import diffpack
+from tests.tools.models import write_safetensors
+
+PROGRAM = [sys.executable, "-m", "diffpack_cli"]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+APPLY = ("apply", "--base", "base.safetensors", "d.dpk", "--no-files", "-o")
+VERBS = {
+    "extract": ("extract", "--base", "base.safetensors", "--tuned", "tuned.safetensors", "-o", "new.dpk"),
+    "apply": (*APPLY, "new.safetensors"),
+    "torch": (*APPLY, "new.bin"),
+    "hdf5": (*APPLY, "new.h5"),
+    "folder": (*APPLY, "new"),
+    "invert": ("invert", "d.dpk", "-o", "new.dpk"),
+    "scipy": ("convert", "d.dpk", "--to", "scipy", "-o", "new"),
+    "tasks": ("convert", "d.dpk", "-o", "new.h5"),
+}
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with models that take a moment, and a diff."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    base = {f"{at}.weight": rng.standard_normal((512, 512)).astype(np.float32) for at in range(24)}
+    write_safetensors(tmp_path / "base.safetensors", base)
+    write_safetensors(tmp_path / "tuned.safetensors", {name: array * np.float32(1.001) for name, array in base.items()})
+    diffpack.extract("base.safetensors", "tuned.safetensors", "d.dpk", profile="portable").close()
+    return tmp_path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_storm_of_signals_is_one_signal(work, verb):
+    chance = random.Random(verb)
+    before = sorted(os.listdir())
+    process = subprocess.Popen([*PROGRAM, *VERBS[verb]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while sorted(os.listdir()) == before and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(chance.uniform(0, 0.05))
+    first = chance.choice(SIGNALS)
+    process.send_signal(first)
+    time.sleep(0.02)  # until it has arrived, handled or not
+    while process.poll() is None:
+        process.send_signal(chance.choice(SIGNALS))
+        time.sleep(chance.choice([0, 0.0002, 0.001, 0.005]))
+    out, err = process.communicate()
+    assert err.decode() == f"diffpack: error: stopped by {first.name}\n"
+    assert process.returncode == 128 + first
+    assert out == b""
+    assert sorted(os.listdir()) == before
+
+
+def scripted(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    start = "import os, signal, sys\nfrom diffpack_cli.main import main\n"
+    return subprocess.run([sys.executable, "-c", start + code, *args], capture_output=True, text=True)
+
+
+def test_a_second_signal_does_not_break_into_the_cleaning_up(work):
+    code = """if True:
+        from diffpack.support import atomic
+
+        remove = atomic.remove
+
+        def interrupted(path):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                os.kill(os.getpid(), number)
+            remove(path)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def progress(*_):
+            os.kill(os.getpid(), signal.SIGINT)
+
+        atomic.remove = interrupted
+        import diffpack_cli.progress
+        diffpack_cli.progress.Phases.__call__ = progress
+        main()
+    """
+    before = sorted(os.listdir())
+    for verb in ("folder", "extract"):
+        done = scripted(code, *VERBS[verb], "--threads", "1")
+        assert done.returncode == 128 + signal.SIGINT
+        assert done.stderr == "diffpack: error: stopped by SIGINT\n"
+        assert sorted(os.listdir()) == before
+
+
+def test_a_signal_while_another_one_is_told_is_ignored(work):
+    code = """if True:
+        import diffpack_cli.main as program
+
+        report = program.report
+
+        def interrupted(*given):
+            os.kill(os.getpid(), signal.SIGTERM)
+            code = report(*given)
+            os.kill(os.getpid(), signal.SIGHUP)
+            return code
+
+        program.report = interrupted
+        program._let_go_of_output = lambda: os.kill(os.getpid(), signal.SIGTERM)
+        import diffpack_cli.progress
+        diffpack_cli.progress.Phases.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        main()
+    """
+    done = scripted(code, *VERBS["extract"], "--threads", "1")
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr == "diffpack: error: stopped by SIGINT\n"
+
+
+def test_a_signal_that_a_destructor_swallows_is_sent_again(work):
+    code = """if True:
+        class Careless:
+            def __del__(self):
+                os.kill(os.getpid(), signal.SIGTERM)
+                for _ in range(100):
+                    pass
+
+        told = []
+
+        def progress(*_):
+            if not told:
+                told.append(True)
+                Careless()
+                import time
+                for _ in range(600):
+                    time.sleep(0.1)
+
+        import diffpack_cli.progress
+        diffpack_cli.progress.Phases.__call__ = progress
+        main()
+    """
+    before = sorted(os.listdir())
+    done = scripted(code, *VERBS["extract"], "--threads", "1")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr == "diffpack: error: stopped by SIGTERM\n"
+    assert sorted(os.listdir()) == before
+
+
+def test_a_signal_that_somebody_swallows_is_followed_by_the_next(work):
+    code = """if True:
+        told = []
+
+        def progress(*_):
+            told.append(True)
+            if len(told) < 3:
+                try:
+                    os.kill(os.getpid(), (signal.SIGHUP, signal.SIGTERM)[len(told) - 1])
+                    for _ in range(100):
+                        pass
+                except SystemExit:
+                    if len(told) == 2:
+                        raise
+
+        import diffpack_cli.progress
+        diffpack_cli.progress.Phases.__call__ = progress
+        main()
+    """
+    done = scripted(code, *VERBS["extract"], "--threads", "1")
+    assert done.returncode == 128 + signal.SIGHUP
+    assert done.stderr == "diffpack: error: stopped by SIGHUP\n"
+
+
+def test_other_mistakes_of_destructors_are_told_as_ever():
+    code = """if True:
+        class Wrong:
+            def __del__(self):
+                1 / 0
+
+        from diffpack_cli.interrupts import raise_on_signals
+        raise_on_signals()
+        Wrong()
+    """
+    done = scripted(code)
+    assert done.returncode == 0
+    assert "ZeroDivisionError" in done.stderr
