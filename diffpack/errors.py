@@ -4,6 +4,7 @@
 
     DiffpackError                       exit 1
     |-- UsageError (ValueError)         exit 2    options that do not fit together, an output that is an input
+    |   `-- DivergedError               exit 2    training that ended in no model; nothing is written
     |-- CheckpointError                 exit 1    a checkpoint that cannot be read or written
     |   |-- UnsupportedCheckpointError  exit 1    its layout or dtype is not one of ours
     |   `-- MissingTensorError (KeyError) exit 1
@@ -32,6 +33,13 @@ class UsageError(DiffpackError, ValueError):
     """Arguments that do not fit together."""
 
     exit_code = 2
+
+
+class DivergedError(UsageError):
+    """Training ended in no model; nothing is written."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"training diverged: {what}; nothing is written, try a lower learning rate")
 
 
 class CheckpointError(DiffpackError):

@@ -38,7 +38,8 @@ class Examples:
 def read_tsv(path: str | os.PathLike[str]) -> Examples:
     """Read a tab-separated file whose first line names the columns `text`, perhaps `text2`, and `label`.
 
-    Raises `UsageError` if a column is missing, a line has another number of columns, or there is no text.
+    Raises `UsageError` if a column is missing, a line has another number of columns or an empty one of these, or there
+    is no text.
     """
     source = str(path)
     try:
@@ -57,6 +58,9 @@ def read_tsv(path: str | os.PathLike[str]) -> Examples:
     for number, row in enumerate(rows, 2):
         if len(row) != len(head):
             raise UsageError(f"{source}, line {number}: {len(row)} columns where the first line has {len(head)}")
+        for at in (text, second, label):
+            if at is not None and not row[at].strip():
+                raise UsageError(f"{source}, line {number}: its {head[at]} is empty; fill it in, or leave the line out")
         texts.append(row[text])
         labels.append(row[label])
         if second is not None:
@@ -64,17 +68,6 @@ def read_tsv(path: str | os.PathLike[str]) -> Examples:
     if not texts:
         raise UsageError(f"{source}: no texts below its first line")
     return Examples(source, tuple(texts), tuple(pairs), tuple(labels), blake3(raw).hexdigest())
-
-
-def label_names(train: Examples, dev: Examples) -> tuple[str, ...]:
-    """The labels in sorted order. Raises `UsageError` if dev has one that train lacks, or there is only one."""
-    names = tuple(sorted(set(train.labels)))
-    unknown = sorted(set(dev.labels) - set(names))
-    if unknown:
-        raise UsageError(f"{dev.source}: the label {unknown[0]!r} does not occur in {train.source}")
-    if len(names) < 2:
-        raise UsageError(f"{train.source}: all texts have the label {names[0]!r}; there is nothing to learn")
-    return names
 
 
 @dataclass(frozen=True)

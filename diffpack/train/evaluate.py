@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,6 +21,7 @@ from diffpack.train.data import Encoded, collate, encode, sorted_batches
 from diffpack.train.methods import adapters, lora
 from diffpack.train.model import build_classifier, load_tokenizer, plain_name
 from diffpack.train.save import CONFIG
+from diffpack.train.strings import listed_strings
 
 _BUILDERS = {"houlsby": adapters.rebuild, "lora": lora.rebuild}
 """What a file's metadata may name under `builder.kind`: how modules that the base lacks are built."""
@@ -39,12 +39,25 @@ class TaskModel:
     max_length: int
     pairs: bool
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] = ()) -> list[str]:
-        """Each text's (or pair's) label. Raises `UsageError` if the task was trained on the other kind."""
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] = ()) -> list[str]:
+        """Each text's (or pair's) label.
+
+        Raises `UsageError` if the task was trained on the other kind, if there are not as many `pairs` as `texts`, for
+        a single string in place of a list, and if the model's answers are not finite.
+        """
+        texts, pairs = listed_strings(texts, "texts"), listed_strings(pairs, "pairs")
         if bool(pairs) != self.pairs and texts:
             raise UsageError(f"the task was trained on {'pairs of texts' if self.pairs else 'single texts'}")
-        rows = encode(texts, pairs, [0] * len(texts), self.tokenizer, self.max_length)
-        return [self.labels[at] for at in predict(self.model, rows, self.tokenizer)]
+        if pairs and len(pairs) != len(texts):
+            raise UsageError(f"{len(texts)} texts and {len(pairs)} pairs: each text has one")
+        if not texts:
+            return []
+        answers = ask(
+            self.model, encode(texts, pairs, [0] * len(texts), self.tokenizer, self.max_length), self.tokenizer
+        )
+        if not answers.finite:
+            raise UsageError("the model's answers are not finite: it was trained with too high a learning rate")
+        return [self.labels[at] for at in answers.likeliest]
 
 
 def load_task(base: str | os.PathLike[str], diff: DiffLike) -> TaskModel:
@@ -88,17 +101,35 @@ def _tied(own: dict[str, torch.Tensor], weights: dict[str, Any]) -> set[str]:
     return {name for name, value in own.items() if value.data_ptr() in there}
 
 
-def predict(model: nn.Module, data: Encoded, tokenizer: Any) -> list[int]:
-    """The number of each text's likeliest label."""
-    likeliest = np.empty(len(data), np.int64)
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of texts: the number of each one's likeliest label, and how right that is.
+
+    `loss` is the mean cross-entropy, `accuracy` the share of right ones; `finite` says whether all logits are numbers.
+    """
+
+    likeliest: tuple[int, ...]
+    loss: float
+    accuracy: float
+    finite: bool
+
+
+def ask(model: nn.Module, data: Encoded, tokenizer: Any) -> Answers:
+    """Let a model tell the labels of at least one text; it is left in evaluation mode."""
+    likeliest = torch.empty(len(data), dtype=torch.int64)
+    losses = torch.empty(len(data), dtype=torch.float64)
+    finite = True
     model.eval()
     with torch.inference_mode():
         for chosen in sorted_batches(data, EVALUATION_BATCH):
             batch = collate(data, chosen, tokenizer)
-            batch.pop("labels")
-            likeliest[chosen] = model(**batch).logits.argmax(-1).numpy()
-    numbers: list[int] = likeliest.tolist()
-    return numbers
+            labels = batch.pop("labels")
+            logits = model(**batch).logits
+            likeliest[chosen] = logits.argmax(-1)
+            losses[chosen] = nn.functional.cross_entropy(logits.double(), labels, reduction="none")
+            finite &= bool(logits.isfinite().all())
+    right = likeliest == torch.tensor(data.labels)
+    return Answers(tuple(likeliest.tolist()), float(losses.mean()), float(right.double().mean()), finite)
 
 
 def require_metrics() -> None:

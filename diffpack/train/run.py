@@ -14,13 +14,15 @@ from blake3 import blake3
 
 from diffpack.checkpoints import open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
+from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, open_diff
 from diffpack.diff.stats import DiffStats, diff_stats
-from diffpack.errors import UsageError
-from diffpack.support.atomic import refuse_overwriting
+from diffpack.errors import DivergedError, UsageError
+from diffpack.support.atomic import place_of
 from diffpack.support.parallel import Progress
 from diffpack.train.data import Examples, read_tsv
-from diffpack.train.evaluate import load_task, predict, require_metrics, scores
+from diffpack.train.divergence import require_sense
+from diffpack.train.evaluate import ask, load_task, require_metrics, scores
 from diffpack.train.loop.cost import Cost
 from diffpack.train.loop.fit import Resume, fit, forget
 from diffpack.train.loop.stage import Stage
@@ -64,6 +66,7 @@ def train(
 
     A checkpoint is kept beside `output` (its name with `.checkpoint`) until the end: after a minute, and after each
     stage. With `resume` a run goes on from there, if there is one; without, it is refused or, with `force`, begun anew.
+    Training that diverges (`diffpack.train.divergence`) writes nothing and leaves no checkpoint: `DivergedError`.
     Raises `UsageError`, `CheckpointError`, `CorruptFileError` (a checkpoint), `MissingDependencyError`, and `OSError`
     before anything is trained if `output` cannot be written.
     """
@@ -77,9 +80,13 @@ def train(
     stages = stages_of(task)
     notes = describe(task, stages, parts)
     kept = Resume(checkpoint, _identity(before, notes), resume)
-    fitted = fit(task, stages, kept, progress)
-    with make_diff(task, notes) as first:
-        dev_scores = evaluate(task, first)
+    try:
+        fitted = fit(task, stages, kept, progress)
+        with make_diff(task, notes) as first:
+            dev_scores = evaluate(task, first)
+    except DivergedError:  # it would again, from the same checkpoint
+        forget(kept)
+        raise
     notes["metrics"] = _json({"dev": dev_scores})
     make_diff(task, notes, path, force=force).close()
     forget(kept)
@@ -98,7 +105,7 @@ def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path
     if checkpoint.exists() and not (resume or force):
         raise UsageError(f"{checkpoint}: a run was interrupted here; --resume goes on, --force begins anew")
     try:
-        with tempfile.TemporaryFile(dir=output.absolute().parent):
+        with tempfile.TemporaryFile(dir=place_of(output).parent):
             pass
     except OSError as error:  # told of the output, not of a name nobody gave
         raise OSError(error.errno, error.strerror, str(output)) from None
@@ -106,9 +113,11 @@ def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path
 
 
 def evaluate(task: Task, diff: Diff) -> dict[str, float]:
-    """Score what a diff gives on the base, on the task's dev texts."""
+    """Score what a diff gives on the base, on the task's dev texts. Raises `DivergedError` if it makes no sense."""
     read = load_task(task.folder, diff)
-    return scores(task.dev.labels, predict(read.model, task.dev, read.tokenizer))
+    answers = ask(read.model, task.dev, read.tokenizer)
+    require_sense(task, read.model, answers)
+    return scores(task.dev.labels, answers.likeliest)
 
 
 def describe(task: Task, stages: Sequence[Stage], parts: tuple[Examples, Examples]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from diffpack.checkpoints import Checkpoint, open_checkpoint
-from diffpack.checkpoints.folder import side_files
+from diffpack.checkpoints.side_files import side_files
 from diffpack.diff.diff import Diff
 from diffpack.extraction.extract import extract
 from diffpack.train.model import config_of, plain_name
@@ -66,8 +66,8 @@ def _checkpoint(task: Task, folder: Path, without: Collection[str] = ()) -> Chec
 
 def _folder(task: Task, folder: Path) -> Path:
     """Lay out the side files: the base's, with the classifier's configuration."""
-    files, _ = side_files(Path(task.folder))
-    for name, path in files.items():
+    for name, path in side_files(Path(task.folder)).files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, folder / name)
     (folder / CONFIG).write_text(config_of(task.model), encoding="utf-8")
     return folder

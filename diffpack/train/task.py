@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffpack.errors import UsageError
-from diffpack.train.data import Batch, Encoded, Examples, collate, encode, epoch_order, label_names
+from diffpack.errors import DivergedError, UsageError
+from diffpack.train.data import Batch, Encoded, Examples, collate, encode, epoch_order
+from diffpack.train.labels import label_names
 from diffpack.train.model import (
     body_parameters,
     load_classifier,
@@ -99,14 +100,14 @@ class Task:
     def result(self) -> dict[str, Tensor]:
         """The tensors a checkpoint of the model holds, rounded to what the base stores.
 
-        Raises `UsageError` if a number is not finite.
+        Raises `DivergedError` if a number is not finite.
         """
         kept = {}
         for name, value in stored_tensors(self.model).items():
             if value.is_floating_point():
                 kept[name] = value.to(self.dtypes.get(name, self.dtypes[""]))
                 if not kept[name].isfinite().all():
-                    raise UsageError(f"training diverged: {name!r} holds numbers that are not finite")
+                    raise DivergedError(f"{name!r} holds numbers that are not finite")
             else:
                 kept[name] = value
         return kept

@@ -113,7 +113,7 @@ class StoppedError(Exception):
     ("method", "stop_at"),  # of sparse: its selection
     [("fisher", 5), ("fisher", 9), ("random", 9), ("smallest", 9), ("largest", 9), ("lt-sft", 4), ("lt-sft", 17),
      ("spiel", 20), ("diff-pruning", 7), ("movement-pruning", 9), ("magnitude-pruning", 9), ("full", 8),
-     ("adapters", 6)],
+     ("bitfit", 6), ("adapters", 6)],
 )  # fmt: skip
 def test_a_resumed_run_gives_the_same_bytes(method, stop_at, material, tmp_path, monkeypatch):
     model, texts, dev = material

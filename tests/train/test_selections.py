@@ -130,14 +130,14 @@ def test_regrowth_drops_the_least_changed_and_grows_by_gradient():
     slot.take_gradient(model.second.weight)
     optimiser.step()
     with torch.no_grad():
-        slot.values.copy_(growth.origin + torch.tensor([0.5, 0.001, 0.002, 0.5]))
+        slot.values.copy_(slot.base + torch.tensor([0.5, 0.001, 0.002, 0.5]))
     slot.scatter()
     assert growth.regrow(optimiser) == 2
     assert slot.positions.tolist() == [0, 2, 12, 14]
     flat = model.second.weight.detach().view(-1)
     assert torch.equal(flat[[4, 8]], base[[4, 8]])
     torch.testing.assert_close(slot.values.detach(), flat[slot.positions])
-    assert torch.equal(growth.origin, base[slot.positions])
+    assert torch.equal(slot.base, base[slot.positions])
     moments = optimiser.state[slot.values]["exp_avg_sq"]
     assert moments[1] == 0
     assert moments[3] == 0

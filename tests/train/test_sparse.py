@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import tempfile
 from typing import Any
 
 import pytest
@@ -15,33 +14,7 @@ from diffpack.errors import UsageError
 from diffpack.train.tuners.sparse import SparseTuner
 from diffpack.train.tuners.trainer_callback import trainer_callback
 from tests.tools import ROOT
-
-LR = 0.01
-
-
-class Net(nn.Module):
-    """An embedding, a matrix, a bias; the output may be tied to the embedding."""
-
-    def __init__(self, tied: bool = False) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embed = nn.Embedding(20, 8)
-        self.hidden = nn.Linear(8, 8)
-        self.out = nn.Linear(8, 20, bias=False)
-        if tied:
-            self.out.weight = self.embed.weight
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.out(torch.tanh(self.hidden(self.embed(tokens)))).square().mean()
-
-
-def picked(model: nn.Module, every: int = 5) -> dict[str, torch.Tensor]:
-    return {name: torch.arange(1, value.numel(), every) for name, value in model.named_parameters()}
-
-
-def batches(count: int = 4) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.randint(0, 20, (3, 4), generator=generator) for _ in range(count)]
+from tests.tools.tiny_net import LR, Net, NetWithLoss, batches, picked
 
 
 def masked_reference(model: nn.Module, positions: dict[str, torch.Tensor], groups: list[Any], clip: float) -> nn.Module:
@@ -175,10 +148,6 @@ def test_transformers_trainer(dense, tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
 
-    class Wrapped(Net):
-        def forward(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {"loss": super().forward(tokens)}
-
     data = torch.cat(batches())
     positions = {name: where for name, where in picked(Net()).items() if name not in dense}
     plain = Net()
@@ -191,7 +160,7 @@ def test_transformers_trainer(dense, tmp_path):
         norm = tuner.clip(0.001)
         optimiser.step()
         optimiser.zero_grad()
-    model = Wrapped()
+    model = NetWithLoss()
     tuner = SparseTuner(model, positions, dense)
     optimiser = tuner.attach(torch.optim.SGD(tuner.parameters(), lr=1.0))
     arguments = transformers.TrainingArguments(
@@ -211,60 +180,6 @@ def test_transformers_trainer(dense, tmp_path):
     for got, want in zip(model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(got, want)
     assert not torch.equal(model.hidden.weight, Net().hidden.weight)
-
-
-def _one_process(rank: int, folder: str) -> None:
-    """Run two steps under DDP on this rank's half of each batch; rank 1 asks for other positions, rank 0's count.
-
-    Before the second a step is left out after clipping, as scaled losses make loops do.
-    """
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    model = Net()
-    positions = {name: where for name, where in picked(model, 5 + rank).items() if name != "hidden.bias"}
-    tuner = SparseTuner(model, positions, dense=["hidden.bias"])
-    optimiser = tuner.attach(torch.optim.AdamW(tuner.parameters(), lr=LR, weight_decay=0.0))
-    wrapped = nn.parallel.DistributedDataParallel(model)
-    data = batches(8)
-    for step in range(2):
-        if step:
-            wrapped(data[rank]).backward()
-            tuner.clip(0.05)
-            optimiser.zero_grad()
-        with wrapped.no_sync():
-            wrapped(data[4 * step + rank]).backward()
-        wrapped(data[4 * step + 2 + rank]).backward()
-        tuner.clip(0.05)
-        optimiser.step()
-        optimiser.zero_grad()
-    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_under_ddp():
-    """Both ranks end equal, with what one process gets from the averaged gradients."""
-    with tempfile.TemporaryDirectory() as folder:
-        # fresh processes: a fork of one with threads (torch's, the test runner's) may inherit a lock for good
-        processes = torch.multiprocessing.spawn(_one_process, (folder,), nprocs=2, join=False)
-        try:
-            assert any(processes.join(timeout=30) for _ in range(4)), "the two processes wait for each other"
-        finally:
-            for process in processes.processes:
-                process.kill()
-        ranks = [torch.load(f"{folder}/{rank}.pt", weights_only=True) for rank in range(2)]
-    assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
-    base = Net()
-    positions = picked(base) | {"hidden.bias": torch.arange(8)}
-    tuner = SparseTuner(base, positions)
-    optimiser = tuner.attach(torch.optim.AdamW(tuner.parameters(), lr=LR, weight_decay=0.0))
-    data = batches(8)
-    for step in range(2):
-        for batch in data[4 * step : 4 * step + 4]:
-            (base(batch) / 2).backward()
-        tuner.clip(0.05)
-        optimiser.step()
-    for name, want in base.state_dict().items():
-        torch.testing.assert_close(ranks[0][name], want)
 
 
 def test_the_page_s_example_runs():

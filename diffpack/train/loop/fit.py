@@ -11,12 +11,14 @@ from pathlib import Path
 
 import torch
 
-from diffpack.errors import CorruptFileError, UsageError
+from diffpack.errors import CheckpointError, CorruptFileError, DivergedError, UsageError
+from diffpack.support.aside import aside
 from diffpack.support.atomic import atomic_file
 from diffpack.support.parallel import Progress
 from diffpack.train.loop.cost import Cost, Meter
 from diffpack.train.loop.stage import Stage, State
 from diffpack.train.task import STAGE_SEEDS, Task
+from diffpack.train.tuners.optimise import values_of
 
 SECONDS_BETWEEN = 60.0
 """Between two checkpoints of a running stage: what an interruption costs at most."""
@@ -54,7 +56,8 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
     """Train the task's model through all stages.
 
     The same seed gives the same bits on one machine with one number of threads, also when the run is resumed. Raises
-    `UsageError` if there is a checkpoint of another run or training diverges, `CorruptFileError` if it cannot be read.
+    `DivergedError` if a loss or a trained number is not finite, `UsageError` if there is a checkpoint of another run,
+    `CorruptFileError` if it cannot be read, `CheckpointError` if one cannot be written.
     """
     place, meter = _Place(), Meter()
     if resume is not None and resume.resume and resume.path.exists():
@@ -74,9 +77,7 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
         for step, batch in enumerate(task.batches(at, stage.epochs, place.step), place.step + 1):
             loss = stage.loss(task, batch)
             if not math.isfinite(loss_value := loss.item()):
-                raise UsageError(
-                    f"training diverged: at step {step} of the stage {stage.name!r} the loss is {loss_value}"
-                )
+                raise DivergedError(f"at step {step} of the stage {stage.name!r} the loss is {loss_value}")
             loss.backward()
             stage.step()
             done += 1
@@ -86,6 +87,7 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
                 running = {"stage": stage.state(), "random": torch.get_rng_state()}
                 _write(task, resume, _Place(at, step, carried, running), meter.read())
                 saved = time.monotonic()
+        _require_finite(stage)
         place = _Place(at + 1, 0, stage.finish(task))
         if resume is not None and stage.epochs and at + 1 < len(stages):
             _write(task, resume, place, meter.read())
@@ -93,10 +95,21 @@ def fit(task: Task, stages: Sequence[Stage], resume: Resume | None = None, progr
     return Fitted(stages[-1].trained(), meter.read())
 
 
+def _require_finite(stage: Stage) -> None:
+    """Raise `DivergedError` if a number that a stage has trained is not finite: its last step shows in no loss."""
+    values = [value for optimiser in stage.optimisers for value in values_of(optimiser)]
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise DivergedError(f"the stage {stage.name!r} ends with numbers that are not finite")
+
+
 def _write(task: Task, resume: Resume, place: _Place, cost: Cost) -> None:
     state = {"identity": resume.identity, "cost": asdict(cost), "model": task.model.state_dict(), **vars(place)}
-    with atomic_file(resume.path) as file:
-        torch.save(state, file)
+    try:
+        with atomic_file(resume.path, replace=True) as file:
+            aside(lambda: torch.save(state, file))  # which would make an error of its own of a signal's exception
+    except (OSError, RuntimeError) as error:
+        hidden = error.__context__ if isinstance(error, RuntimeError) else None  # torch hides what the system said
+        raise CheckpointError(f"{resume.path}: cannot be written: {hidden or error}") from error
 
 
 def _read(task: Task, resume: Resume) -> tuple[_Place, Cost]:

@@ -131,12 +131,10 @@ class RegrowthStage(SparseStage):
     def start(self, task: Task, carried: State) -> None:
         """Let each slot's gradient propose where to grow, before the slot takes its own part of it."""
         super().start(task, carried)
-        before = task.pretrained()
         self._total = self.epochs * task.steps
         self._growing = [Regrowth(slot) for slot in self.tuner.slots if slot.positions is not None]
         for item in self._growing:
             item.slot.watch = item.propose
-            item.origin = item.slot.gather(before[item.slot.name])
 
     def step(self) -> None:
         """Step; at every interval's end move the positions that the last gradient was asked about."""
@@ -152,7 +150,7 @@ class RegrowthStage(SparseStage):
 
     def state(self) -> State:
         """The state, with what each slot remembers."""
-        kept = [{"origin": item.origin, "last": item.last, "wanted": item.wanted} for item in self._growing]
+        kept = [{"last": item.last, "wanted": item.wanted} for item in self._growing]
         return {**super().state(), "step": self._step, "growing": kept}
 
     def load(self, state: State) -> None:
@@ -160,7 +158,7 @@ class RegrowthStage(SparseStage):
         super().load(state)
         self._step = state["step"]
         for item, saved in zip(self._growing, state["growing"], strict=True):
-            item.origin, item.last, item.wanted = saved["origin"], saved["last"], saved["wanted"]
+            item.last, item.wanted = saved["last"], saved["wanted"]
 
 
 def sparse(task: Task) -> Sequence[Stage]:

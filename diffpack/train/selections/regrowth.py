@@ -20,13 +20,12 @@ RATE = 0.2
 
 
 class Regrowth:
-    """Moves one slot's positions. `origin` holds the base's values at them, `last` those at the last regrowth."""
+    """Moves one slot's positions. `last` holds its values at the last regrowth."""
 
     def __init__(self, slot: Slot) -> None:
         assert slot.positions is not None
         self.slot = slot
-        self.origin = slot.gather(slot.parameter)
-        self.last = self.origin.clone()
+        self.last = slot.values.detach().clone()
         self.candidates = torch.empty(0, dtype=torch.int64)
         self.wanted = 0
 
@@ -50,16 +49,8 @@ class Regrowth:
         slot, count = self.slot, self.candidates.numel()
         self.wanted = 0
         if count:
-            assert slot.positions is not None
-            values, flat = slot.values.detach(), slot.parameter.detach().view(-1)
-            dropped = (values - self.last).abs().topk(count, largest=False).indices
-            flat[slot.positions[dropped]] = self.origin[dropped].to(flat.dtype)
-            grown = flat[self.candidates].to(values.dtype)
-            positions = slot.positions.clone()
-            positions[dropped], values[dropped], self.origin[dropped] = self.candidates, grown, grown
-            slot.positions, order = positions.sort()
-            values.copy_(values[order])
-            self.origin = self.origin[order]
+            dropped = (slot.values.detach() - self.last).abs().topk(count, largest=False).indices
+            order = slot.move(dropped, self.candidates)
             _move_state(optimiser.state.get(slot.values, {}), dropped, order)
             self.candidates = torch.empty(0, dtype=torch.int64)
         self.last = slot.values.detach().clone()

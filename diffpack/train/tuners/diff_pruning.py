@@ -29,8 +29,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from diffpack.errors import UsageError
+from diffpack.train.strings import listed_strings
 from diffpack.train.tuners.hard_concrete import open_probability, sample, slope
 from diffpack.train.tuners.optimise import adamw, clip_and_step
+from diffpack.train.tuners.slot import words
+from diffpack.train.tuners.untouched import digest
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,11 @@ BLOCK = 1 << 15
 
 @dataclass
 class Gated:
-    """One tensor of the pool: its pretrained entries, diff, gates, and what the last sample left."""
+    """One tensor of the pool: its pretrained entries, diff, gates, and what the last sample left.
+
+    `seen` is the parameter's count of writes after that, and its first entry of each block: by them it is noticed
+    that something else has written the tensor since.
+    """
 
     parameter: nn.Parameter
     pretrained: Tensor
@@ -78,6 +85,20 @@ class Gated:
     group: nn.Parameter | None
     gate: Tensor
     group_gate: Tensor
+    seen: tuple[int, Tensor]
+
+    def look(self) -> tuple[int, Tensor]:
+        """What `seen` is to be, as it is now."""
+        return self.parameter._version, self.parameter.detach().view(-1)[::BLOCK].clone()
+
+    def require_unwritten(self, name: str) -> None:
+        """Raise `UsageError` if something else has written the tensor."""
+        (count, entries), (now, there) = self.seen, self.look()
+        if now != count or not torch.equal(words(there), words(entries)):
+            raise UsageError(
+                f"{name!r} was written by something else since the last sample, which diff and gates cannot take over: "
+                "load a pruner's state (load_state_dict) after the weights, or make the pruner after them"
+            )
 
     def blocks(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """Cut tensors of the parameter's shape into the same short flat pieces, which stay in the cache."""
@@ -88,8 +109,9 @@ class DiffPruner:
     """Holds diff and gates of the named parameters (the pool) and trains them; other parameters are the caller's.
 
     The model's parameters serve as theta: `sample` writes them, hooks take their gradients. `lr` and its schedule
-    belong to `optimisers[0]`, the diff's; the gates' is `optimisers[1]`. Raises `UsageError` for a pool in half
-    precision, in which the sums over gates overflow.
+    belong to `optimisers[0]`, the diff's; the gates' is `optimisers[1]`. Weights that are loaded into the model
+    meanwhile are refused at the next sample, which would overwrite them. Raises `UsageError` for a pool in half
+    precision, in which the sums over gates overflow, and for a name the model lacks.
     """
 
     def __init__(
@@ -104,6 +126,10 @@ class DiffPruner:
     ) -> None:
         self.settings = settings or PruningSettings()
         named = dict(model.named_parameters())
+        names = listed_strings(names, "the names of the pool")
+        for name in names:
+            if name not in named:
+                raise UsageError(f"the model has no parameter {name!r}")
         self.gated = {
             name: self._gated(named[name], structured, None if pretrained is None else pretrained[name])
             for name in names
@@ -132,10 +158,17 @@ class DiffPruner:
         kept = parameter.detach().clone() if pretrained is None else pretrained
         group = nn.Parameter(kept.new_full((1,), start)) if structured else None
         diff, alpha = nn.Parameter(torch.zeros_like(kept)), nn.Parameter(torch.full_like(kept, start))
-        return Gated(parameter, kept, diff, alpha, group, torch.ones_like(kept), kept.new_ones(1))
+        made = Gated(parameter, kept, diff, alpha, group, torch.ones_like(kept), kept.new_ones(1), (0, kept[:0]))
+        made.seen = made.look()
+        return made
 
     def sample(self) -> None:
-        """Draw all gates anew and write theta = pretrained + z * w."""
+        """Draw all gates anew and write theta = pretrained + z * w.
+
+        Raises `UsageError` if something else wrote theta: torch counted it, or the first entry of a block differs.
+        """
+        for name, item in self.gated.items():
+            item.require_unwritten(name)
         for item in self.gated.values():
             if item.group is not None:
                 item.group_gate = sample(item.group.detach())
@@ -143,6 +176,7 @@ class DiffPruner:
             for theta, pretrained, diff, alpha, gate in item.blocks(*tensors):
                 gate.copy_(sample(alpha))
                 torch.add(pretrained, (diff * gate).mul_(item.group_gate), out=theta)
+            item.seen = item.look()
 
     def _take_gradient(self, item: Gated) -> None:
         """Turn dL/dtheta into the gradients of diff and gates."""
@@ -199,15 +233,29 @@ class DiffPruner:
         self._handles.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Diffs and gates."""
+        """Diffs and gates, and the digests of what they are relative to."""
         return {
-            name: {"diff": item.diff.detach(), "alpha": item.alpha.detach(), "group": _detached(item.group)}
+            name: {
+                "diff": item.diff.detach(), "alpha": item.alpha.detach(), "group": _detached(item.group),
+                "pretrained": digest(item.pretrained),
+            }
             for name, item in self.gated.items()
-        }
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take diffs and gates of a pruner of the same tensors."""
+        """Take diffs and gates of a pruner of the same tensors; the next sample overwrites what the model holds.
+
+        Raises `UsageError` for a state of other tensors or of another base.
+        """
+        if list(state) != list(self.gated):
+            raise UsageError("the pruner's state is of other tensors, or has them in another order")
         for name, item in self.gated.items():
+            if state[name].get("pretrained") != digest(item.pretrained):
+                raise UsageError(
+                    f"{name!r}: the pruner's state is relative to another base; load that before making it"
+                )
+        for name, item in self.gated.items():
+            item.seen = item.look()
             item.diff.detach().copy_(state[name]["diff"])
             item.alpha.detach().copy_(state[name]["alpha"])
             if item.group is not None:
