@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -11,7 +12,7 @@ from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES
 from diffpack.checkpoints.side_files import SIDE_FILE_SUFFIXES
 from diffpack.errors import UsageError
 from diffpack.support.atomic import atomic_folder, place_of, refuse_taken
-from diffpack.support.leftovers import is_abandoned, is_temporary, restore
+from diffpack.support.leftovers import is_debris, restore
 from diffpack.support.names import printable
 
 _WEIGHTS = (".safetensors", *TORCH_SUFFIXES, *HDF5_SUFFIXES, ".npz")
@@ -21,6 +22,7 @@ _INDEXES = (".index.json", "diffpack.json")
 _PAGES = frozenset({"readme", "license", "licence", "notice", "copying", "use_policy", "model_card"})
 _PAGE_SUFFIXES = frozenset({"", ".md", ".rst"})
 """The pages of a model folder, whatever their letters' case; those in .txt are side files."""
+_VERSION = re.compile(r"\.v?\d+")  # tokenizer.model.v3; after other endings it may be anything
 _MOST_NAMED = 3  # files that an error lists
 
 
@@ -95,12 +97,12 @@ def model_folder(output: Path, *, replace: bool, own: Collection[str] = ()) -> I
 def _files(folder: Path, prefix: str) -> Iterator[str]:
     """What a folder holds, by the paths in it, sorted: of folders what they hold, else the thing itself.
 
-    What killed runs left there is not told of.
+    What killed runs were writing there is not told of.
     """
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:
-        if is_temporary(entry.name) and is_abandoned(folder / entry.name):
+        if is_debris(folder / entry.name):
             continue
         if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
             yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
@@ -115,8 +117,10 @@ def _is_known(path: str) -> bool:
     name = PurePath(path.casefold())
     if path.endswith("/") or name.name.startswith("."):
         return False
+    if _VERSION.fullmatch(name.suffix):
+        name = name.with_suffix("")
     page = name.suffix in _PAGE_SUFFIXES and name.stem in _PAGES
-    return _is_weights(path) or page or any(suffix in SIDE_FILE_SUFFIXES for suffix in name.suffixes)
+    return _is_weights(path) or page or name.suffix in SIDE_FILE_SUFFIXES
 
 
 def _is_weights(path: str) -> bool:

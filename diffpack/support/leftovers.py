@@ -21,9 +21,7 @@ from pathlib import Path
 from diffpack.support.renames import move_new
 
 _TOKEN_BYTES = 6
-_LONG = (
-    100  # bytes of a name; temporary names, which are 20 longer, must fit any system (143 where names are encrypted)
-)
+_LONG = 100  # bytes of a name; temporary names, which are 20 longer, must fit where names are encrypted: 143
 _KEPT, _DIGITS = 60, 16  # of a long name: bytes of its beginning, and digits that tell it from others
 _PATTERN = re.compile(r"\.(?P<start>.+)\.[0-9a-f]{12}\.(?P<kind>part|old)", re.DOTALL)
 
@@ -84,9 +82,10 @@ def lock_abandoned(path: Path) -> int | None:
     return None
 
 
-def is_abandoned(path: Path) -> bool:
-    """Tell whether nobody owns a file or folder."""
-    descriptor = lock_abandoned(path)
+def is_debris(path: Path) -> bool:
+    """Tell whether something is what a killed run was writing."""
+    match = _PATTERN.fullmatch(path.name)
+    descriptor = lock_abandoned(path) if match and match["kind"] == "part" else None
     if descriptor is not None:
         os.close(descriptor)
     return descriptor is not None

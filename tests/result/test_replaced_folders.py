@@ -55,7 +55,7 @@ def writers(tmp_path: Path) -> dict[str, Convert]:
 
 OTHER = [
     ".git/HEAD", "thesis.docx", "notes/thesis.docx", ".env", ".gitattributes", "data/", "train.py", "task.dpk",
-    "runs/events.out", "model.onnx", "features.npy", "a.json/b.pdf", ".hidden/config.json",
+    "runs/events.out", "model.onnx", "features.npy", "a.json/b.pdf", ".hidden/config.json", "thesis.txt.docx",
 ]  # fmt: skip
 
 
@@ -110,9 +110,12 @@ def test_a_folder_without_weights_is_no_models(tmp_path, writers):
 
 
 def test_what_killed_runs_left_in_it_is_no_obstacle(tmp_path, writers):
-    out = folder_of(tmp_path / "out", ".model.safetensors.0123456789ab.part", ".x.0123456789ab.old/config.json")
+    out = folder_of(tmp_path / "out", ".model.safetensors.0123456789ab.part", ".x.0123456789ab.part/config.json")
     writers["apply"](out)
     assert list(contents(out)) == ["model.safetensors"]
+    other = folder_of(tmp_path / "other", ".x.0123456789ab.old/config.json")  # which may be all there is of x
+    with pytest.raises(UsageError, match="would be lost"):
+        writers["apply"](other)
 
 
 def test_what_comes_into_the_folder_meanwhile_is_not_lost(tmp_path, pair):
