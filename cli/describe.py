@@ -27,6 +27,8 @@ CHANGE_KEYS = {
     "rename[].new": "... and what stands for it in the result",
     "copies[].name": "a tensor that is compared with a base tensor of another name ...",
     "copies[].source": "... this one, by its name after renaming",
+    "slices[].name": "a tensor that is compared with slices of base tensors put together ...",
+    "slices[].sources": "... those of these, by their names after renaming",
     "new": "names of tensors the base lacks, or has as something that cannot be compared",
     "removed": "names of the base's tensors (after renaming) the result lacks",
     "resized[].name": "a tensor of another shape than the base's",
@@ -61,6 +63,10 @@ def changes(diff: Diff) -> Report:
     changed: Report = {
         "rename": [{"old": old, "new": new} for old, new in diff.manifest.rename],
         "copies": [{"name": name, "source": source} for name, source in sorted((diff.manifest.copies or {}).items())],
+        "slices": [
+            {"name": name, "sources": assembly.sources}
+            for name, assembly in sorted((diff.manifest.slices or {}).items())
+        ],
         "new": [],
         "removed": list(diff.manifest.removed),
         "resized": [],
@@ -89,7 +95,14 @@ def change_rows(report: Report) -> list[tuple[str, str]]:
     lists |= {"resized": resized, "retyped": retyped, "tied": aliases}
     copies = [f"{item['name']} from {item['source']}" for item in report["copies"]]
     near = ("near", listed(copies) if copies else "")
-    return [("renamed", renamed), near] + [(label, listed(names) if names else "") for label, names in lists.items()]
+    slices = [f"{item['name']} from {_several(item['sources'])}" for item in report["slices"]]
+    made = ("slices", listed(slices) if slices else "")
+    rest = [(label, listed(names) if names else "") for label, names in lists.items()]
+    return [("renamed", renamed), near, made, *rest]
+
+
+def _several(sources: list[str]) -> str:
+    return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
 def summary_text(summary: Report) -> str:

@@ -1,6 +1,7 @@
 """The manifest: its JSON, its members and the rules of groups and names. Sections 3, 5 and 7 of format.md."""
 
 import json
+import math
 import re
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from .words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
 VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1, "grid": 2}  # bytes of a value; 0: of a word
 SCALED = ("int8", "grid")  # values with a scale for each record
-FEATURES = {"classes", "code", "copies", "grid", "levels", "paths", "pco", "rule", "unsealed", "zstd"}
+FEATURES = {"classes", "code", "copies", "grid", "levels", "paths", "pco", "rule", "slices", "unsealed", "zstd"}
 WEIGHTS = (  # what a loader takes for weights, or for what says where they are
     r"(\.(safetensors|bin|pt|pth|ckpt|h5|hdf5|keras|npz|npy|msgpack|onnx|gguf|ggml|pkl|pickle|joblib|tflite|pb)"
     r"|\.index(\.[^./]+)?\.json|(^|/)adapter_config\.json)$"
@@ -32,6 +33,7 @@ MANIFEST = {
         "files": [FILE], "index~": FILE, "folder": bool, "stored": bool, "digest": HEX16, "sha256?": [HEX32],
     },
     "files": [{"name": str, "bytes": int, "digest": HEX16, "stored": bool}], "error?": int, "copies?": {str: str},
+    "slices?": {str: {"shape": [int], "swapped": bool, "pieces": [(str, bool, int, int)]}},
     "structure?": {"digest": HEX16, "content~": {}},
 }  # fmt: skip
 
@@ -108,7 +110,16 @@ def check_groups(m: dict[str, Any]) -> None:
     copies = m.get("copies", {})
     check(("copies" in m["requires"]) == ("copies" in m) == bool(copies), "G8", "copies and the feature do not fit")
     check(copies.keys().isdisjoint(removed | m["aliases"].keys()), "G8", "a copy that is removed, or an alias")
-    names = used | removed | copies.keys() | set(copies.values())
+    slices, taken = m.get("slices", {}), removed | m["aliases"].keys() | copies.keys()
+    check(("slices" in m["requires"]) == ("slices" in m) == bool(slices), "G9", "slices and the feature do not fit")
+    check(slices.keys().isdisjoint(taken), "G9", "slices of what is removed, an alias or a copy")
+    names = used | removed | copies.keys() | set(copies.values()) | slices.keys()
+    for one in slices.values():
+        names |= {source for source, *_ in one["pieces"]}
+        check(len(one["shape"]) <= 64 and math.prod(one["shape"]) <= 2**62, "F8", "a tensor of slices too large")
+        counts = [count for *_, count in one["pieces"]]
+        whole = min(counts, default=0) > 0 and sum(counts) == math.prod(one["shape"])
+        check(whole and len(one["shape"]) >= 2 * one["swapped"], "G9", "not what the slices come to")
     check(all(len(name.encode()) <= 65535 for name in names), "F8", "a name too long")
 
 

@@ -3,9 +3,9 @@
     python -m spec.reader FILE.dpk [BASE.safetensors OUT.safetensors]
 
 This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
-and 7), streams.py (4), classes.py, levels.py and rule.py (5), reference.py (6), layout.py and structure.py (7). What
-refuses a file names the rule it breaks: Invalid("F5", ...). To keep the pages short, files and results are held in
-memory, and each chunk is decoded twice: once to check, once to apply.
+and 7), streams.py (4), classes.py, levels.py and rule.py (5), slices.py and reference.py (6), layout.py and
+structure.py (7). What refuses a file names the rule it breaks: Invalid("F5", ...). To keep the pages short, files and
+results are held in memory, and each chunk is decoded twice: once to check, once to apply.
 """
 
 import struct
@@ -24,6 +24,7 @@ from .levels import parts_of, read_levels
 from .manifest import SCALED, VALUES, check_file_names, check_groups, parse
 from .reference import change, reference
 from .rule import chosen_of, read_chosen
+from .slices import assembled
 from .streams import decode, only, unzstd
 from .structure import check_structure, check_tensors
 from .words import (
@@ -158,7 +159,8 @@ def apply(diff: Diff, base: dict[str, Tensor]) -> dict[str, Tensor]:
         check(new + name[len(old) :] not in tensors, "A2", f"{name!r} is renamed to another tensor's name")
         tensors[new + name[len(old) :]] = tensor
     check(tensors.keys() >= {*m.get("copies", {}).values()}, "A2", "a copy of a tensor that is not in the base")
-    tensors |= {name: tensors[source] for name, source in m.get("copies", {}).items()}
+    copies = {name: tensors[source] for name, source in m.get("copies", {}).items()}
+    tensors |= copies | {name: assembled(name, one, tensors) for name, one in m.get("slices", {}).items()}
     for name in m["removed"]:
         check(tensors.pop(name, None), "A3", f"removed tensor {name!r} is not in the base")
     chunks = decode(diff.chunks, m)

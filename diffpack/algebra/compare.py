@@ -12,7 +12,7 @@ import numpy as np
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta import Delta, side_by_side
 from diffpack.algebra.delta_source import Source
-from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.shared_names import share_names
 from diffpack.algebra.steps import gathered
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
@@ -123,7 +123,7 @@ def compare(
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
         check_base(diffs[0], checkpoint, threads)
-    named = [without_copies(diff, checkpoint, threads) for diff in diffs]
+    named = [by_own_names(diff, checkpoint, threads) for diff in diffs]
     shared = share_names(named, checkpoint, guess=True)
     first_source, second_source = (Source(diff, checkpoint, own) for diff, own in zip(named, shared, strict=True))
     sources = first_source, second_source

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from diffpack.algebra.chain import Chain
 from diffpack.algebra.checks import check_base, check_chain
-from diffpack.algebra.resolve import chain_without_copies
+from diffpack.algebra.resolve import chain_by_own_names
 from diffpack.algebra.squash import squash
 from diffpack.algebra.trace import Lineage, Trace, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -58,7 +58,7 @@ def compose(
     check_chain(chain)
     if checkpoint is not None:
         check_base(chain[0], checkpoint, threads)
-    chain = chain_without_copies(chain, checkpoint, threads)
+    chain = chain_by_own_names(chain, checkpoint, threads)
     notes = dict(chain[-1].metadata if metadata is None else metadata)
     body = partial(
         _write, chain=chain, base=checkpoint, profile=profile, notes=notes, threads=threads, progress=progress

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from diffpack.algebra.chain import Chain
 from diffpack.algebra.checks import check_base, check_exact
-from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.steps import moved, negated
 from diffpack.algebra.trace import Lineage, added_names, trace
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -74,7 +74,7 @@ def invert(
     inputs = Inputs([*files_behind([opened]), *(checkpoint.files if checkpoint else [])])
     if checkpoint is not None:
         check_base(opened, checkpoint, threads)
-    opened = without_copies(opened, checkpoint, threads)
+    opened = by_own_names(opened, checkpoint, threads)
     body = partial(
         _write, diff=opened, base=checkpoint, profile=profile, notes=dict(metadata or {}), threads=threads,
         progress=progress,

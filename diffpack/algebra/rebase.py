@@ -13,7 +13,7 @@ import numpy as np
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.other_base import OtherBase
-from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.sums import OVERFLOW, Sums
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
@@ -80,7 +80,7 @@ def rebase(
     inputs = Inputs([*files_behind([opened]), *target.files, *(before.files if before else [])])
     if before is not None:
         check_base(opened, before, threads)
-    opened = without_copies(opened, before, threads)
+    opened = by_own_names(opened, before, threads)
     other = OtherBase.find(opened, before, target, threads)
     job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata, Sums(clip))
     written = write_diff(output, inputs, force, job.write)

@@ -1,7 +1,7 @@
-"""Diffs that compare tensors with base tensors of other names, written so that each is compared by its own name.
+"""Diffs that compare tensors with other base tensors, or slices of them, written so that all go by their own names.
 
 The algebra and the bridges think in names: what one diff says of a tensor meets what another says of it. A diff with
-copies is written anew for them, in a temporary file, with the same result bit for bit.
+copies or slices is written anew for them, in a temporary file, with the same result bit for bit.
 """
 
 from __future__ import annotations
@@ -37,40 +37,52 @@ from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import own_names
 
 
-def without_copies(diff: Diff, base: Checkpoint | None, threads: int | None) -> Diff:
-    """A diff with the same base and result and no copies: the diff itself if it has none.
+def by_own_names(diff: Diff, base: Checkpoint | None, threads: int | None) -> Diff:
+    """A diff with the same base and result, and no copies and slices: the diff itself if it has none.
 
-    A copied tensor is stored exactly as the diff gives it, lossy values or not, relative to the base tensor of its
-    own name where that can serve, else as a new one. Lossy values of other tensors stay, those on a grid as float32.
+    A tensor that was copied or made of slices is stored exactly as the diff gives it, lossy values or not, relative to
+    the base tensor of its own name where that can serve, else as a new one. Lossy values of other tensors stay, those
+    on a grid as float32.
 
     Raises `BaseNeededError` if the base is needed and is not there, `WrongBaseError` if it is another one,
-    `ResultMismatchError` if a copied tensor is not the recorded one, `CorruptFileError`.
+    `ResultMismatchError` if such a tensor is not the recorded one, `CorruptFileError`.
     """
-    if diff.manifest.copies is None:
+    if not _elsewhere(diff):
         return diff
     return _resolved(diff, _needed(diff, base, threads), threads)
 
 
-def chain_without_copies(diffs: Sequence[Diff], base: Checkpoint | None, threads: int | None) -> list[Diff]:
+def chain_by_own_names(diffs: Sequence[Diff], base: Checkpoint | None, threads: int | None) -> list[Diff]:
     """The same for diffs each of which is made on the result of the one before; `base` is the first one's.
 
-    Raises as `without_copies` does; whether each is made on that result is for the caller to check.
+    Raises as `by_own_names` does; whether each is made on that result is for the caller to check.
     """
-    last = max((at for at, diff in enumerate(diffs) if diff.manifest.copies is not None), default=-1)
+    last = max((at for at, diff in enumerate(diffs) if _elsewhere(diff)), default=-1)
     if last < 0:
         return list(diffs)
     before = _needed(diffs[last], base, threads, diffs[0])
     made: list[Diff] = []
     for diff in diffs[: last + 1]:
-        made.append(diff if diff.manifest.copies is None else _resolved(diff, before, threads))
+        made.append(_resolved(diff, before, threads) if _elsewhere(diff) else diff)
         before = _ResultCheckpoint(Result(diff, before))
     return [*made, *diffs[last + 1 :]]
 
 
+def _elsewhere(diff: Diff) -> dict[str, list[str]]:
+    """The tensors that are compared with others than those of their name -> these."""
+    manifest = diff.manifest
+    copies = {name: [source] for name, source in (manifest.copies or {}).items()}
+    return copies | {name: assembly.sources for name, assembly in (manifest.slices or {}).items()}
+
+
 def _needed(diff: Diff, base: Checkpoint | None, threads: int | None, first: Diff | None = None) -> Checkpoint:
     if base is None:
-        copies = diff.manifest.copies or {}
-        which = listed([f"{printable(name)} from {printable(source)}" for name, source in sorted(copies.items())])
+        which = listed(
+            [
+                f"{printable(name)} from {listed([*map(printable, sources)])}"
+                for name, sources in sorted(_elsewhere(diff).items())
+            ]
+        )
         raise BaseNeededError(f"{diff.name}: makes tensors from base tensors of other names ({which}): give the base")
     check_base(diff if first is None else first, base, threads)
     return base
@@ -134,19 +146,19 @@ def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) ->
 
 
 def _entries(diff: Diff, base: Checkpoint, threads: int | None) -> Iterator[Entry]:
-    result, copies = Result(diff, base), diff.manifest.copies or {}
+    result, others = Result(diff, base), _elsewhere(diff)
     own = own_names(base.tensors, diff.manifest.rename)
     jobs = (
-        partial(_made_anew, result, name, own.get(name)) if name in copies else partial(_kept, diff, result, name)
-        for name in sorted({*diff, *copies})
+        partial(_made_anew, result, name, own.get(name)) if name in others else partial(_kept, diff, result, name)
+        for name in sorted({*diff, *others})
     )
     for entry in run_in_order(jobs, threads):
-        if entry.name not in copies or not entry.unchanged:
+        if entry.name not in others or not entry.unchanged:
             yield entry
 
 
 def _made_anew(result: Result, name: str, own: str | None) -> Entry:
-    """The exact record of a copied tensor's result, relative to the base tensor of its own name, if there is one."""
+    """The exact record of such a tensor's result, relative to the base tensor of its own name, if there is one."""
     base = result.base
     before = None if own is None else (base.info(own), base.words(own))
     entry = exact_entry(name, result.tensors[name], _words(result, name), before)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.resolve import by_own_names
 from diffpack.bridges.bridge import Export, Import
 from diffpack.bridges.registry import detect, find_bridge, format_of_output
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -134,7 +134,7 @@ def _export(
     diffs = open_diffs(sources)
     inputs = Inputs([*files_behind(diffs), *(base.files if base else [])])
     refuse_overwriting(path, inputs.paths, force)
-    diffs = [without_copies(diff, base, threads) for diff in diffs]
+    diffs = [by_own_names(diff, base, threads) for diff in diffs]
     names = [_name_of(diff) for diff in diffs]
     job = Export(name, diffs, names, path, base, options, inputs, threads, replace=force)
     exact = bridge.write(job)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from diffpack.format.features import CODE, COPIES, FEATURES, PATHS, STRUCTURE
+from diffpack.format.features import CODE, COPIES, FEATURES, PATHS, SLICES, STRUCTURE
 from diffpack.format.file_names import is_code
 from diffpack.format.manifest import CheckpointSummary, Group, Layout, Manifest, ResultSummary, SideFile, Structure
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename
+from diffpack.tensors.slices import Assembly
 
 UNKNOWN_FINGERPRINT = "0" * 64
 """Stands for the result's fingerprint until it is computed."""
@@ -57,12 +58,14 @@ def new_manifest(
     files: Sequence[SideFile] = (),
     structure: Structure | None = None,
     copies: Mapping[str, str] | None = None,
+    slices: Mapping[str, Assembly] | None = None,
     requires: Sequence[str] = (),
 ) -> Manifest:
     """Make a manifest, without its chunk table. It requires what its groups need, and `requires`.
 
     The recipe says for people how entries and values were chosen: all of them, exactly, unless it says otherwise.
     """
+    names = [feature for feature, used in ((COPIES, copies), (SLICES, slices)) if used]
     return Manifest(
         base=base,
         result=result,
@@ -75,8 +78,9 @@ def new_manifest(
         files=tuple(files),
         metadata=dict(metadata),
         recipe={"select": "all", "values": "exact"} | dict(recipe),
-        requires=tuple(sorted({*_required(groups, layout, files), *((COPIES,) if copies else ()), *requires})),
+        requires=tuple(sorted({*_required(groups, layout, files), *names, *requires})),
         optional=() if structure is None else (STRUCTURE,),
         structure=structure,
         copies=dict(copies) if copies else None,
+        slices=dict(slices) if slices else None,
     )

@@ -61,7 +61,9 @@ def extract(
 
     A tensor is compared with the base tensor of its name; where that is none, or most of it differs, with another one
     of its dtype and shape that a sample shows to be clearly nearer (`diff.manifest.copies`; not with `rule`). A new
-    tensor that is near to an old one stays exact, too.
+    tensor that is near to an old one stays exact, too. One that is made of slices of base tensors (three projections
+    in one matrix, experts in one stack, the way back, turned or not) is compared with those, as if the base had it
+    (`diff.manifest.slices`).
 
     With `rule` the entries are chosen not by their change but by what every reader knows, and their positions take no
     bytes: "smallest" or "largest" (the base's magnitudes), or "random N" (N a seed); of each tensor the fraction

@@ -76,6 +76,7 @@ def write_plans(
         files=files or (),
         structure=structure,
         copies=surveyed.copies,
+        slices=surveyed.slices,
     )
     if not options.exact:
         distortion = Distortion(surveyed.stored, surveyed.moved)

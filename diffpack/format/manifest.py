@@ -13,6 +13,7 @@ import msgspec
 from diffpack.errors import CorruptFileError
 from diffpack.format.limits import JSON_INTEGER
 from diffpack.tensors.dtypes import DTYPES, DType
+from diffpack.tensors.slices import Assembly
 
 MILLIONTHS = 10**6
 """What the file counts relative errors in."""
@@ -110,6 +111,7 @@ class Manifest(msgspec.Struct, frozen=True):
     error: int | None = None
     structure: Structure | None = None
     copies: dict[str, str] | None = None
+    slices: dict[str, Assembly] | None = None
 
 
 def digest_column(digests: Iterable[bytes | None]) -> str | None:
@@ -123,7 +125,7 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
     value: dict[str, Any] = msgspec.to_builtins(manifest)
     for group in value["groups"]:
         group.setdefault("base", None)
-    for name in ("copies", "error", "structure"):
+    for name in ("copies", "error", "slices", "structure"):
         if value[name] is None:
             del value[name]
     if value["layout"] is not None:

@@ -9,7 +9,7 @@ import msgspec
 
 from diffpack.errors import CorruptFileError
 from diffpack.format import limits
-from diffpack.format.features import CODE, COPIES, PATHS, UNSEALED
+from diffpack.format.features import CODE, COPIES, PATHS, SLICES, UNSEALED
 from diffpack.format.file_names import are_weights, clash, is_code, is_plain_file_name, is_plain_path, is_weights
 from diffpack.format.hdf5_structure import from_content
 from diffpack.format.manifest import DIGEST_HEX, Group, Manifest, to_canonical
@@ -39,6 +39,7 @@ def parse(value: dict[str, Any], where: str) -> Manifest:
     _check_required(manifest, where)
     _check_aliases(manifest, where)
     _check_copies(manifest, where)
+    _check_slices(manifest, where)
     _check_files(manifest, where)
     _check_structure(manifest, where)
     return manifest
@@ -54,7 +55,7 @@ def _check_absent(value: dict[str, Any], where: str) -> None:
 
 
 _OPTIONAL = {
-    "": {"copies", "error", "structure"},
+    "": {"copies", "error", "slices", "structure"},
     "base": {"name", "revision"},
     "layout": {"sha256"},
     "group": {"errors", "counts", "base_digests", "result_digests", "rule"},
@@ -174,6 +175,24 @@ def _check_copies(manifest: Manifest, where: str) -> None:
         raise CorruptFileError(f"{where}: {name!r} is a copy, and removed or an alias", "G8")
     for name in (*copies, *copies.values()):
         _check_length(name, where)
+
+
+def _check_slices(manifest: Manifest, where: str) -> None:
+    """Check tensors made of slices; whether the base has these, it tells."""
+    slices = manifest.slices or {}
+    if (SLICES in manifest.requires) != bool(slices) or manifest.slices == {}:
+        raise CorruptFileError(f"{where}: its slices and the feature 'slices' do not fit", "G9")
+    for name in sorted(slices.keys() & {*manifest.removed, *manifest.aliases, *(manifest.copies or {})}):
+        raise CorruptFileError(f"{where}: {name!r} is made of slices, and removed, an alias or a copy", "G9")
+    for name, assembly in slices.items():
+        _check_length(name, where)
+        for piece in assembly.pieces:
+            _check_length(piece.source, where)
+        counts = [piece.entries for piece in assembly.pieces]
+        if min(counts, default=0) < 1 or sum(counts) != _words(DTYPES["U8"], assembly.shape, where):
+            raise CorruptFileError(f"{where}: {name!r} is not what its slices come to", "G9")
+        if assembly.swapped and len(assembly.shape) < 2:
+            raise CorruptFileError(f"{where}: {name!r} is swapped and has no two dimensions", "G9")
 
 
 def _check_files(manifest: Manifest, where: str) -> None:

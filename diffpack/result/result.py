@@ -17,7 +17,7 @@ from diffpack.result import overflow
 from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
-from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine
+from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine, tensor_digest
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo, blocks
 
@@ -58,7 +58,7 @@ class Result:
         manifest = diff.manifest
         removed = set(manifest.removed)
         self.tensors: dict[str, TensorInfo] = {}
-        for name in [name for name in self.view.own if name not in removed]:
+        for name in [name for name in self.view if name not in removed]:
             self.tensors[name] = self._info(name)
         for name in [*diff, *manifest.aliases]:
             if name not in self.tensors:
@@ -121,15 +121,15 @@ class Result:
             self._refuse_other_base(threads)
             raise
         digests = {name: digest for name, (digest, _, _) in zip(names, produced, strict=True)}
-        own = {self.view.own[name]: base for name, (_, base, _) in zip(names, produced, strict=True) if base}
+        before = {name: base for name, (_, base, _) in zip(names, produced, strict=True) if base}
         infinite = {name: count for name, (_, _, count) in zip(names, produced, strict=True) if count}
         if not verify:
-            self._compare_base(own, None)
+            self._compare_base(before, None)
             return Check(None, None, infinite=infinite)
-        rest = [name for name in self.base.tensors if name not in own]
-        own |= digests_of(self.base, rest, threads)
+        own = {self.view.own[name]: digest for name, digest in before.items() if name in self.view.own}
+        own |= digests_of(self.base, (name for name in self.base.tensors if name not in own), threads)
         whole = combine(self.base.tensors, own)
-        self._compare_base(own, whole)
+        self._compare_base(before, whole)
         of_result = {name: digest for name, digest in digests.items() if digest is not None}
         return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result), infinite)
 
@@ -146,7 +146,12 @@ class Result:
 
     def _refuse_other_base(self, threads: int | None) -> None:
         digests = digests_of(self.base, self.base.tensors, threads)
-        self._compare_base(digests, combine(self.base.tensors, digests))
+        before = {
+            name: digests[self.view.own[name]] if name in self.view.own else tensor_digest(self.view.word_source(name))
+            for name in self.diff
+            if name in self.view
+        }
+        self._compare_base(before, combine(self.base.tensors, digests))
 
     def _produce(
         self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None
@@ -175,12 +180,15 @@ class Result:
         return digest, digest if unchanged else None, infinite
 
     def _compare_base(self, digests: dict[str, bytes], whole: str | None) -> None:
-        """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones."""
+        """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones.
+
+        `digests` are those of what the records change, by the diff's names.
+        """
         expected = self.diff.manifest.base.fingerprint
         wrong = []
         for name in self.diff:
             recorded, _ = self.diff.digests(name)
-            if recorded is not None and digests[self.view.own[name]][:DIGEST_BYTES] != recorded:
+            if recorded is not None and digests[name][:DIGEST_BYTES] != recorded:
                 wrong.append(name)
         if not wrong and whole in (None, expected):
             return

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import diffpack
-from diffpack.algebra.resolve import chain_without_copies, without_copies
+from diffpack.algebra.resolve import by_own_names, chain_by_own_names
 from diffpack.bridges.registry import FORMATS
 from diffpack.checkpoints import open_checkpoint
 from diffpack.errors import BaseNeededError, DiffpackError, UsageError, WrongBaseError
@@ -82,10 +82,10 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered")  # extraction meets numbers of any size
 @settings(max_examples=150, deadline=None, suppress_health_check=LENIENT)
 @given(chains(links=1), st.sampled_from(OPTIONS))
-def test_the_diff_without_copies_gives_the_same_bits(states: list[Arrays], options: dict[str, Any]) -> None:
+def test_the_diff_by_own_names_gives_the_same_bits(states: list[Arrays], options: dict[str, Any]) -> None:
     base, tuned = states
     diff = copied(base, tuned, **options)
-    resolved = without_copies(diff, open_checkpoint(base), None)
+    resolved = by_own_names(diff, open_checkpoint(base), None)
     assert resolved.manifest.copies is None
     assert "copies" not in resolved.manifest.requires
     assert bits(diffpack.load(base, resolved)) == bits(diffpack.load(base, diff))
@@ -124,9 +124,9 @@ def test_a_chain_gives_the_last_result(states: list[Arrays], profile: str) -> No
 def test_only_links_up_to_the_last_with_copies_are_looked_at() -> None:
     last = diffpack.extract(ONE, {name: array * np.float32(1.01) for name, array in ONE.items()})
     assert last.manifest.copies is None
-    made = chain_without_copies([diffpack.extract(BASE, ONE), last], open_checkpoint(BASE), None)
+    made = chain_by_own_names([diffpack.extract(BASE, ONE), last], open_checkpoint(BASE), None)
     assert made[1] is last
-    assert chain_without_copies([last], None, None) == [last]
+    assert chain_by_own_names([last], None, None) == [last]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=LENIENT)
@@ -209,7 +209,7 @@ def test_without_the_base_they_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_another_base_is_refused() -> None:
     with pytest.raises(WrongBaseError):
-        without_copies(diffpack.extract(BASE, ONE), open_checkpoint(TWO), None)
+        by_own_names(diffpack.extract(BASE, ONE), open_checkpoint(TWO), None)
 
 
 def test_files_and_layout_stay_with_the_diff(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_files_and_layout_stay_with_the_diff(tmp_path: Path) -> None:
         write_safetensors(tmp_path / name / "model.safetensors", tensors, {"from": name})
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
     diff = diffpack.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "task.dpk")
-    resolved = without_copies(diff, open_checkpoint(tmp_path / "base"), None)
+    resolved = by_own_names(diff, open_checkpoint(tmp_path / "base"), None)
     assert (resolved.name, resolved.path) == (diff.name, diff.path)
     diffpack.apply(tmp_path / "base", resolved, tmp_path / "again")
     for name in ("model.safetensors", "config.json"):

@@ -35,3 +35,18 @@ def test_tensors_that_are_compared_with_base_tensors_of_other_names(tmp_path: Pa
     plain = write_safetensors(tmp_path / "plain.safetensors", {"embed.weight": embed * np.float32(1.001)})
     text = printed("extract", "--base", base, "--tuned", plain, "-o", tmp_path / "plain.dpk")
     assert "near" not in text
+
+
+def test_tensors_that_are_made_of_slices_of_base_tensors(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = {f"{name}.weight": rng.standard_normal((20, 16)).astype(np.float32) for name in "qkv"}
+    base = write_safetensors(tmp_path / "base.safetensors", parts)
+    whole = {"qkv.weight": np.concatenate([parts[f"{name}.weight"] for name in "qkv"])}
+    tuned = write_safetensors(tmp_path / "tuned.safetensors", whole)
+    extracted = ("extract", "--base", base, "--tuned", tuned, "-o", tmp_path / "qkv.dpk", "--force")
+    for command in (extracted, ("inspect", tmp_path / "qkv.dpk")):
+        words = [line.split() for line in printed(*command).splitlines()]
+        assert ["slices", "1", "tensor:", "qkv.weight", "from", "q.weight", "and", "2", "more"] in words
+        report = json.loads(printed(*command, "--json"))
+        assert report["slices"] == [{"name": "qkv.weight", "sources": ["q.weight", "k.weight", "v.weight"]}]
+        assert report["new"] == []

@@ -96,6 +96,11 @@ def copied(draft: Draft, **copies: str) -> Draft:
     return draft.put("requires", ["copies", "pco", "zstd"]).put("copies", copies)
 
 
+def sliced(draft: Draft, shape: tuple[int, ...], *pieces: tuple[str, bool, int, int], swapped: bool = False) -> Draft:
+    assembly = {"shape": list(shape), "swapped": swapped, "pieces": [list(piece) for piece in pieces]}
+    return draft.put("requires", ["pco", "slices", "zstd"]).put("slices", {"made": assembly})
+
+
 def int8_values(draft: Draft, values: Stream) -> Draft:
     return draft.rechunk(3, stream("u8", [1, 2]), values)
 
@@ -285,6 +290,17 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("G8", "no copies", lambda d: copied(d)),
     ("G8", "a copy that is removed", lambda d: copied(d, gone="b")),
     ("G8", "a copy that is an alias", lambda d: copied(d, tied="b")),
+    ("G9", "slices are required, and absent", lambda d: d.put("requires", ["pco", "slices", "zstd"])),
+    (
+        "G9",
+        "slices, which are not required",
+        lambda d: sliced(d, (1,), ("b", False, 0, 1)).put("requires", ["pco", "zstd"]),
+    ),
+    ("G9", "no slices", lambda d: sliced(d, (1,)).put("slices", {})),
+    ("G9", "an assembly without slices", lambda d: sliced(d, (0,))),
+    ("G9", "a slice without entries", lambda d: sliced(d, (1,), ("b", False, 0, 1), ("b", False, 0, 0))),
+    ("G9", "more entries than the shape has", lambda d: sliced(d, (1,), ("b", False, 0, 2))),
+    ("G9", "a vector with two dimensions exchanged", lambda d: sliced(d, (1,), ("b", False, 0, 1), swapped=True)),
     ("G7", "exact without digests", lambda d: drop(d.put("exact", True), "groups", 0, "result_digests")),
     ("P1", "a position at the end of its span", lambda d: d.rechunk(0, stream("u8", [3]), VALUES)),
     ("P1", "a sum that overflows", lambda d: d.rechunk(0, stream("u64", [2**64 - 1] * 2), stream("i32", [1, 1]))),

@@ -22,7 +22,7 @@ def any_source() -> Iterator[None]:
     with (
         mock.patch.object(references, "_nearest", _last),
         mock.patch.object(references, "_doubtful", return_value=True),
-        mock.patch.object(references, "_NAME_BYTES", 0),
+        mock.patch.object(references, "NAME_BYTES", 0),
     ):
         yield
 

@@ -1,6 +1,6 @@
-"""The files of spec/example-levels.md and spec/example-grid.md, made anew; run as a program it prints their bytes.
+"""The files of spec/example-levels.md, example-grid.md and example-slices.md, made anew; a program that prints them.
 
-    python -m tests.tools.worked_examples levels|grid
+    python -m tests.tools.worked_examples levels|grid|slices
 
 The streams come from the library's own writer, the frame around them from `craft`. Manifests are raw, to be readable
 and the same under every version of zstd.
@@ -67,7 +67,23 @@ def grid_example() -> Example:
     return Example(craft.build(manifest, chunks, minor=1), old, new)
 
 
-EXAMPLES = {"levels": levels_example, "grid": grid_example}
+def slices_example() -> Example:
+    """Two tensors of float32 over one another, turned, as one, of which one word changes by one step."""
+    k, q = np.array([[5.0, 6.0]], np.float32), np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    qk = np.concatenate([q, k]).T.copy()
+    tuned = qk.copy()
+    tuned[1, 1] = np.nextafter(np.float32(4.0), np.float32(5.0))
+    old = {"k": ("F32", k.shape, k.tobytes()), "q": ("F32", q.shape, q.tobytes())}
+    made, new = {"qk": ("F32", qk.shape, qk.tobytes())}, {"qk": ("F32", qk.shape, tuned.tobytes())}
+    assembly = {"shape": [2, 3], "swapped": True, "pieces": [["q", False, 0, 4], ["k", False, 0, 2]]}
+    group = craft.group(["qk"], made, new)
+    members = {"requires": ["slices"], "removed": ["k", "q"], "slices": {"qk": assembly}}
+    manifest = craft.manifest(old, new, [group], **members)
+    chunk = [craft.stream("u8", [4]), craft.stream("i32", [1])]
+    return Example(craft.build(manifest, [chunk], minor=2), old, new)
+
+
+EXAMPLES = {"levels": levels_example, "grid": grid_example, "slices": slices_example}
 
 
 def _streams(arrays: list[Numbers]) -> list[Stream]:

@@ -16,7 +16,7 @@ from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods import find_method
 from diffpack.algebra.merge.summary import merged_summary
 from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
-from diffpack.algebra.resolve import without_copies
+from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.shared_names import share_names
 from diffpack.algebra.sums import NOT_CHECKED, OVERFLOW, Sums
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -102,7 +102,7 @@ def merge(
         if profile == "portable" and "pco" in opened[0].manifest.requires:
             raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
         return write_diff(output, inputs, force, partial(_copy, diff=opened[0], metadata=metadata))
-    opened = [without_copies(diff, checkpoint, threads) for diff in opened]
+    opened = [by_own_names(diff, checkpoint, threads) for diff in opened]
     job = _Merge(
         opened,
         chosen,

@@ -24,6 +24,8 @@ BETTER = 0.8
 NAME_BYTES = 64
 """What a source costs in the manifest, at most: two long names. Less is not worth one."""
 
+SKETCH_WORDS = _SKETCH_RUNS * _SKETCH_RUN_WORDS
+
 Sketch = npt.NDArray[np.int16]
 
 
@@ -46,16 +48,16 @@ def _places(size: int, runs: int, run_words: int) -> list[tuple[int, int]]:
 
 def sketch_of(words: WordSource, dtype: DType, reference: Reference | None = None) -> Sketch:
     """A few words, as `sample_of` takes them, made coarse: the upper 16 bits of floats, all bits of integers in 16."""
-    return _coarse(sample_of(words, reference, _SKETCH_RUNS, _SKETCH_RUN_WORDS), dtype)
+    return coarse(sample_of(words, reference, _SKETCH_RUNS, _SKETCH_RUN_WORDS), dtype)
 
 
-def sketch_of_part(words: WordSource, dtype: DType, start: int, size: int) -> Sketch:
-    """The sketch of the tensor whose words are those from `start` on."""
-    places = _places(size, _SKETCH_RUNS, _SKETCH_RUN_WORDS)
-    return _coarse(np.concatenate([words[start + a : start + b] for a, b in places]), dtype)
+def sketch_places(size: int) -> list[tuple[int, int]]:
+    """(start, stop) of the runs of a sketch of `size` words."""
+    return _places(size, _SKETCH_RUNS, _SKETCH_RUN_WORDS)
 
 
-def _coarse(words: Words, dtype: DType) -> Sketch:
+def coarse(words: Words, dtype: DType) -> Sketch:
+    """The words of a sketch, made coarse."""
     line = ordered(words, dtype)
     bits = dtype.word_bits
     if dtype.signed_magnitude:
@@ -64,8 +66,8 @@ def _coarse(words: Words, dtype: DType) -> Sketch:
     while bits > 16:
         bits //= 2
         line = line ^ (line >> np.array(bits, line.dtype))
-    coarse: Sketch = line.astype(np.int16)
-    return coarse
+    found: Sketch = line.astype(np.int16)
+    return found
 
 
 def distance(sketches: Sketch, one: Sketch) -> npt.NDArray[np.int64]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from diffpack.checkpoints import Checkpoint
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import comparable
 from diffpack.tensors.rename import Rename, find_rename, own_names
+from diffpack.tensors.slices import AssembledWords, Assembly
+from diffpack.tensors.word_source import WordSource
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,8 @@ class Pair:
 
     `base_name` is the name in the base's own file (before renaming). `source` is the name, after renaming, of a base
     tensor that is compared in place of the one of this name; `added` says that this name had none of its dtype and
-    shape.
+    shape. `assembly` are the slices of base tensors, by such names, that it is compared with instead, and `assembled`
+    what they come to.
     """
 
     name: str
@@ -25,6 +29,8 @@ class Pair:
     base: TensorInfo | None = None
     source: str | None = None
     added: bool = False
+    assembly: Assembly | None = None
+    assembled: AssembledWords | None = None
 
     @property
     def resized(self) -> bool:
@@ -45,6 +51,16 @@ class Pair:
     def float_reference(self) -> bool:
         """Whether it is compared with a tensor of floats, of whatever name."""
         return self.base is not None and self.info.dtype.arithmetic
+
+    def base_words(self, checkpoint: Checkpoint) -> WordSource | None:
+        """The words of what it is compared with, from the base."""
+        if self.assembled is not None:
+            return self.assembled
+        return checkpoint.word_source(self.base_name) if self.base_name is not None else None
+
+    def made_of(self, assembly: Assembly, words: AssembledWords) -> Pair:
+        """The same tensor, compared with what slices of base tensors come to."""
+        return Pair(self.name, self.info, base=self.info, assembly=assembly, assembled=words)
 
     def beside(self, source: str, base_name: str, base: TensorInfo) -> Pair:
         """The same tensor, compared with another base tensor of its dtype and shape."""

@@ -58,7 +58,7 @@ class Scan:
 def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
     """Hash and compare one pair of tensors."""
     words = tuned.word_source(pair.name)
-    base_words = base.word_source(pair.base_name) if pair.base_name is not None else None
+    base_words = pair.base_words(base)
     reference = Reference(pair.info, pair.base, base_words)
     hasher = PairHasher(base_words)
     counts: list[int] = []

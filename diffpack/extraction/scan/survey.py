@@ -10,6 +10,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
 from diffpack.diff.summary import base_summary, result_summary
 from diffpack.extraction.options import Options
+from diffpack.extraction.scan.assemblies import slices_of, with_assemblies
 from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.references import with_better_references
@@ -18,13 +19,15 @@ from diffpack.format.manifest import CheckpointSummary, ResultSummary
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.slices import Assembly
 
 
 @dataclass(frozen=True)
 class Survey:
     """Pairs of tensors, their scans, those to store, tied ones, and what the manifest says of both checkpoints.
 
-    `copies` leads from tensors that are compared with a base tensor of another name to that (renamed) one.
+    `copies` leads from tensors that are compared with a base tensor of another name to that (renamed) one,
+    `slices` to those they are compared with instead.
     """
 
     base: Checkpoint
@@ -34,6 +37,7 @@ class Survey:
     stored: list[Scan]
     aliases: dict[str, str]
     copies: dict[str, str]
+    slices: dict[str, Assembly]
     base_summary: CheckpointSummary
     tuned_summary: ResultSummary
 
@@ -46,6 +50,7 @@ class Survey:
 def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Survey:
     """Pair the tensors of two checkpoints and scan each pair. Raises `UsageError` for rules that do not fit."""
     pairing = pair_up(base.tensors, tuned.tensors, options.rename)
+    pairing = with_assemblies(pairing, base, tuned, options.profile)
     scans = _scan_all(pairing, base, tuned, options.threads, progress)
     stored, aliases = split_aliases(scans)
     digests = _base_digests(scans, base, options.threads)
@@ -60,7 +65,8 @@ def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Prog
     of_base = base_summary(combine(base.tensors, digests), base.tensors, options.base_name, options.base_revision)
     tuned_digests = {item.pair.name: item.digest for item in scans}
     of_tuned = result_summary(combine(tuned.tensors, tuned_digests), tuned.tensors)
-    return Survey(base, tuned, pairing, scans, stored, aliases, copies, of_base, of_tuned)
+    slices = slices_of((item.pair for item in scans), aliases)
+    return Survey(base, tuned, pairing, scans, stored, aliases, copies, slices, of_base, of_tuned)
 
 
 def _scan_all(
