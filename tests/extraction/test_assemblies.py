@@ -163,6 +163,23 @@ def test_what_is_not_made_of_base_tensors_stays_new() -> None:
     assert extracted(base, half).manifest.slices is None
 
 
+@pytest.mark.parametrize("shape", [(48, 24), (32, 32), (3, 16, 32)])
+def test_a_matrix_that_is_only_turned_costs_its_changes(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(6)
+    base = {"linear.weight": rng.standard_normal(shape).astype(np.float32)}
+    tuned = {"conv1d.weight": np.ascontiguousarray(dense(base["linear.weight"], rng).swapaxes(-1, -2))}
+    diff = extracted(base, tuned)
+    assert set(diff.manifest.slices or {}) == {"conv1d.weight"}
+    under_its_name = extracted(base, {"linear.weight": tuned["conv1d.weight"]})
+    assert set(under_its_name.manifest.slices or {}) == {"linear.weight"}
+
+
+def test_all_of_another_tensor_is_no_slice_of_it() -> None:
+    base = {"old": model()["embed.weight"]}
+    diff = extracted(base, {"new": base["old"]})
+    assert (diff.manifest.slices, len(diff)) == (None, 0)
+
+
 def test_a_tensor_that_is_tied_to_a_fused_one_is_an_alias() -> None:
     base = {name: model()[f"layers.1.attn.{name}_proj.weight"] for name in "qkv"}
     whole = np.concatenate([base[name] for name in "qkv"]) + np.float32(0.001)

@@ -16,7 +16,7 @@ from diffpack.diff.against import assembled_words
 from diffpack.extraction.scan.nearness import BETTER, sample_of, steps_cost
 from diffpack.extraction.scan.pairs import Pair, Pairing
 from diffpack.extraction.scan.rows import by_rows
-from diffpack.extraction.scan.tiles import Part, Shelf, along
+from diffpack.extraction.scan.tiles import Part, Shelf, along, near
 from diffpack.tensors.dtypes import DType
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
@@ -29,12 +29,17 @@ _LEAST_ENTRIES = 16
 def with_assemblies(pairing: Pairing, base: Checkpoint, tuned: Checkpoint, profile: str) -> Pairing:
     """The pairing with tensors that are made of slices of others compared with those; most pairs stay as they are.
 
-    Looked at are tensors that the base does not have, or in another shape, and the base tensors that are gone. An
-    assembly is taken if a sample shows it to be nearer than what the tensor is compared with now.
+    Looked at are tensors that the base does not have, or in another shape, and square ones that are far from the
+    base's; and the base tensors that are gone, or of these names. An assembly is taken if a sample shows it to be
+    nearer than what the tensor is compared with now.
     """
-    wanted = {pair.name: pair for pair in pairing.pairs if (pair.base is None or pair.resized) and _cut(pair.info)}
+    wanted = {
+        pair.name: pair
+        for pair in pairing.pairs
+        if _cut(pair.info) and (pair.base is None or pair.resized or _may_be_turned(pair, base, tuned))
+    }
     view = own_names(base.tensors, pairing.rename)
-    gone = [*pairing.removed, *(pair.name for pair in wanted.values() if pair.resized)]
+    gone = [*pairing.removed, *(pair.name for pair in wanted.values() if pair.base is not None)]
     sources = {name: base.info(view[name]) for name in gone if _cut(base.info(view[name]))}
     if not wanted or not sources:
         return pairing
@@ -47,6 +52,16 @@ def _cut(info: TensorInfo) -> bool:
     """Whether a tensor can be cut into entries, and has enough of them to tell it from others."""
     dtype = info.dtype
     return dtype.bits == dtype.word_bits >= SMALLEST_BITS and info.words >= _LEAST_ENTRIES
+
+
+def _may_be_turned(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> bool:
+    """Whether a square matrix is far from the base's: it may be that one turned, which its shape does not tell."""
+    shape = pair.info.shape
+    if pair.base != pair.info or len(shape) < 2 or shape[-1] != shape[-2] or pair.base_name is None:
+        return False
+    ours = Part(pair.name, pair.info, tuned.word_source(pair.name))
+    theirs = Part(pair.name, pair.info, base.word_source(pair.base_name))
+    return not near(ours.sketch(False, 0, ours.entries), theirs.sketch(False, 0, theirs.entries))
 
 
 @dataclass(frozen=True)

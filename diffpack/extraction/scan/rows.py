@@ -64,12 +64,14 @@ def by_rows(whole: Part, sources: Sequence[Part]) -> list[Slice]:
     runs = _joined(_runs(wanted, rows.hashes), wanted, rows)
     if not 0 < len(runs) <= _MOST_PIECES:
         return []
-    pieces = []
+    pieces: list[Slice] = []
     for run in runs:
         assert run.shift is not None
         first = run.start + run.shift
         at = rows.tensor(first)
         pieces.append(Slice(alike[at].name, False, (first - int(starts[at])) * width, (run.stop - run.start) * width))
+    if len(pieces) == 1 and any(part.info == whole.info and part.name == pieces[0].source for part in alike):
+        return []  # all of another tensor is no slice
     return pieces
 
 

@@ -139,7 +139,12 @@ def _tiles(
     start = missed = 0
     while kinds and start < whole.entries:
         part = _nearest(
-            whole, swapped, start, kinds, lambda name: name in used or not (allowed is None or allowed(name))
+            whole,
+            swapped,
+            start,
+            kinds,
+            swapped != parts_swapped,
+            lambda name: name in used or not (allowed is None or allowed(name)),
         )
         if part is not None:
             used.add(part.name)
@@ -153,27 +158,39 @@ def _tiles(
 
 
 def _nearest(
-    whole: Part, swapped: bool, start: int, kinds: dict[int, _Kind], barred: Callable[[str], bool]
+    whole: Part, swapped: bool, start: int, kinds: dict[int, _Kind], turned: bool, barred: Callable[[str], bool]
 ) -> Part | None:
-    """The part nearest to the entries of a whole from `start` on, if one is near."""
+    """The part nearest to the entries of a whole from `start` on, if one is near; `turned`: one of both is swapped."""
     best: tuple[float, int, str] | None = None
     found = None
     for size, kind in kinds.items():
-        if size >= whole.entries or start + size > whole.entries:
+        if start + size > whole.entries:
             continue
         sketch = whole.sketch(swapped, start, size)
-        most = _NEAR_IF_SMALL if sketch.size < SKETCH_WORDS else _NEAR
+        most = _most(sketch)
         first = distance(kind.sketches[:FIRST_WORDS], sketch[:FIRST_WORDS])
-        near = np.flatnonzero(first <= _NEAR * FAR * min(FIRST_WORDS, sketch.size))
-        distances: npt.NDArray[np.int64] = distance(kind.sketches[:, near], sketch)
-        for at, steps in zip(near, distances, strict=True):
-            if steps > most * FAR * sketch.size:
+        close = np.flatnonzero(first <= _NEAR * FAR * min(FIRST_WORDS, sketch.size))
+        distances: npt.NDArray[np.int64] = distance(kind.sketches[:, close], sketch)
+        for at, steps in zip(close, distances, strict=True):
+            if steps > most:
                 continue
             part = kind.parts[at]
+            if part.info == whole.info and not turned:  # all of another tensor is no slice
+                continue
             rank = float(steps) / sketch.size, -_alike(part.name, whole.name), part.name
             if (best is None or rank < best) and not barred(part.name):
                 best, found = rank, part
     return found
+
+
+def near(sketch: Sketch, other: Sketch) -> bool:
+    """Whether tensors of one dtype and size are near by their sketches."""
+    return bool(distance(sketch[:, None], other)[0] <= _most(other))
+
+
+def _most(sketch: Sketch) -> float:
+    """The distance up to which a sketch is near."""
+    return (_NEAR_IF_SMALL if sketch.size < SKETCH_WORDS else _NEAR) * FAR * sketch.size
 
 
 def _alike(name: str, other: str) -> int:
