@@ -12,6 +12,7 @@ import numpy as np
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta import Delta, side_by_side
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.lifted import lifted
 from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.shared_names import share_names
 from diffpack.algebra.steps import gathered
@@ -123,7 +124,11 @@ def compare(
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
         check_base(diffs[0], checkpoint, threads)
-    named = [by_own_names(diff, checkpoint, threads) for diff in diffs]
+    lift = lifted(diffs, checkpoint, threads)
+    if lift is not None:
+        named, checkpoint = lift.diffs, lift.base
+    else:
+        named = [by_own_names(diff, checkpoint, threads) for diff in diffs]
     shared = share_names(named, checkpoint, guess=True)
     first_source, second_source = (Source(diff, checkpoint, own) for diff, own in zip(named, shared, strict=True))
     sources = first_source, second_source

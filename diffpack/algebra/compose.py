@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from diffpack.algebra.chain import Chain
 from diffpack.algebra.checks import check_base, check_chain
+from diffpack.algebra.lifted import lifted
 from diffpack.algebra.resolve import chain_by_own_names
 from diffpack.algebra.squash import squash
 from diffpack.algebra.trace import Lineage, Trace, trace
@@ -58,12 +59,20 @@ def compose(
     check_chain(chain)
     if checkpoint is not None:
         check_base(chain[0], checkpoint, threads)
-    chain = chain_by_own_names(chain, checkpoint, threads)
     notes = dict(chain[-1].metadata if metadata is None else metadata)
-    body = partial(
-        _write, chain=chain, base=checkpoint, profile=profile, notes=notes, threads=threads, progress=progress
-    )
-    return write_diff(output, inputs, force, body)
+    write = partial(_write, profile=profile, notes=notes, threads=threads, progress=progress)
+    lift = None if any(_renames(diff) for diff in chain[1:]) else lifted(chain[:1], checkpoint, threads)
+    if lift is not None:
+        whole = write_diff(None, inputs, False, partial(write, chain=[*lift.diffs, *chain[1:]], base=lift.base))
+        return write_diff(output, inputs, force, partial(lift.write_lowered, diff=whole))
+    chain = chain_by_own_names(chain, checkpoint, threads)
+    return write_diff(output, inputs, force, partial(write, chain=chain, base=checkpoint))
+
+
+def _renames(diff: Diff) -> bool:
+    """Whether a diff calls tensors otherwise than its base does, or makes them of others."""
+    manifest = diff.manifest
+    return bool(manifest.rename or manifest.copies or manifest.slices)
 
 
 def _write(

@@ -1,0 +1,80 @@
+"""Diffs of fused models are worked on as diffs of a base that has the fused tensors, and stay as small."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import diffpack
+from tests.tools.fused import changed, dense, fused, model, sparse
+from tests.tools.models import Arrays, bits
+
+
+def of(base: Arrays, tuned: Arrays, **options: Any) -> diffpack.Diff:
+    diff = diffpack.extract(base, tuned, **options)
+    assert diff.manifest.slices
+    return diff
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_chain_on_fused_tensors_keeps_the_slices(turned: bool) -> None:
+    base = model()
+    tuned = fused(changed(base, sparse), turned)
+    later = changed(tuned, sparse, seed=2)
+    first, second = of(base, tuned), diffpack.extract(tuned, later)
+    whole = diffpack.compose([first, second], base=base)
+    assert whole.manifest.slices == first.manifest.slices
+    assert bits(diffpack.load(base, whole)) == bits(later)
+    diffpack.verify(whole, base)
+    direct = of(base, later)
+    assert (whole.nbytes, list(whole)) == (direct.nbytes, list(direct)) or whole.nbytes < 1.1 * direct.nbytes
+
+
+def test_a_chain_that_takes_a_fused_tensor_away_or_ties_it() -> None:
+    base = model()
+    tuned = fused(changed(base, sparse))
+    name = "layers.1.attn.qkv.weight"
+    later = {key: array for key, array in tuned.items() if key != name}
+    first = of(base, tuned)
+    whole = diffpack.compose([first, diffpack.extract(tuned, later)], base=base)
+    assert bits(diffpack.load(base, whole)) == bits(later)
+    other = "layers.2.attn.qkv.weight"
+    tied = tuned | {name: tuned[other] + np.float32(1), other: tuned[other] + np.float32(1)}
+    whole = diffpack.compose([first, diffpack.extract(tuned, tied)], base=base)
+    assert bits(diffpack.load(base, whole)) == bits(tied)
+
+
+def test_other_chains_are_written_by_their_own_names() -> None:
+    base = model()
+    tuned = fused(changed(base, sparse))
+    there, back = of(base, tuned), of(tuned, base)
+    assert bits(diffpack.load(base, diffpack.compose([there, back], base=base))) == bits(base)
+    renamed = {f"model.{name}": array for name, array in changed(tuned, sparse, seed=3).items()}
+    whole = diffpack.compose([there, diffpack.extract(tuned, renamed)], base=base)
+    assert bits(diffpack.load(base, whole)) == bits(renamed)
+
+
+def test_the_undo_of_a_fused_model_gives_its_parts_back() -> None:
+    base = model()
+    tuned = fused(changed(base, sparse), turned=True)
+    undo = diffpack.invert(of(base, tuned), base=base)
+    assert bits(diffpack.load(tuned, undo)) == bits(base)
+
+
+def test_fused_fine_tunes_are_compared_as_the_same_ones_unfused() -> None:
+    base = model()
+    one, two = changed(base, dense, seed=1), changed(base, dense, seed=2)
+    plain = diffpack.compare(diffpack.extract(base, one), diffpack.extract(base, two), base)
+    together = diffpack.compare(of(base, fused(one)), of(base, fused(two)), base)
+    assert together.total.cosine == pytest.approx(plain.total.cosine)
+    assert together.total.both == plain.total.both
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_names_that_a_prefix_is_put_before(prefix: str) -> None:
+    base = model()
+    one, two = (fused(changed(base, sparse, seed=seed)) for seed in (1, 2))
+    diffs = [of(base, {prefix + name: array for name, array in tuned.items()}) for tuned in (one, two)]
+    assert diffpack.compare(*diffs, base).mismatched == ()
