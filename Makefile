@@ -16,7 +16,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-names bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -37,6 +37,10 @@ bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 
 bench-budgets: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.budgets --pair $(PAIR)
+
+# Pairs that are stored by other names, fused, split or turned, against the same pairs as they are.
+bench-names: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.names --pair $(PAIR) --csv benchmarks/results/names.csv
 
 bench-algebra: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.algebra --pair $(PAIR) --csv benchmarks/results/algebra.csv
