@@ -6,10 +6,11 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from .amounts import Share
 from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, summaries
 from .options import (
     STDIO,
@@ -66,20 +67,6 @@ def _positions() -> Iterable[str]:
     from diffpack.extraction.options import POSITION_CHOICES
 
     return POSITION_CHOICES
-
-
-class Share(click.types.FloatParamType):
-    """A fraction: `0.005` or `0.5%`."""
-
-    name = "fraction"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        text = str(value)
-        try:
-            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            self.fail(f"{text!r} is neither a fraction (0.005) nor a percentage (0.5%)", param, ctx)
 
 
 @click.command()

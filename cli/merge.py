@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .extract import Share
+from .amounts import Share
 from .options import Session, clip_option, global_options, opened
 from .output import Report, fields
 from .progress import Callback

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .extract import Share
-from .options import STDIO, CheckpointPath, OutputPath, Session, force_option, global_options
+from .amounts import Share
+from .options import STDIO, CheckpointPath, OutputPath, Session, global_options
 from .output import Report, emit, emit_json, fields, percent, safe, size
 from .progress import watched
 
@@ -98,7 +98,10 @@ _POSITIVE = click.IntRange(min=1)
 @click.option("--penalty", type=float, metavar="X", help="Diff pruning's lambda.  [default: 42 / entries of the body]")
 @click.option("--fixed-lr", type=float, metavar="X", help="Of diff pruning's last stage.  [default: 5 x the first's]")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint of a run of the same options, if there is one.")
-@force_option
+@click.option(
+    "--force", is_flag=True,
+    help="Replace an output that exists; without --resume also the checkpoint of an interrupted run.",
+)  # fmt: skip
 @global_options
 @click.pass_obj
 def command(
@@ -116,8 +119,8 @@ def command(
     if output == STDIO:
         raise click.UsageError("a task is written to a file, not to standard output: name one")
     with watched(session, "loading", "steps") as progress:
-        import_trainer(session)
         from diffpack import train as trainer
+        from diffpack.train.preparation import prepare
 
         options = trainer.TrainOptions(
             method=method, density=density, epochs=epochs, batch_size=batch_size, lr=lr, max_length=max_length,
@@ -126,6 +129,8 @@ def command(
             fixed_lr=fixed_lr, find_lr=find_lr,
         )  # fmt: skip
         session.output = output
+        prepare(model, train, dev, output, resume=resume, force=force)  # mistakes are told before torch is loaded
+        import_trainer(session)
         done = trainer.train(model, train, dev, output, options, resume=resume, force=force, progress=progress)
         session.output, session.written = None, output
     report = describe(done)

@@ -12,22 +12,56 @@
 Everything that is raised on purpose derives from `diffpack.errors.DiffpackError`.
 """
 
-from diffpack.algebra.compare import Comparison, compare
-from diffpack.algebra.compose import compose
-from diffpack.algebra.invert import invert
-from diffpack.algebra.merge.merge import merge
-from diffpack.algebra.rebase import Rebased, rebase
-from diffpack.bridges import Converted, convert
-from diffpack.checkpoints import Checkpoint, open_checkpoint
-from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.diff import Diff
-from diffpack.diff.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
-from diffpack.diff.record import TensorDiff
-from diffpack.diff.stats import Stats, stats
+from typing import TYPE_CHECKING
+
 from diffpack.errors import DiffpackError
-from diffpack.extraction.extract import extract
-from diffpack.result.apply import Applied, apply, load
-from diffpack.result.verify import Verified, verify
+from diffpack.support.lazily import lazy_members
+
+if TYPE_CHECKING:
+    from diffpack.algebra.compare import Comparison, compare
+    from diffpack.algebra.compose import compose
+    from diffpack.algebra.invert import invert
+    from diffpack.algebra.merge.merge import merge
+    from diffpack.algebra.rebase import Rebased, rebase
+    from diffpack.bridges import Converted, convert
+    from diffpack.checkpoints import Checkpoint, open_checkpoint
+    from diffpack.checkpoints.fingerprint import fingerprint
+    from diffpack.diff.diff import Diff
+    from diffpack.diff.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
+    from diffpack.diff.record import TensorDiff
+    from diffpack.diff.stats import Stats, stats
+    from diffpack.extraction.extract import extract
+    from diffpack.result.apply import Applied, apply, load
+    from diffpack.result.verify import Verified, verify
+else:  # loaded when asked for: a mistake on the command line is told before anything else is
+    __getattr__ = lazy_members(
+        __name__,
+        {
+            "Applied": "result.apply",
+            "Checkpoint": "checkpoints",
+            "Comparison": "algebra.compare",
+            "Converted": "bridges",
+            "Diff": "diff.diff",
+            "Rebased": "algebra.rebase",
+            "Stats": "diff.stats",
+            "TensorDiff": "diff.record",
+            "Verified": "result.verify",
+            "apply": "result.apply",
+            "compare": "algebra.compare",
+            "compose": "algebra.compose",
+            "convert": "bridges",
+            "extract": "extraction.extract",
+            "fingerprint": "checkpoints.fingerprint",
+            "invert": "algebra.invert",
+            "load": "result.apply",
+            "merge": "algebra.merge.merge",
+            "open": "diff.diff:open_diff",
+            "open_checkpoint": "checkpoints",
+            "rebase": "algebra.rebase",
+            "stats": "diff.stats",
+            "verify": "result.verify",
+        },
+    )
 
 __version__ = "0.1.0"
 """The library's version; that of the format stands in `diffpack.format.frame`."""

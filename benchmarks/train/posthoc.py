@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import diffpack
-from diffpack.train.data import read_tsv
 from diffpack.train.evaluate import load_task, scores
+from diffpack.train.texts import read_tsv
 
 
 def measure(model: Path, full: Path, dev: Path, density: float, budget: bool) -> dict[str, Any]:

@@ -11,12 +11,31 @@
 Needs the extra `[train]` (torch, transformers); nothing else of diffpack imports this package.
 """
 
-from diffpack.train.evaluate import TaskModel, load_task
+from typing import TYPE_CHECKING
+
+from diffpack.support.lazily import lazy_members
 from diffpack.train.options import METHODS, SELECTIONS, TrainOptions
-from diffpack.train.run import Trained, train
-from diffpack.train.tuners.diff_pruning import DiffPruner, PruningSettings
-from diffpack.train.tuners.sparse import SparseTuner
-from diffpack.train.tuners.trainer_callback import trainer_callback
+
+if TYPE_CHECKING:
+    from diffpack.train.evaluate import TaskModel, load_task
+    from diffpack.train.run import Trained, train
+    from diffpack.train.tuners.diff_pruning import DiffPruner, PruningSettings
+    from diffpack.train.tuners.sparse import SparseTuner
+    from diffpack.train.tuners.trainer_callback import trainer_callback
+else:  # loaded when asked for: options can be checked without torch
+    __getattr__ = lazy_members(
+        __name__,
+        {
+            "DiffPruner": "tuners.diff_pruning",
+            "PruningSettings": "tuners.diff_pruning",
+            "SparseTuner": "tuners.sparse",
+            "TaskModel": "evaluate",
+            "Trained": "run",
+            "load_task": "evaluate",
+            "train": "run",
+            "trainer_callback": "tuners.trainer_callback",
+        },
+    )
 
 __all__ = [
     "METHODS",

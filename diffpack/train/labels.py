@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from diffpack.errors import UsageError
 from diffpack.support.names import listed
-from diffpack.train.data import Examples
+from diffpack.train.texts import Examples
 
 MOST_NUMBERS = 20
 """Different numbers that may be labels: ratings and grades have no more. Beyond, fractions are measurements, and so are

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from diffpack.checkpoints import open_checkpoint
 from diffpack.errors import CheckpointError, MissingDependencyError, UsageError
+from diffpack.train.preparation import require_folder
 
 with contextlib.suppress(ImportError):
     import transformers
@@ -73,8 +74,7 @@ def _quiet() -> Iterator[None]:
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     """Load the tokenizer of a model folder. Raises `CheckpointError`."""
     require_transformers()
-    if not Path(folder).is_dir():
-        raise CheckpointError(f"{folder}: no folder of a model")
+    require_folder(folder)
     if not any(path for pattern in TOKENIZER_FILES for path in Path(folder).glob(pattern)):
         raise CheckpointError(f"{folder}: no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there")
     try:

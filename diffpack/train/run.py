@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +13,10 @@ from blake3 import blake3
 
 from diffpack.checkpoints import open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, open_diff
 from diffpack.diff.stats import DiffStats, diff_stats
-from diffpack.errors import DivergedError, UsageError
-from diffpack.support.atomic import place_of
+from diffpack.errors import DivergedError
 from diffpack.support.parallel import Progress
-from diffpack.train.data import Examples, read_tsv
 from diffpack.train.divergence import require_sense
 from diffpack.train.evaluate import ask, load_task, require_metrics, scores
 from diffpack.train.loop.cost import Cost
@@ -28,8 +24,10 @@ from diffpack.train.loop.fit import Resume, fit, forget
 from diffpack.train.loop.stage import Stage
 from diffpack.train.methods import BATCH_SIZES, stages_of
 from diffpack.train.options import TrainOptions
+from diffpack.train.preparation import prepare
 from diffpack.train.save import bytes_without_head, make_diff
 from diffpack.train.task import Task, make_task
+from diffpack.train.texts import Examples
 
 
 @dataclass(frozen=True)
@@ -66,20 +64,21 @@ def train(
 
     A checkpoint is kept beside `output` (its name with `.checkpoint`) until the end: after a minute, and after each
     stage. With `resume` a run goes on from there, if there is one; without, it is refused or, with `force`, begun anew.
+    `force` also lets an output that exists be replaced: with both, a run goes on and then replaces it.
     Training that diverges (`diffpack.train.divergence`) writes nothing and leaves no checkpoint: `DivergedError`.
     Raises `UsageError`, `CheckpointError`, `CorruptFileError` (a checkpoint), `MissingDependencyError`, and `OSError`
     before anything is trained if `output` cannot be written.
     """
     chosen, path = options or TrainOptions(), Path(output)
     require_metrics()
-    checkpoint = _places(path, [Path(model), Path(train), Path(dev)], resume, force)
-    parts = read_tsv(train), read_tsv(dev)
+    prepared = prepare(model, train, dev, path, resume=resume, force=force)
+    parts = prepared.train, prepared.dev
     task = make_task(model, *parts, chosen, chosen.batch_size or BATCH_SIZES.get(chosen.method))
     before = fingerprint(open_checkpoint(model))
     pool = sum(value.numel() for value in task.body.values())
     stages = stages_of(task)
     notes = describe(task, stages, parts)
-    kept = Resume(checkpoint, _identity(before, notes), resume)
+    kept = Resume(prepared.checkpoint, _identity(before, notes), resume)
     try:
         fitted = fit(task, stages, kept, progress)
         with make_diff(task, notes) as first:
@@ -96,20 +95,6 @@ def train(
     return Trained(
         path, dev_scores, fitted.cost, fitted.trained, pool, bytes_without_head(task, notes), stored, settings
     )
-
-
-def _places(output: Path, inputs: list[Path], resume: bool, force: bool) -> Path:
-    """The checkpoint's place; raises before the training what would be in its way after it."""
-    refuse_overwriting(output, inputs, force, folder=False)
-    checkpoint = output.with_name(output.name + ".checkpoint")
-    if checkpoint.exists() and not (resume or force):
-        raise UsageError(f"{checkpoint}: a run was interrupted here; --resume goes on, --force begins anew")
-    try:
-        with tempfile.TemporaryFile(dir=place_of(output).parent):
-            pass
-    except OSError as error:  # told of the output, not of a name nobody gave
-        raise OSError(error.errno, error.strerror, str(output)) from None
-    return checkpoint
 
 
 def evaluate(task: Task, diff: Diff) -> dict[str, float]:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffpack.errors import DivergedError, UsageError
-from diffpack.train.data import Batch, Encoded, Examples, collate, encode, epoch_order
+from diffpack.errors import DivergedError
+from diffpack.train.data import Batch, Encoded, collate, encode, epoch_order
 from diffpack.train.labels import label_names
 from diffpack.train.model import (
     body_parameters,
@@ -25,6 +25,7 @@ from diffpack.train.model import (
 )
 from diffpack.train.options import TrainOptions
 from diffpack.train.selections.datafree import counts_of, rule_of
+from diffpack.train.texts import Examples
 
 STAGE_SEEDS = 64
 """Stages a seed has room for."""
@@ -116,9 +117,10 @@ class Task:
 def make_task(
     folder: str | os.PathLike[str], train: Examples, dev: Examples, options: TrainOptions, batch_size: int | None
 ) -> Task:
-    """Load the model and tokenise the data. Raises `UsageError`, `CheckpointError`, `MissingDependencyError`."""
-    if bool(train.pairs) != bool(dev.pairs):
-        raise UsageError(f"{train.source} and {dev.source}: one has pairs of texts (a column text2), the other has not")
+    """Load the model and tokenise the data, whose two parts go together (`diffpack.train.preparation`).
+
+    Raises `UsageError`, `CheckpointError`, `MissingDependencyError`.
+    """
     names = label_names(train, dev)
     tokenizer = load_tokenizer(folder)
     loaded = load_classifier(folder, names, options.seed)

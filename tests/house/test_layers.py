@@ -12,7 +12,7 @@ from benchmarks import shape
 
 TREES = shape.modules()
 IMPORTS = shape.imports(TREES)
-MOST_ENTRIES = 13
+MOST_ENTRIES = 14
 HEAVY = {"torch", "h5py", "scipy", "rich", "matplotlib", "click"}
 
 
@@ -21,6 +21,17 @@ def test_every_entry_of_the_library_has_its_place_in_the_order():
     entries = {path.name for path in shape.LIBRARY.iterdir()} - {"__pycache__"}
     assert {name.removesuffix(".py") for name in entries} == rooms | {"py.typed"}
     assert len(entries) <= MOST_ENTRIES
+
+
+def test_only_the_entry_of_the_module_knows_the_command_line():
+    knowing = {
+        path
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffpack_cli"))
+        or (isinstance(node, ast.Import) and any(item.name.startswith("diffpack_cli") for item in node.names))
+    }
+    assert knowing == {"__main__.py"}
 
 
 def test_no_import_runs_up_or_across():

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 import diffpack
 from diffpack.errors import UsageError
 from diffpack.train import TrainOptions, load_task, train
-from diffpack.train.data import read_tsv
+from diffpack.train.texts import read_tsv
 from tests.tools.tiny_bert import FAST
 
 

@@ -130,7 +130,7 @@ def test_answers_that_are_not_finite_are_none(material, tmp_path):
 
 def make(model, texts, dev):
     """The task before training."""
-    from diffpack.train.data import read_tsv
     from diffpack.train.task import make_task
+    from diffpack.train.texts import read_tsv
 
     return make_task(model, read_tsv(texts), read_tsv(dev), TrainOptions(**FAST), 16)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from diffpack.errors import UsageError
-from diffpack.train.data import Examples
 from diffpack.train.labels import label_names
+from diffpack.train.texts import Examples
 
 
 def examples(labels: list[str], source: str = "t.tsv") -> Examples:

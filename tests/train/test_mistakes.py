@@ -16,7 +16,7 @@ import diffpack
 from diffpack.errors import CheckpointError, DiffpackError, UsageError
 from diffpack.train import DiffPruner, SparseTuner, TrainOptions, load_task, train
 from diffpack.train import run as run_module
-from diffpack.train.data import read_tsv
+from diffpack.train.texts import read_tsv
 from tests.tools.tiny_bert import FAST, make_texts
 
 

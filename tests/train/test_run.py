@@ -18,8 +18,8 @@ import diffpack
 from diffpack.errors import CorruptFileError, UsageError
 from diffpack.train import METHODS, TrainOptions, load_task, train
 from diffpack.train import run as run_module
-from diffpack.train.data import read_tsv
 from diffpack.train.options import SPARSE_MODELS, TAKEN_BY
+from diffpack.train.texts import read_tsv
 from tests.tools.tiny_bert import FAST, make_texts
 
 
@@ -75,7 +75,7 @@ def test_a_fresh_process_predicts_the_same(material, tmp_path):
     train(model, texts, dev, tmp_path / "task.dpk", options)
     code = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from diffpack.train import load_task\nfrom diffpack.train.data import read_tsv\n"
+        "from diffpack.train import load_task\nfrom diffpack.train.texts import read_tsv\n"
         "print(*load_task(sys.argv[1], sys.argv[2]).predict(read_tsv(sys.argv[3]).texts))"
     )
     command = [sys.executable, "-c", code, model, tmp_path / "task.dpk", dev]
@@ -136,6 +136,32 @@ def test_a_resumed_run_gives_the_same_bytes(method, stop_at, material, tmp_path,
     train(model, texts, dev, output, options, resume=True, progress=lambda _what, done, _total: seen.append(done))
     assert seen[0] == stop_at
     assert output.read_bytes() == (tmp_path / "whole.dpk").read_bytes()
+
+
+def test_force_replaces_the_output_and_resume_still_goes_on(material, tmp_path, monkeypatch):
+    model, texts, dev = material
+    options = TrainOptions(method="full", epochs=2, batch_size=16, lr=1e-3)
+    train(model, texts, dev, tmp_path / "whole.dpk", options)
+    monkeypatch.setattr(run_module, "Resume", lambda *args: loop_resume(*args))
+
+    def interrupt(_what: str, done: int, _total: int) -> None:
+        if done == 4:
+            raise StoppedError
+
+    output, checkpoint = tmp_path / "task.dpk", tmp_path / "task.dpk.checkpoint"
+    output.write_bytes(b"an older task")
+    with pytest.raises(StoppedError):
+        train(model, texts, dev, output, options, force=True, progress=interrupt)
+    kept = checkpoint.read_bytes()
+    with pytest.raises(UsageError, match="--force"):
+        train(model, texts, dev, output, options, resume=True)  # the output is in the way
+    assert (output.read_bytes(), checkpoint.read_bytes()) == (b"an older task", kept)
+    seen: list[int] = []
+    both = {"resume": True, "force": True, "progress": lambda _what, done, _total: seen.append(done)}
+    train(model, texts, dev, output, options, **both)
+    assert seen[0] == 4  # the checkpoint is of the step before
+    assert output.read_bytes() == (tmp_path / "whole.dpk").read_bytes()
+    assert not checkpoint.exists()
 
 
 def test_what_was_spent_before_an_interruption_counts(material, tmp_path, monkeypatch):

@@ -122,7 +122,7 @@ def _read(task: Task, resume: Resume) -> tuple[_Place, Cost]:
     if identity != resume.identity:
         raise UsageError(
             f"{resume.path}: the checkpoint of another run (other model, data or options); "
-            "repeat the options it was begun with, or leave --resume out to begin anew"
+            "repeat the options it was begun with; --force without --resume begins anew"
         )
     task.model.load_state_dict(state.pop("model"))
     return _Place(**state), cost
