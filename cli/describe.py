@@ -105,6 +105,12 @@ def _several(sources: list[str]) -> str:
     return sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more"
 
 
+def sizes(report: Report) -> str:
+    """The size of a diff: of what weights take, and of side files where there are any."""
+    beside = f" and {size(report['side_file_bytes'])} of side files" if report["side_file_bytes"] else ""
+    return size(report["weight_bytes"]) + beside
+
+
 def summary_text(summary: Report) -> str:
     """A base or result in one line."""
     name = safe(summary.get("name") or "")

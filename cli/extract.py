@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .amounts import Share
-from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, summaries
+from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, sizes, summaries
 from .options import (
     STDIO,
     Assignment,
@@ -24,8 +24,9 @@ from .options import (
     force_option,
     global_options,
     open_checkpoint,
+    refuse_output,
 )
-from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, size, tell_left_out, warn
+from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, tell_left_out, warn
 from .progress import Callback, watched
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
 KEYS = {
     "path": "where the diff was written",
     "bytes": "its size",
+    "weight_bytes": "its size without side files",
+    "side_file_bytes": "what the side files (config, tokenizer) in it take",
     "exact": "whether applying it gives the tuned checkpoint bit for bit",
     "changed": "entries stored as changed",
     "entries": "entries of the result",
     "density": "changed / entries",
-    "bits_per_change": "bits of the file for each changed entry (0 if there is none)",
-    "share_of_base": "bytes of the file / bytes of the base's tensors",
+    "bits_per_change": "bits of the file, without side files, for each changed entry (0 if there is none)",
+    "share_of_base": "weight_bytes / bytes of the base's tensors",
     "error": "relative L2 error: norm of result - tuned / norm of tuned - base; 0 if exact, null if unknown",
     **SUMMARY_KEYS,
     **CHANGE_KEYS,
@@ -90,7 +93,7 @@ def _positions() -> Iterable[str]:
 )
 @click.option(
     "--budget", type=Text(), metavar="SIZE",
-    help="Find the best diff of at most this size: 1MB, 800KiB, 500000, or 0.3% of the base.",
+    help="Find the best diff of at most this size: 1MB, 800KiB, 500000 bytes, or a part of the base: 0.3%, 0.003.",
 )  # fmt: skip
 @click.option(
     "--target-error", type=float, metavar="E", help="Find the smallest diff with this relative L2 error: 0.05."
@@ -115,9 +118,20 @@ def _positions() -> Iterable[str]:
     help="Base names starting with OLD start with NEW in the tuned. Repeatable.  [default: found by itself]",
 )  # fmt: skip
 @click.option("--no-layout", is_flag=True, help="Keep the tensors, not the bytes of the tuned safetensors files.")
-@click.option("--no-files", is_flag=True, help="Leave out side files (config, tokenizer) of a model folder.")
+@click.option(
+    "--files", multiple=True, type=Text(), metavar="WHAT",
+    help="Side files of a model folder to keep: all, model (config, not tokenizer), none, or a name or pattern "
+    "(tokenizer*). The base's stand for the others. Repeatable.  [default: all]",
+)  # fmt: skip
+@click.option("--no-files", is_flag=True, help="The same as --files none.")
 @click.option("--code", is_flag=True, help="Also keep side files that are code (custom model classes).")
-@click.option("--sha256", is_flag=True, help="Record the SHA-256 of the tuned safetensors files.")
+@click.option(
+    "--sha256", is_flag=True,
+    help="Record the SHA-256 of the tuned safetensors files; apply and verify compare it with what they make.",
+)  # fmt: skip
+@click.option(
+    "--allow-removed", is_flag=True, help="Store a TUNED that lacks over half of the base's entries, else refused."
+)
 @force_option
 @global_options
 @click.pass_obj
@@ -125,8 +139,8 @@ def command(
     session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
     threshold: float | None, rule: str | None, values: str, budget: str | None, target_error: float | None,
     importance: str | None, positions: str, profile: str, base_name: str | None, base_revision: str | None,
-    meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, no_files: bool,
-    code: bool, sha256: bool, force: bool,
+    meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, files: tuple[str, ...],
+    no_files: bool, code: bool, sha256: bool, allow_removed: bool, force: bool,
 ) -> None:  # fmt: skip
     """Store TUNED as its difference from BASE.
 
@@ -137,19 +151,25 @@ def command(
     metadata = dict(meta)
     if len(metadata) != len(meta):
         raise click.UsageError("--meta: a key stands there twice")
+    if no_files and files:
+        raise click.UsageError("--no-files and --files do not go together: it is --files none")
+    kept = "none" if no_files else files or "all"
+    target = output or default_output(tuned)
+    piped = target == STDIO
+    _check(density, top_k, threshold, rule, values, profile, positions, budget, target_error, importance, kept)
+    if not piped:
+        refuse_output(target, [base, tuned], force)
     import diffpack
 
     before, after = open_checkpoint(session, base), open_checkpoint(session, tuned)
-    target = output or default_output(tuned)
-    piped = target == STDIO
     session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else target
     with watched(session, "scanning") as progress:
         diff = diffpack.extract(
             before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
             rule=rule, values=values, budget=budget, target_error=target_error, importance=importance,
-            positions=positions, profile=profile, rename=rename or None, layout=not no_layout, files=not no_files,
-            code=code, sha256=sha256, base_name=base_name, base_revision=base_revision, metadata=metadata,
-            threads=session.threads, force=force, progress=progress,
+            positions=positions, profile=profile, rename=rename or None, allow_removed=allow_removed,
+            layout=not no_layout, files=kept, code=code, sha256=sha256, base_name=base_name,
+            base_revision=base_revision, metadata=metadata, threads=session.threads, force=force, progress=progress,
         )  # fmt: skip
         session.output, session.written = None, None if piped else target
         remarks = [*before.notes, *after.notes]
@@ -164,6 +184,21 @@ def command(
         emit_json(report)
     elif not session.quiet:
         (warn if piped else emit)(as_text(report))
+
+
+def _check(
+    density: float | None, top_k: int | None, threshold: float | None, rule: str | None, values: str, profile: str,
+    positions: str, budget: str | None, target_error: float | None, importance: str | None, files: str | Sequence[str],
+) -> None:  # fmt: skip
+    """Let the library refuse options that do not fit, before a file is opened. Raises its `UsageError`."""
+    from diffpack.diff.file_choice import FileChoice
+    from diffpack.extraction.options import Options, Selection
+    from diffpack.extraction.target import Target
+
+    Options(
+        Selection(density, top_k, threshold, rule), values, profile, positions, Target.of(budget, target_error),
+        None if importance is None else {}, keep_files=FileChoice.of(files),
+    )  # fmt: skip
 
 
 def _refuse_stdout(session: Session, output: str | None) -> None:
@@ -198,6 +233,8 @@ def describe(diff: Diff, path: str, remarks: list[str], progress: Callback, left
     return {
         "path": path,
         "bytes": counted.nbytes,
+        "weight_bytes": counted.weight_bytes,
+        "side_file_bytes": counted.side_file_bytes,
         "exact": counted.exact,
         "changed": counted.changed,
         "entries": counted.result_entries,
@@ -227,5 +264,5 @@ def as_text(report: Report) -> str:
         ("result", report["result"]["fingerprint"]),
     ]
     name = "standard output" if report["path"] == STDIO else safe(report["path"])
-    title = f"{name}: {size(report['bytes'])}, {share}, {mode(report['exact'])}{how}"
+    title = f"{name}: {sizes(report)}, {share}, {mode(report['exact'])}{how}"
     return "\n".join([title, *fields(rows)])

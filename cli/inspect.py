@@ -19,6 +19,7 @@ KEYS = {
     "path": "the diff",
     "bytes": "bytes of the file",
     "manifest_bytes": "bytes of its manifest",
+    "side_file_bytes": "bytes of the side files (config, tokenizer) in it",
     "format": "format version, `major.minor`",
     "requires": "features a reader must know",
     "optional": "features a reader may ignore",
@@ -92,6 +93,7 @@ def describe(diff: Diff, tensors: bool) -> Report:
         "path": diff.name,
         "bytes": diff.nbytes,
         "manifest_bytes": diff.manifest_bytes,
+        "side_file_bytes": diff.side_file_bytes,
         "format": ".".join(map(str, diff.version)),
         "requires": list(manifest.requires),
         "optional": list(manifest.optional),
@@ -179,7 +181,7 @@ def as_text(report: Report, *, may_need_base: bool) -> str:
     codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in report["codecs"].items())
     rows = [
         ("format", f"{report['format']}{_features(report)}"),
-        ("size", f"{size(report['bytes'])}, {size(report['manifest_bytes'])} of it manifest"),
+        ("size", f"{size(report['bytes'])}, {size(report['manifest_bytes'])} of it manifest{_beside(report)}"),
         ("mode", f"{mode(report['exact'])} ({recipe_text(report['recipe'])})"),
         ("base", summary_text(report["base"])),
         ("", report["base"]["fingerprint"]),
@@ -212,6 +214,10 @@ def as_text(report: Report, *, may_need_base: bool) -> str:
         ]
         lines += ["", *table(head, rows_of_tensors, frozenset(range(5)))]
     return "\n".join(lines)
+
+
+def _beside(report: Report) -> str:
+    return f", {size(report['side_file_bytes'])} side files" if report["side_file_bytes"] else ""
 
 
 def _positions(group: Report) -> str:

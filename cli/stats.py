@@ -20,12 +20,14 @@ KEYS = {
     "diffs[].entries": "entries of the result",
     "diffs[].density": "changed / entries",
     "diffs[].bytes": "bytes of the file",
-    "diffs[].bits_per_change": "bits of the file for each changed entry (0 if there is none)",
-    "diffs[].share_of_base": "bytes of the file / bytes of the base's tensors",
+    "diffs[].weight_bytes": "bytes of the file without side files",
+    "diffs[].bits_per_change": "bits of weight_bytes for each changed entry (0 if there is none)",
+    "diffs[].share_of_base": "weight_bytes / bytes of the base's tensors",
     "diffs[].position_bytes": "bytes that say where entries change",
     "diffs[].value_bytes": "bytes that say what changes",
     "diffs[].manifest_bytes": "bytes of the manifest",
-    "diffs[].file_bytes": "bytes of the layout and of side files",
+    "diffs[].layout_bytes": "bytes of the layout: the headers of weights files",
+    "diffs[].side_file_bytes": "bytes of side files (config, tokenizer), counted apart from the weights everywhere",
     "diffs[].base_fingerprint": "content hash of the base",
     "diffs[].base_name": "what people call the base, or null",
     "diffs[].base_bytes": "bytes of the base's tensors",
@@ -47,10 +49,12 @@ KEYS = {
     "together.diffs": "how many diffs",
     "together.bases": "how many different bases they have",
     "together.diff_bytes": "bytes of all diffs",
+    "together.weight_bytes": "bytes of all diffs without side files",
+    "together.side_file_bytes": "bytes of the side files in all diffs",
     "together.base_bytes": "bytes of the bases' tensors, each base once",
-    "together.total_bytes": "both: what keeping the bases and the diffs costs",
-    "together.full_bytes": "bytes of all results as full copies",
-    "together.share_of_base": "diff_bytes / base_bytes",
+    "together.total_bytes": "weight_bytes + base_bytes: what keeping the weights of all costs",
+    "together.full_bytes": "bytes of the weights of all results as full copies",
+    "together.share_of_base": "weight_bytes / base_bytes",
     "base_checked": "whether --base was compared with every diff",
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
@@ -89,8 +93,10 @@ def describe(counted: Stats, tensors: bool, base_checked: bool) -> Report:
             "diffs": len(counted.diffs),
             "bases": len({item.base_fingerprint for item in counted.diffs}),
             "diff_bytes": counted.nbytes,
+            "weight_bytes": counted.weight_bytes,
+            "side_file_bytes": counted.side_file_bytes,
             "base_bytes": counted.base_bytes,
-            "total_bytes": counted.base_bytes + counted.nbytes,
+            "total_bytes": counted.base_bytes + counted.weight_bytes,
             "full_bytes": counted.full_bytes,
             "share_of_base": counted.share_of_base,
         },
@@ -106,12 +112,14 @@ def _diff(item: DiffStats, tensors: bool) -> Report:
         "entries": item.result_entries,
         "density": item.density,
         "bytes": item.nbytes,
+        "weight_bytes": item.weight_bytes,
         "bits_per_change": item.bits_per_change,
         "share_of_base": item.share_of_base,
         "position_bytes": item.position_bytes,
         "value_bytes": item.value_bytes,
         "manifest_bytes": item.manifest_bytes,
-        "file_bytes": item.file_bytes,
+        "layout_bytes": item.layout_bytes,
+        "side_file_bytes": item.side_file_bytes,
         "base_fingerprint": item.base_fingerprint,
         "base_name": item.base_name,
         "base_bytes": item.base_bytes,
@@ -139,8 +147,8 @@ def _tensor(item: TensorStats) -> Report:
     }
 
 
-_HEAD = ("diff", "mode", "error", "changed", "density", "size", "bits/change", "of base")
-_PARTS = ("where the bytes are", "positions", "values", "manifest", "files")
+_HEAD = ("diff", "mode", "error", "changed", "density", "weights", "bits/change", "of base")
+_PARTS = ("where the bytes are", "positions", "values", "manifest", "layout", "side files")
 _TENSOR_HEAD = ("tensor", "kind", "dtype", "shape", "coding", "changed", "density", "error")
 
 
@@ -162,12 +170,12 @@ def _row(item: Report) -> list[str]:
     bits = f"{item['bits_per_change']:.1f}" if item["changed"] else "-"
     return [
         safe(item["path"]), mode(item["exact"]), _error(item["error"]), f"{item['changed']:,}",
-        percent(item["density"]), size(item["bytes"]), bits, percent(item["share_of_base"]),
+        percent(item["density"]), size(item["weight_bytes"]), bits, percent(item["share_of_base"]),
     ]  # fmt: skip
 
 
 def _parts(item: Report) -> list[str]:
-    parts = ("position_bytes", "value_bytes", "manifest_bytes", "file_bytes")
+    parts = ("position_bytes", "value_bytes", "manifest_bytes", "layout_bytes", "side_file_bytes")
     return [safe(item["path"]), *(size(item[part]) for part in parts)]
 
 
@@ -194,8 +202,10 @@ def _together(totals: Report) -> list[str]:
     bases, diffs = plural(totals["bases"], "base"), plural(totals["diffs"], "diff")
     share = percent(totals["total_bytes"] / totals["full_bytes"]) if totals["full_bytes"] else "-"
     rows = [
-        (f"{diffs} together", size(totals["diff_bytes"]), f"{percent(totals['share_of_base'])} of {bases}"),
+        (f"{diffs} together", size(totals["weight_bytes"]), f"{percent(totals['share_of_base'])} of {bases}"),
         (f"{bases} and {diffs}", size(totals["total_bytes"]), f"{share} of full copies"),
         (plural(totals["diffs"], "full copy"), size(totals["full_bytes"]), ""),
     ]
+    if totals["side_file_bytes"]:
+        rows.append(("side files beside them", size(totals["side_file_bytes"]), "in the diffs, in no figure above"))
     return table(rows[0], rows[1:], frozenset({0, 2}))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .amounts import Share
+from .describe import sizes
 from .options import STDIO, CheckpointPath, OutputPath, Session, global_options
 from .output import Report, emit, emit_json, fields, percent, safe, size
 from .progress import watched
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 KEYS = {
     "path": "where the diff was written",
     "bytes": "its size",
+    "weight_bytes": "its size without side files",
+    "side_file_bytes": "what the side files (its config.json) in it take",
     "bytes_without_head": "its size without the head's tensors, which cost the same with every method",
-    "share_of_base": "bytes of the file / bytes of the base's tensors",
+    "share_of_base": "bytes of the file, without side files / bytes of the base's tensors",
     "changed": "entries stored as changed, the head's and added modules' included",
     "scores.accuracy": "of the stored file applied to the base, on the dev texts",
     "scores.f1": "the same, F1 averaged over the labels",
@@ -157,6 +160,8 @@ def describe(done: Trained) -> Report:
     return {
         "path": str(done.output),
         "bytes": done.stored.nbytes,
+        "weight_bytes": done.stored.weight_bytes,
+        "side_file_bytes": done.stored.side_file_bytes,
         "bytes_without_head": done.bytes_without_head,
         "share_of_base": done.stored.share_of_base,
         "changed": done.stored.changed,
@@ -181,5 +186,5 @@ def as_text(report: Report) -> str:
         ("stages", f"{stages} (epochs x learning rate)"),
         ("stored", f"{report['changed']:,} entries; {size(report['bytes_without_head'])} without the head"),
     ]
-    title = f"{safe(report['path'])}: {size(report['bytes'])}, {percent(report['share_of_base'])} of the base"
+    title = f"{safe(report['path'])}: {sizes(report)}, {percent(report['share_of_base'])} of the base"
     return "\n".join([f"{title} ({settings['method']})", *fields(rows)])

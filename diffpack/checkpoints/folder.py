@@ -83,6 +83,11 @@ def passed_over(weights: Path) -> list[str]:
     return [name for name in names if name != weights.name and name not in of_shards]
 
 
+def index_of(weights: Path) -> Path | None:
+    """The shard index beside a weights file that names it as one of its shards, if there is one."""
+    return next((index for index in sorted(weights.parent.glob("*.json")) if weights.name in _shards(index)), None)
+
+
 def _candidates(folder: Path) -> list[str]:
     """What may be weights or an index of them, by its name, sorted."""
     found = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
@@ -90,7 +95,12 @@ def _candidates(folder: Path) -> list[str]:
 
 
 def _may_be_weights(name: str) -> bool:
-    return name.endswith(_ENDINGS) and _TRAINING.fullmatch(name) is None
+    return name.endswith(_ENDINGS) and not is_training_state(name)
+
+
+def is_training_state(name: str) -> bool:
+    """Tell whether a file of this name is what trainers save beside the weights, to go on from."""
+    return _TRAINING.fullmatch(name) is not None
 
 
 def _shards(index: Path) -> frozenset[str]:

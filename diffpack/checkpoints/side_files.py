@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.folder import is_training_state
 from diffpack.format.file_names import is_code, is_plain_path, is_weights
 from diffpack.format.limits import PATH_PARTS
 
@@ -21,6 +22,8 @@ MOST_SIDE_FILE_BYTES = 64 << 20
 """Larger than any tokenizer in use; a file above it is reported and left out."""
 _MOST_FILES = 4096  # of one folder; more of them are no model
 _TRAINING = re.compile(r"checkpoint-\d+")  # what transformers' Trainer calls the states it saves on its way
+
+_STATE = " (training state)"
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,13 @@ class _Listing:
                 if entered(path, name) and self.walk(path, f"{name}/"):
                     kept = True
                 else:
-                    inside.append(f"{name}/")
+                    inside.append(f"{name}/{_STATE if _TRAINING.fullmatch(path.name) else ''}")
             elif path.absolute() in self.weights or (path.is_file() and self._keep(path, name)):
                 kept = True
             else:
                 large = path.is_file() and path.stat().st_size > MOST_SIDE_FILE_BYTES and not is_weights(name)
-                inside.append(f"{name} (over {MOST_SIDE_FILE_BYTES >> 20} MiB)" if large else name)
+                size = f" (over {MOST_SIDE_FILE_BYTES >> 20} MiB)" if large else ""
+                inside.append(name + (_STATE if is_training_state(path.name) else size))
         if kept or not prefix:
             self.left_out += inside
         return kept

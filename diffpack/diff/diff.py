@@ -107,6 +107,11 @@ class Diff(Mapping[str, TensorDiff]):
         """Bytes of the manifest as stored."""
         return self._reader.manifest_bytes
 
+    @property
+    def side_file_bytes(self) -> int:
+        """Bytes of the side files, as stored."""
+        return sum(self.chunks[at].nbytes for name, at in self._blobs.items() if name)
+
     def digests(self, name: str) -> tuple[bytes | None, bytes | None]:
         """The 16-byte digests of a record's base tensor and result tensor, where recorded."""
         decoder, record = self._place(name)

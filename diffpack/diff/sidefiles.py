@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.side_files import side_files
 from diffpack.diff.diff import Diff
+from diffpack.diff.file_choice import FileChoice
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import limits
 from diffpack.format.file_names import is_code
@@ -19,25 +20,52 @@ from diffpack.tensors.digests import short_digest
 
 
 def keep_side_files(
-    writer: ContainerWriter, base: Checkpoint, tuned: Checkpoint, profile: str, *, code: bool = False
+    writer: ContainerWriter,
+    base: Checkpoint,
+    tuned: Checkpoint,
+    profile: str,
+    choice: FileChoice,
+    *,
+    code: bool = False,
 ) -> tuple[SideFile, ...]:
     """Keep the side files of the tuned folder: content where new or different, else the digest alone.
 
-    With `code` those that are code, too. What is not kept is added to `tuned.left_out`.
+    With `code` those that are code, too. Where `choice` keeps some only, the others are the base's, by their digests;
+    where it keeps none, none is named. What is not kept is added to `tuned.left_out`. Raises `UsageError` for a name
+    that is there not.
     """
     if tuned.folder is None:
         return ()
     of_base = {} if base.folder is None else side_files(base.folder, base.files).chosen(code=code)
     beside = side_files(tuned.folder, tuned.files)
-    tuned.left_out += [item for item in beside.not_kept(code=code) if item not in tuned.left_out]
+    own = beside.chosen(code=code)
+    choice.check(own, str(tuned.folder))
+    contents = {name: path.read_bytes() for name, path in own.items()}
+    before = {name: path.read_bytes() for name, path in of_base.items()}
+    lost = [name for name, content in contents.items() if not choice.keeps(name) and before.get(name) != content]
+    _leave_out(tuned, beside.not_kept(code=code) + [_instead(name, name in before) for name in lost])
+    if choice.nothing:
+        return ()
+    chosen = {name: content for name, content in contents.items() if choice.keeps(name)}
+    spelt = {name.casefold() for name in chosen}
+    rest = {name: content for name, content in before.items() if not choice.keeps(name)}
+    result = {name: content for name, content in rest.items() if name.casefold() not in spelt} | chosen
     kept = []
-    for name, path in beside.chosen(code=code).items():
-        content = path.read_bytes()
-        same = name in of_base and of_base[name].read_bytes() == content
-        if not same:
+    for name, content in sorted(result.items()):
+        stored = before.get(name) != content
+        if stored:
             writer.add_blob(content, profile)
-        kept.append(SideFile(name, len(content), short_digest(content), not same))
+        kept.append(SideFile(name, len(content), short_digest(content), stored))
     return tuple(kept)
+
+
+def _leave_out(tuned: Checkpoint, items: Sequence[str]) -> None:
+    tuned.left_out += [item for item in items if item not in tuned.left_out]
+
+
+def _instead(name: str, in_base: bool) -> str:
+    """Name a side file that was not chosen, and what stands for it."""
+    return f"{name} (the base's is given back)" if in_base else name
 
 
 def side_contents(diff: Diff, base: Checkpoint, *, code: bool = False) -> dict[str, bytes]:

@@ -41,6 +41,8 @@ class TensorStats:
 class DiffStats:
     """One diff. `nbytes` is the file; `base_bytes` and `result_bytes` are tensor data.
 
+    Of its bytes `side_file_bytes` are those of side files; the others are what the weights cost: `weight_bytes`, which
+    shares and bits a change are counted by. `layout_bytes` are those of the headers of weights files.
     `error` is the relative L2 error over all float tensors: 0 for an exact diff, None where it is not recorded.
     """
 
@@ -50,7 +52,8 @@ class DiffStats:
     manifest_bytes: int
     position_bytes: int
     value_bytes: int
-    file_bytes: int
+    layout_bytes: int
+    side_file_bytes: int
     base_fingerprint: str
     base_name: str | None
     base_bytes: int
@@ -70,14 +73,19 @@ class DiffStats:
         return self.changed / self.result_entries if self.result_entries else 0.0
 
     @property
+    def weight_bytes(self) -> int:
+        """Bytes of the file without side files."""
+        return self.nbytes - self.side_file_bytes
+
+    @property
     def share_of_base(self) -> float:
-        """Bytes of the file / bytes of the base's tensors."""
-        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+        """Bytes of the file, without side files / bytes of the base's tensors."""
+        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
 
     @property
     def bits_per_change(self) -> float:
-        """Bits of the file / changed entries."""
-        return 8 * self.nbytes / self.changed if self.changed else 0.0
+        """Bits of the file, without side files / changed entries."""
+        return 8 * self.weight_bytes / self.changed if self.changed else 0.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,16 @@ class Stats:
         return sum(item.nbytes for item in self.diffs)
 
     @property
+    def side_file_bytes(self) -> int:
+        """Bytes of the side files in all diffs."""
+        return sum(item.side_file_bytes for item in self.diffs)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all diffs without side files."""
+        return self.nbytes - self.side_file_bytes
+
+    @property
     def base_bytes(self) -> int:
         """Bytes of the distinct bases."""
         return sum({item.base_fingerprint: item.base_bytes for item in self.diffs}.values())
@@ -103,8 +121,8 @@ class Stats:
 
     @property
     def share_of_base(self) -> float:
-        """Bytes of all diffs / bytes of the distinct bases."""
-        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+        """Bytes of all diffs, without side files / bytes of the distinct bases."""
+        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
 
 
 def stats(
@@ -132,7 +150,8 @@ def diff_stats(diff: Diff) -> DiffStats:
     manifest = diff.manifest
     tensors = tuple(_tensor_stats(diff, decoder, at) for decoder in diff.decoders for at in range(len(decoder)))
     coded = diff.decoders[-1].chunks.stop if diff.decoders else 0
-    file_bytes = sum(chunk.nbytes for chunk in diff.chunks[coded:])
+    around = sum(chunk.nbytes for chunk in diff.chunks[coded:])
+    side_file_bytes = diff.side_file_bytes
     position_bytes = sum(_position_bytes(chunk) for chunk in diff.chunks[:coded])
     value_bytes = sum(chunk.nbytes for chunk in diff.chunks[:coded]) - position_bytes
     return DiffStats(
@@ -142,7 +161,8 @@ def diff_stats(diff: Diff) -> DiffStats:
         manifest_bytes=diff.manifest_bytes,
         position_bytes=position_bytes,
         value_bytes=value_bytes,
-        file_bytes=file_bytes,
+        layout_bytes=around - side_file_bytes,
+        side_file_bytes=side_file_bytes,
         base_fingerprint=manifest.base.fingerprint,
         base_name=manifest.base.name,
         base_bytes=manifest.base.bytes,

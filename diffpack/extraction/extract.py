@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.side_files import files_of
 from diffpack.diff.diff import Diff
+from diffpack.diff.file_choice import FileChoice
 from diffpack.diff.publish import write_diff
 from diffpack.extraction.budget.importance import weights
 from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.records import choose, float_entries
-from diffpack.extraction.options import Options, Selection, Target
+from diffpack.extraction.options import Options, Selection
+from diffpack.extraction.scan.gone import refuse_most_gone
 from diffpack.extraction.scan.survey import survey
+from diffpack.extraction.target import Target
 from diffpack.extraction.write import write_plans
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
@@ -35,14 +39,15 @@ def extract(
     rule: str | None = None,
     counts: Mapping[str, int] | None = None,
     values: str = "exact",
-    budget: int | str | None = None,
+    budget: int | float | str | None = None,
     target_error: float | None = None,
     importance: CheckpointLike | None = None,
     positions: str = "auto",
     profile: str = "compact",
     rename: Iterable[tuple[str, str]] | None = None,
+    allow_removed: bool = False,
     layout: bool = True,
-    files: bool = True,
+    files: bool | str | Iterable[str] = "all",
     code: bool = False,
     sha256: bool = False,
     base_name: str | None = None,
@@ -69,42 +74,53 @@ def extract(
     bytes: "smallest" or "largest" (the base's magnitudes), or "random N" (N a seed); of each tensor the fraction
     `density`, or `counts` (name -> how many; tensors not named are kept whole).
 
-    `budget` (bytes of the file: 500000, "1MB"; or "0.3%" of the base's bytes) and `target_error` (relative L2 error
-    of the result) are met at the best point of rate and distortion found: the diff lands at most 1 % under them.
+    `budget` (bytes of the file: 500000, "1MB", "1M"; or a part of the base's bytes: "0.3%", 0.003) and `target_error`
+    (relative L2 error of the result) are met at the best point of rate and distortion found: the diff lands at most 1 %
+    under them.
     `importance` weighs the squared error of tensors: a checkpoint whose tensors, by the tuned's names, hold a weight
     for the tensor or for each entry (a Fisher estimate, say), of which the mean counts.
 
     `positions` chooses how exact changes are stored: "auto" takes what is estimated to be smallest for each tensor.
 
+    A tuned checkpoint in which over half of the base's entries are gone (an adapter, one of several shards) is refused
+    unless `allow_removed`.
+
     With `output` the file is written there in one pass; without, the diff lives in an unnamed temporary file.
     `rename` gives (old prefix, new prefix) rules for the base's names; None finds one by itself. `sha256` also records
     the tuned files' SHA-256. `metadata` is free text for people.
 
-    Of a model folder `files` keeps the side files (configuration, tokenizer, templates, in sub-folders too), `code`
-    also those that are code, which apply then has to be asked for. What of the tuned files is in no diff is named in
+    Of a model folder `files` says which side files (configuration, tokenizer, templates, in sub-folders too) are kept:
+    "all", "model" (those that describe the model, not its tokenizer), "none", or names and patterns of files; apply
+    gives the base's for those that are not. `code` also keeps those that are code, which apply then has to be asked
+    for. What of the tuned files is in no diff is named in
     `tuned.left_out` and in the file's recipe.
 
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """
-    base, tuned = open_checkpoint(base), open_checkpoint(tuned)
-    weighed = None if importance is None else open_checkpoint(importance)
-    inputs = Inputs(path for source in (base, tuned, weighed) if source is not None for path in files_of(source))
     options = Options(
         selection=Selection(density, top_k, threshold, rule, counts),
         value_choice=values,
         profile=profile,
         position_choice=positions,
-        target=Target.of(budget, target_error, base.nbytes),
-        importance=None if weighed is None else weights(weighed, tuned.tensors),
+        target=Target.of(budget, target_error),
+        importance=None if importance is None else {},
         rename=None if rename is None else tuple(rename),
+        allow_removed=allow_removed,
         keep_layout=layout,
-        keep_files=files,
+        keep_files=FileChoice.of(files),
         keep_code=code,
         sha256=sha256,
         base_name=base_name,
         base_revision=base_revision,
         threads=threads,
     )
+    base, tuned = open_checkpoint(base), open_checkpoint(tuned)
+    weighed = None if importance is None else open_checkpoint(importance)
+    inputs = Inputs(path for source in (base, tuned, weighed) if source is not None for path in files_of(source))
+    if weighed is not None:
+        options = replace(options, importance=weights(weighed, tuned.tensors))
+    if options.target is not None:
+        options = replace(options, target=options.target.of_base(base.nbytes))
     notes = dict(metadata or {})
     return write_diff(output, inputs, force, lambda file: _write(file, base, tuned, options, notes, progress))
 
@@ -118,6 +134,8 @@ def _write(
     progress: Progress | None,
 ) -> None:
     surveyed = survey(base, tuned, options, progress)
+    if not options.allow_removed:
+        refuse_most_gone(base, tuned, surveyed.used)
     if options.target is not None:
         write_to_target(file, surveyed, options, options.target, metadata, progress)
     else:

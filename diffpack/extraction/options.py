@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from diffpack.diff.file_choice import FileChoice
 from diffpack.errors import UsageError
+from diffpack.extraction.target import Target
 from diffpack.format.features import PROFILES
 from diffpack.format.positions import POSITION_CODINGS, PositionCoding
 from diffpack.format.positions.rule_words import Rule
@@ -21,8 +21,6 @@ VALUE_CHOICES: dict[str, ValueCoding] = {EXACT.id: EXACT, **FLOATS, **QUANTISERS
 AUTO = "auto"
 POSITION_CHOICES = (AUTO, *(coding.id for coding in POSITION_CODINGS.values() if coding.offered))
 """How positions of exact changes may be stored: the smallest way for each tensor, or one for all."""
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(%|[kmg]?i?b|)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,6 +88,10 @@ EVERYTHING = Selection()
 """The selection that leaves nothing out."""
 
 
+EVERY_FILE = FileChoice()
+"""The choice that leaves no side file out."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How a diff is made."""
@@ -101,8 +103,9 @@ class Options:
     target: Target | None = None
     importance: Mapping[str, float] | None = None
     rename: tuple[tuple[str, str], ...] | None = None
+    allow_removed: bool = False
     keep_layout: bool = True
-    keep_files: bool = True
+    keep_files: FileChoice = EVERY_FILE
     keep_code: bool = False
     sha256: bool = False
     base_name: str | None = None
@@ -137,42 +140,3 @@ class Options:
     def exact(self) -> bool:
         """Whether the diff will give the tuned checkpoint back, bit for bit."""
         return self.value_coding.exact and self.selection.everything and self.target is None
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a diff is to arrive at: bytes of the whole file, or the relative L2 error of the result."""
-
-    budget: int | None = None
-    error: float | None = None
-
-    @classmethod
-    def of(cls, budget: int | str | None, error: float | None, base_bytes: int) -> Target | None:
-        """Read what the user asked for; a percentage is one of the base's bytes. Raises `UsageError`."""
-        if budget is None and error is None:
-            return None
-        if budget is not None and error is not None:
-            raise UsageError("choose one of budget and target error")
-        if error is not None and not 0 < error < 1:
-            raise UsageError(f"a target error is between 0 and 1, not {error}")
-        return cls(None if budget is None else parse_size(budget, base_bytes), error)
-
-    def kept(self, nbytes: int, error: float) -> bool:
-        """Tell whether a file of so many bytes and such an error keeps to it."""
-        return nbytes <= self.budget if self.budget is not None else error <= (self.error or 0.0)
-
-    def describe(self) -> str:
-        """The words for the file's recipe."""
-        return f"budget {self.budget} bytes" if self.error is None else f"target error {self.error}"
-
-
-def parse_size(size: int | str, base_bytes: int) -> int:
-    """Read a size in bytes: 1000000, "1MB", "1MiB", or "0.3%" of `base_bytes`. Raises `UsageError`."""
-    match = _SIZE.fullmatch(str(size))
-    if match is None:
-        raise UsageError(f"a budget is a size (1MB, 800KiB, 500000) or a part of the base (0.3%), not {size!r}")
-    number, unit = float(match[1]), match[2].lower()
-    nbytes = number / 100 * base_bytes if unit == "%" else number * _UNITS[unit]
-    if nbytes > sys.maxsize:
-        raise UsageError(f"a budget of {match[0].strip()[:20]} is more than any file has")
-    return int(nbytes)

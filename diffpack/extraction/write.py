@@ -54,14 +54,13 @@ def write_plans(
     groups = _write_groups(writer, plans, options, progress)
     grid_bytes = _grid_bytes(writer, groups)
     base, tuned = surveyed.base, surveyed.tuned
-    layout = files = None
+    layout = None
     if options.keep_layout and (options.exact or isinstance(tuned, FolderCheckpoint)):
         layout = keep_layout(writer, base, tuned, options.profile, sha256=options.sha256)
     if layout is None:
         _check_parts(base, tuned)
     structure = keep_structure(base, tuned) if options.keep_layout else None
-    if options.keep_files:
-        files = keep_side_files(writer, base, tuned, options.profile, code=options.keep_code)
+    files = keep_side_files(writer, base, tuned, options.profile, options.keep_files, code=options.keep_code)
     manifest = new_manifest(
         surveyed.base_summary,
         surveyed.tuned_summary,
@@ -73,7 +72,7 @@ def write_plans(
         removed=surveyed.pairing.removed,
         rename=surveyed.pairing.rename,
         layout=layout,
-        files=files or (),
+        files=files,
         structure=structure,
         copies=surveyed.copies,
         slices=surveyed.slices,

@@ -39,11 +39,14 @@ def bytes_without_head(task: Task, metadata: Mapping[str, str]) -> int:
 def _extract(
     task: Task, tuned: Checkpoint, metadata: Mapping[str, str], output: Path | None = None, *, force: bool = False
 ) -> Diff:
-    """Make the diff; positions that the base or the seed tells are stored as the rule."""
+    """Make the diff; positions that the base or the seed tells are stored as the rule.
+
+    What the model lacks of the base's folder it never had: the loader has seen to it that its body is whole.
+    """
     rule, counts = task.told or (None, None)
     return extract(
         task.folder, tuned, output, rule=rule, counts=counts, values=task.options.coding, layout=False,
-        metadata=metadata, force=force,
+        allow_removed=True, metadata=metadata, force=force,
     )  # fmt: skip
 
 

@@ -20,7 +20,10 @@ LENIENT = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
 def links(states, **options):
-    return [diffpack.extract(a, b, **{"rename": (), **options}) for a, b in itertools.pairwise(states)]
+    return [
+        diffpack.extract(a, b, **{"rename": (), "allow_removed": True, **options})
+        for a, b in itertools.pairwise(states)
+    ]
 
 
 def check(states, diffs, composed):
@@ -56,9 +59,9 @@ def test_any_chain_with_renamed_tensors(states, rules):
         moved = rename_arrays(tuned, rule)
         rule = rule if moved is not tuned and len(rename_arrays(renamed_so_far[-1], rule)) else ()
         try:
-            diffs.append(diffpack.extract(renamed_so_far[-1], moved, rename=rule))
+            diffs.append(diffpack.extract(renamed_so_far[-1], moved, rename=rule, allow_removed=True))
         except UsageError:  # two tensors would get one name
-            diffs.append(diffpack.extract(renamed_so_far[-1], moved, rename=()))
+            diffs.append(diffpack.extract(renamed_so_far[-1], moved, rename=(), allow_removed=True))
         renamed_so_far.append(moved)
     check(renamed_so_far, diffs, diffpack.compose(diffs, base=renamed_so_far[0]))
     try:

@@ -26,14 +26,14 @@ PROFILES = st.sampled_from(["compact", "portable", "smallest"])
 
 def copied(base: Arrays, tuned: Arrays, **options: Any) -> diffpack.Diff:
     with any_source():
-        diff = diffpack.extract(base, tuned, **options)
+        diff = diffpack.extract(base, tuned, allow_removed=True, **options)
     assume(diff.manifest.copies)
     return diff
 
 
 def by_name(base: Arrays, tuned: Arrays, **options: Any) -> diffpack.Diff:
     with no_source():
-        diff = diffpack.extract(base, tuned, **options)
+        diff = diffpack.extract(base, tuned, allow_removed=True, **options)
     assert diff.manifest.copies is None
     return diff
 
@@ -110,7 +110,7 @@ def test_the_undo_gives_the_base_back(states: list[Arrays], profile: str, rule: 
 @given(chains(links=3), PROFILES)
 def test_a_chain_gives_the_last_result(states: list[Arrays], profile: str) -> None:
     with any_source():
-        links = [diffpack.extract(*pair, profile=profile) for pair in pairwise(states)]
+        links = [diffpack.extract(*pair, profile=profile, allow_removed=True) for pair in pairwise(states)]
     assume(any(link.manifest.copies for link in links))
     whole = diffpack.compose(links, base=states[0])
     assert whole.exact
@@ -133,7 +133,7 @@ def test_only_links_up_to_the_last_with_copies_are_looked_at() -> None:
 def test_a_merge_is_that_of_diffs_by_name(states: list[Arrays], method: str) -> None:
     base, pair = states[0], states[1:]
     with any_source():
-        ours = [diffpack.extract(base, tuned) for tuned in pair]
+        ours = [diffpack.extract(base, tuned, allow_removed=True) for tuned in pair]
     assume(any(diff.manifest.copies for diff in ours))
 
     def merged(diffs: list[diffpack.Diff]) -> Any:

@@ -51,19 +51,25 @@ def test_every_option_of_extract_reaches_the_library(work, monkeypatch):
     seen = {}
     monkeypatch.setattr(diffpack, "extract", lambda *args, **options: seen.update(options) or diffpack.open("task.dpk"))
     ok(
-        *EXTRACT, "-o", "x.dpk", "--top-k", "7", "--values", "int8", "--profile", "portable", "--base-name", "n",
+        *EXTRACT, "-o", "x.dpk", "--profile", "portable", "--base-name", "n",
         "--base-revision", "r", "--meta", "a=b=c", "--meta", "d=", "--rename", "x.=", "--rename", "=y.", "--no-layout",
-        "--no-files", "--sha256", "--force", "--threads", "3", "--budget", "1MB", "--target-error", "0.1",
-        "--importance", "fisher.safetensors", "--positions", "levels", "--rule", "random 5", "--code",
+        "--no-files", "--sha256", "--force", "--threads", "3", "--budget", "1MB", "--allow-removed",
+        "--importance", "fisher.safetensors", "--positions", "levels", "--code",
     )  # fmt: skip
     del seen["progress"]
     assert seen == {
-        "density": None, "top_k": 7, "threshold": None, "values": "int8", "profile": "portable", "base_name": "n",
+        "density": None, "top_k": None, "threshold": None, "values": "exact", "profile": "portable", "base_name": "n",
         "base_revision": "r", "metadata": {"a": "b=c", "d": ""}, "rename": (("x.", ""), ("", "y.")), "layout": False,
-        "files": False, "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": 0.1,
-        "importance": "fisher.safetensors", "positions": "levels", "rule": "random 5",
+        "files": "none", "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": None,
+        "importance": "fisher.safetensors", "positions": "levels", "rule": None, "allow_removed": True,
         "code": True,
     }  # fmt: skip
+    ok(*EXTRACT, "-o", "x.dpk", "--top-k", "7", "--values", "int8", "--files", "model", "--files", "tokenizer*")
+    assert (seen["top_k"], seen["values"], seen["files"]) == (7, "int8", ("model", "tokenizer*"))
+    ok(*EXTRACT, "-o", "x.dpk", "--density", "1%", "--rule", "random 5")
+    assert (seen["rule"], seen["files"]) == ("random 5", "all")
+    ok(*EXTRACT, "-o", "x.dpk", "--target-error", "0.1")
+    assert seen["target_error"] == 0.1
     ok(*EXTRACT, "-o", "x.dpk", "--density", "0.5%")
     assert (seen["density"], seen["rename"], seen["layout"], seen["threads"]) == (0.005, None, True, None)
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import diffpack
 from diffpack.errors import UsageError
 from diffpack.extraction.encode import grid_quantiser
-from diffpack.extraction.options import parse_size
+from diffpack.extraction.target import Target
 from diffpack.format.values import grid
 from diffpack_cli.main import cli
 from tests.tools.models import bits, write_safetensors
@@ -48,7 +48,7 @@ def relative_error(result, tuned, base, names=("w", "b")):
 def test_a_budget_is_met_from_below_by_at_most_one_percent(dtype, budget):
     base, tuned = pair(np.dtype(dtype))
     diff = diffpack.extract(base, tuned, budget=budget)
-    asked = parse_size(budget, sum(array.nbytes for array in base.values()))
+    asked = Target.of(budget, None).of_base(sum(array.nbytes for array in base.values())).budget
     assert 0.99 * asked <= diff.nbytes <= asked
     assert not diff.exact
     result = diffpack.load(base, diff)
@@ -171,9 +171,29 @@ def test_options_that_do_not_fit_are_refused(options, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("text", "bytes_"), [("1MB", 10**6), ("1.5 KiB", 1536), ("0.3%", 3000), (77, 77), ("9b", 9)])
-def test_sizes_are_read(text, bytes_):
-    assert parse_size(text, 10**6) == bytes_
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("1MB", 10**6), ("1.5 KiB", 1536), ("0.3%", 3000), (77, 77), ("9b", 9), ("1M", 10**6), ("2k", 2000), ("1Ki", 1024),
+     ("1.5g", 15 * 10**8), ("1mb", 10**6), ("1kb", 1000), ("500000", 500_000), ("0.005", 5000), (".5", 500_000),
+     (0.25, 250_000), (1e-5, 10), (" 7 % ", 70_000), ("150%", 1_500_000), ("0.5MB", 500_000), ("2TiB", 2 << 40),
+     ("0", 0)],
+)  # fmt: skip
+def test_sizes_mean_what_they_say(text, bytes_):
+    assert Target.of(text, None).of_base(10**6).budget == bytes_
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("1.5", "may be bytes or a part of the base"), ("1.0", "may be bytes or a part"), (1.5, "may be bytes or a part"),
+     ("0.5b", "may be bytes or a part"), ("0.0", "may be bytes or a part"), ("1Mb", "may be bits: 1MB is bytes"),
+     ("2.5Gib", "may be bits: 2.5GiB is bytes"), ("Kb", "not 'Kb'"), ("-5", "not '-5'"), ("1e6", "not '1e6'"),
+     ("1,000", "not '1,000'"), ("0,5%", "not '0,5%'"), ("5 per cent", "a size with its unit"), ("", "not ''"),
+     (float("nan"), "not 'nan'"), (float("inf"), "not 'inf'"), ("9" * 400, "more than any file"),
+     ("1" + "0" * 30 + "%", "more than any file"), (True, "not 'True'")],
+)  # fmt: skip
+def test_sizes_that_may_mean_two_things_or_nothing_are_refused_by_name(text, message):
+    with pytest.raises(UsageError, match=message):
+        Target.of(text, None).of_base(10**6)
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 3.0, 100.0])

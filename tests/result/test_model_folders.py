@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,7 +82,8 @@ def test_shards_in_a_folder_are_given_back(tmp_path):
         (lambda folder: (folder / "2_Dense" / "notes.md").write_text("x"), "2_Dense/notes.md"),
         (lambda folder: (folder / "pytorch_model.bin").write_bytes(b"x"), "pytorch_model.bin"),
         (lambda folder: (folder / "2_Dense" / "rust_model.ot").write_bytes(b"x"), "2_Dense/rust_model.ot"),
-        (lambda folder: shutil.copytree(folder / "1_Pooling", folder / "checkpoint-500"), "checkpoint-500/"),
+        (lambda folder: (folder / "checkpoint-5").mkdir(), "checkpoint-5/ (training state)"),
+        (lambda folder: (folder / "optimizer.pt").write_bytes(b"x"), "optimizer.pt (training state)"),
         (lambda folder: (folder / "linked").symlink_to(folder / "1_Pooling"), "linked/"),
         (lambda folder: (folder / "adapter_config.json").write_text("{}"), "adapter_config.json"),
     ],

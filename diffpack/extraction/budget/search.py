@@ -16,8 +16,9 @@ import numpy as np
 from diffpack.errors import UsageError
 from diffpack.extraction.budget.forecast import Forecast, grade
 from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
-from diffpack.extraction.options import Options, Target
+from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey
+from diffpack.extraction.target import Target
 from diffpack.extraction.write import Written, write_plans
 from diffpack.format.values.grid import GRID
 from diffpack.support.parallel import Progress

@@ -11,6 +11,7 @@ from diffpack.checkpoints.base import digests_of
 from diffpack.diff.summary import base_summary, result_summary
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.assemblies import slices_of, with_assemblies
+from diffpack.extraction.scan.gone import used_of_base
 from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.references import with_better_references
@@ -28,6 +29,7 @@ class Survey:
 
     `copies` leads from tensors that are compared with a base tensor of another name to that (renamed) one,
     `slices` to those they are compared with instead.
+    `used` names the base's tensors that the result still has something of, by the base's own names.
     """
 
     base: Checkpoint
@@ -38,6 +40,7 @@ class Survey:
     aliases: dict[str, str]
     copies: dict[str, str]
     slices: dict[str, Assembly]
+    used: set[str]
     base_summary: CheckpointSummary
     tuned_summary: ResultSummary
 
@@ -66,7 +69,8 @@ def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Prog
     tuned_digests = {item.pair.name: item.digest for item in scans}
     of_tuned = result_summary(combine(tuned.tensors, tuned_digests), tuned.tensors)
     slices = slices_of((item.pair for item in scans), aliases)
-    return Survey(base, tuned, pairing, scans, stored, aliases, copies, slices, of_base, of_tuned)
+    used = used_of_base(scans, base.tensors, digests, pairing.rename)
+    return Survey(base, tuned, pairing, scans, stored, aliases, copies, slices, used, of_base, of_tuned)
 
 
 def _scan_all(
