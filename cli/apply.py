@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from .options import (
@@ -14,6 +16,7 @@ from .options import (
     global_options,
     open_checkpoint,
     read_diff,
+    refuse_output,
 )
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size, tell_left_out
 from .progress import watched
@@ -27,6 +30,7 @@ KEYS = {
     "fingerprint": "the result's content hash, or null if it was not verified",
     "sealed": "whether the diff records that hash (a merge made without the base does not)",
     "notes": "remarks about the base",
+    "already": "whether the base was the result before: it was written as it is",
     "untold": "what of the tuned files neither the diff nor the base tells (an HDF5 file's attributes, say)",
 }
 """What `--json` prints."""
@@ -52,12 +56,15 @@ def command(
 ) -> None:
     """Write the result of DIFF on BASE, whole or not at all.
 
-    An exact diff gives the tuned checkpoint back bit for bit, and safetensors files byte for byte. DIFF may be -
-    for standard input.
+    An exact diff gives the tuned checkpoint back bit for bit, and safetensors files byte for byte. A BASE that is the
+    result already is written as it is. DIFF may be - for standard input.
     """
     if output == STDIO:
         raise click.UsageError("a result is written out of order, not to standard output: name a file or folder")
     source = read_diff(diff)
+    if not (force and Path(output).is_dir()):  # what a folder to replace may hold, the diff says
+        refuse_output(output, [base, diff], force, folder=True)
+    _refuse_ending(output, base)
     import diffpack
 
     before = open_checkpoint(session, base)
@@ -79,6 +86,7 @@ def command(
         "fingerprint": applied.fingerprint,
         "sealed": applied.sealed,
         "notes": before.notes,
+        "already": applied.already,
         "untold": applied.untold,
     }
     if session.json:
@@ -87,10 +95,17 @@ def command(
         emit(as_text(report))
 
 
+def _refuse_ending(output: str, base: str) -> None:
+    from diffpack.result.outputs import refuse_ending
+
+    refuse_ending(Path(output), base_is_folder=Path(base).is_dir())
+
+
 def as_text(report: Report) -> str:
     """What was written, for people."""
     counts = f"{plural(report['tensors'], 'tensor')}, {size(report['bytes'])}"
     title = f"{safe(report['path'])}: {counts}, {mode(report['exact'])}"
     how = "verified" if report["sealed"] else "(base verified; the diff records no result)"
     verified = f"{report['fingerprint']} {how}" if report["verified"] else "not verified (--no-verify)"
-    return "\n".join([title, *fields([("result", verified)])])
+    already = "is the result of the diff already: written as it is" if report["already"] else ""
+    return "\n".join([title, *fields([("base", already), ("result", verified)])])

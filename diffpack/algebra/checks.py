@@ -8,6 +8,7 @@ from itertools import pairwise
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff
+from diffpack.diff.links import diffs_beside, place_in_chain, what_would_follow
 from diffpack.errors import UsageError, WrongBaseError
 
 
@@ -20,9 +21,10 @@ def check_chain(diffs: Sequence[Diff]) -> None:
     for at, (before, diff) in enumerate(pairwise(diffs)):
         result, base = before.manifest.result.fingerprint, diff.manifest.base.fingerprint
         if result != base:
+            told = what_would_follow(diffs, before, diff)
             raise WrongBaseError(
                 f"{diff.name}: not made on the result of {before.name} (diff {at + 2} of {len(diffs)}): "
-                f"its base is {base}, that result {result}"
+                f"its base is {base}, that result {result}{told and f'; {told}'}"
             )
 
 
@@ -36,9 +38,16 @@ def check_exact(diff: Diff, verb: str) -> None:
         raise UsageError(f"{diff.name}: lossy; only exact diffs can be {verb}, since their steps are all there is")
 
 
-def check_base(diff: Diff, base: Checkpoint, threads: int | None) -> None:
-    """Raise `WrongBaseError` if a checkpoint is not a diff's base."""
+def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequence[Diff] = ()) -> None:
+    """Raise `WrongBaseError` if a checkpoint is not a diff's base.
+
+    It says where in the chain of the diffs given with it, and of those beside it, the checkpoint stands, if it does.
+    """
     expected, actual = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
     if expected != actual:
+        beside = diffs_beside(diff)
+        place = place_in_chain(diff, actual, [*chain, *beside])
+        for item in beside:
+            item.close()
         message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
-        raise WrongBaseError(message)
+        raise WrongBaseError(f"{message}; {place}" if place else message)

@@ -58,7 +58,7 @@ def compose(
     inputs = Inputs([*files_behind(chain), *(checkpoint.files if checkpoint else [])])
     check_chain(chain)
     if checkpoint is not None:
-        check_base(chain[0], checkpoint, threads)
+        check_base(chain[0], checkpoint, threads, chain[1:])
     notes = dict(chain[-1].metadata if metadata is None else metadata)
     write = partial(_write, profile=profile, notes=notes, threads=threads, progress=progress)
     lift = None if any(_renames(diff) for diff in chain[1:]) else lifted(chain[:1], checkpoint, threads)

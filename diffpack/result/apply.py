@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +14,12 @@ import numpy as np
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
-from diffpack.errors import CheckpointError, ResultMismatchError, UsageError
+from diffpack.errors import CheckpointError, ResultMismatchError, UsageError, WrongBaseError
 from diffpack.result import overflow
 from diffpack.result.outputs import open_output
 from diffpack.result.result import Check, Result
+from diffpack.result.unchanged import unchanged
+from diffpack.result.wrong_base import fingerprint_of_result, told_where
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress
 from diffpack.tensors.dtypes import Words, fits_array, words_array
@@ -28,7 +30,8 @@ class Applied:
     """What apply did.
 
     `fingerprint` is the result's, None if it was not verified; `sealed` says whether the diff records it (a merge made
-    without the base does not). `untold` names what of the tuned files neither the diff nor the base tells.
+    without the base does not). `untold` names what of the tuned files neither the diff nor the base tells. `already`
+    says that the base was the result before: the output is the base as it is.
     """
 
     output: Path
@@ -38,6 +41,7 @@ class Applied:
     fingerprint: str | None
     sealed: bool = True
     untold: tuple[str, ...] = ()
+    already: bool = False
 
 
 def apply(
@@ -60,7 +64,8 @@ def apply(
     ones were against their SHA-256 where the diff has it; without it only the base tensors that the diff touches are
     checked. `files` false leaves side files out; into a folder the base's come along where the diff names none. `code`
     lets code among them through, which is refused otherwise.
-    Entries that lossy values make infinite, where the base's are finite, are told in the base's notes.
+    Entries that lossy values make infinite, where the base's are finite, are told in the base's notes. A base that is
+    the diff's result already is written as it is.
 
     Raises `WrongBaseError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`, `UsageError` (an existing
     output without `force`, an output that is an input, a folder to replace that is more than a model's).
@@ -70,14 +75,22 @@ def apply(
     inputs += files_behind([opened])
     own = [item.name for item in opened.manifest.files]
     refuse_overwriting(path, inputs, force, own=own)
-    result = Result(opened, checkpoint)
-    total = sum(info.nbytes for info in result.tensors.values())
-    with open_output(path, result, files=files, code=code, verify=verify, replace=force) as writer:
-        check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
-        check_result(opened, check)
-    _note_infinite(checkpoint, check)
-    sealed = opened.manifest.result.fingerprint is not None
-    return Applied(path, len(result.tensors), total, opened.exact, check.result, sealed, tuple(result.untold))
+
+    def write(source: Diff) -> Applied:
+        result = Result(source, checkpoint)
+        total = sum(info.nbytes for info in result.tensors.values())
+        with open_output(path, result, files=files, code=code, verify=verify, replace=force) as writer:
+            check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
+            check_result(source, check)
+        _note_infinite(checkpoint, check)
+        sealed = source.manifest.result.fingerprint is not None
+        return Applied(path, len(result.tensors), total, opened.exact, check.result, sealed, tuple(result.untold))
+
+    try:
+        return write(opened)
+    except WrongBaseError as error:
+        same = unchanged(checkpoint, fingerprint_of_result(error, opened, checkpoint, threads), code=code)
+        return replace(write(same), already=True)
 
 
 def load(
@@ -97,7 +110,8 @@ def load(
     if framework not in ("numpy", "torch"):
         raise UsageError(f"the framework is numpy or torch, not {framework!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
-    result = Result(opened, checkpoint)
+    with told_where(opened, checkpoint, threads):
+        result = Result(opened, checkpoint)
     for name, info in result.tensors.items():
         if not fits_array(info.dtype, info.shape):
             raise CheckpointError(
@@ -109,7 +123,8 @@ def load(
         first = offset // words.dtype.itemsize
         arrays[name][first : first + words.size] = words
 
-    check = result.run(write, verify=verify, threads=threads)
+    with told_where(opened, checkpoint, threads):
+        check = result.run(write, verify=verify, threads=threads)
     check_result(opened, check)
     _note_infinite(checkpoint, check)
     if framework == "torch":

@@ -42,9 +42,8 @@ def open_output(
     be replaced, or the diff holds code and `code` is false, `WrongBaseError` if the base's folder lacks a side file,
     `CorruptFileError` if the stored layout does not fit the result.
     """
+    refuse_ending(path, base_is_folder=result.base.folder is not None)
     name = path.name.lower()
-    if name.endswith((".safetensors", *TORCH_SUFFIXES, *HDF5_SUFFIXES)) and path.is_dir():
-        raise UsageError(f"{path}: a folder; name the file to write")
     if name.endswith(TORCH_SUFFIXES):
         from diffpack.checkpoints.torch_writer import TorchWriter
 
@@ -63,11 +62,19 @@ def open_output(
             return SafetensorsWriter([(path, header)], replace=replace)
         expected = dict(zip([path], sums, strict=False))
         return SafetensorsWriter([(path, headers[0][1])], sha256=expected, replace=replace)
-    foreign = path.suffix.lower() in _FOREIGN_SUFFIXES
-    if foreign or (path.suffix and not path.is_dir() and result.base.folder is None):
-        raise UsageError(f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder")
     contents = side_contents(result.diff, result.base, code=code) if files else {}
     return FolderWriter(path, result, recorded, contents, sums, replace=replace)
+
+
+def refuse_ending(path: Path, *, base_is_folder: bool) -> None:
+    """Raise `UsageError` if the ending of an output does not tell a layout, or is a file's and there is a folder."""
+    if path.name.lower().endswith((".safetensors", *TORCH_SUFFIXES, *HDF5_SUFFIXES)):
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder; name the file to write")
+        return
+    foreign = path.suffix.lower() in _FOREIGN_SUFFIXES
+    if foreign or (path.suffix and not path.is_dir() and not base_is_folder):
+        raise UsageError(f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder")
 
 
 class FolderWriter(CheckpointWriter):

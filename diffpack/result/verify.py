@@ -12,6 +12,7 @@ from diffpack.diff.sidefiles import side_content
 from diffpack.result.apply import check_result
 from diffpack.result.recorded_files import check_recorded_files
 from diffpack.result.result import Result
+from diffpack.result.wrong_base import told_where
 from diffpack.support.parallel import run_in_order
 
 
@@ -39,8 +40,10 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
     check_chunks(opened, threads)
     fingerprint = None
     if base is not None:
-        result = Result(opened, open_checkpoint(base))
-        check = result.run(None, threads=threads)
+        checkpoint = open_checkpoint(base)
+        with told_where(opened, checkpoint, threads):
+            result = Result(opened, checkpoint)
+            check = result.run(None, threads=threads)
         check_result(opened, check)
         layout = recorded_layout(result.diff, result.base, result.tensors)
         if layout is not None:

@@ -32,9 +32,13 @@ def test_a_base_that_differs_where_the_diff_does_not_touch_it_is_refused(tmp_pat
 
 
 def test_a_diff_is_not_applied_twice(tmp_path):
+    """In memory it is refused; on disk the result is written as it is, and said (test_links.py)."""
     base, tuned = model(), tune(model(), 0.2)
-    with pytest.raises(WrongBaseError):
-        diffpack.apply(tuned, diffpack.extract(base, tuned), tmp_path / "out.safetensors")
+    diff = diffpack.extract(base, tuned)
+    with pytest.raises(WrongBaseError, match="it is the result of diff in memory already"):
+        diffpack.load(tuned, diff)
+    assert diffpack.apply(tuned, diff, tmp_path / "out.safetensors").already
+    assert diffpack.fingerprint(tmp_path / "out.safetensors") == diffpack.fingerprint(tuned)
 
 
 @pytest.mark.parametrize("change", ["dtype", "shape", "missing"])
