@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .destination import refuse_output
 from .options import (
     STDIO,
     OutputPath,
@@ -16,7 +17,6 @@ from .options import (
     global_options,
     open_checkpoint,
     read_diff,
-    refuse_output,
 )
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size, tell_left_out
 from .progress import watched

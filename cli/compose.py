@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .destination import check_output
 from .options import Session, global_options, opened
 from .progress import Callback
 from .written import KEYS, diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
@@ -27,6 +28,7 @@ def command(
     between is made. One DIFF may be - for standard input.
     """
     notes, sources = notes_of(meta), read_diffs(diffs)
+    check_output(session, output, [*diffs, base], force)
     import diffpack
 
     checkpoint = opened(session, base)

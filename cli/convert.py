@@ -84,13 +84,19 @@ def command(
     """
     if "-" in (*sources, output):
         raise click.UsageError("standard input and output carry diffs, not other formats: name files")
-    metadata = notes_of(meta)
+    metadata, options = notes_of(meta), _options(settings)
+    from diffpack.bridges.convert import plan_conversion
+
+    plan_conversion(
+        list(sources), output, to=to, from_=from_, options=options, rename=rename, profile=profile,
+        metadata=metadata, clip=clip, force=force,
+    )  # fmt: skip
     import diffpack
 
     session.output = output
     with watched(session, "converting") as progress:
         done = diffpack.convert(
-            list(sources), output, to=to, from_=from_, base=opened(session, base), options=_options(settings),
+            list(sources), output, to=to, from_=from_, base=opened(session, base), options=options,
             rename=rename, profile=profile, metadata=metadata, clip=clip, threads=session.threads, force=force,
             progress=progress,
         )  # fmt: skip

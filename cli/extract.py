@@ -12,6 +12,7 @@ import click
 
 from .amounts import Share
 from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, sizes, summaries
+from .destination import check_output
 from .options import (
     STDIO,
     Assignment,
@@ -24,7 +25,6 @@ from .options import (
     force_option,
     global_options,
     open_checkpoint,
-    refuse_output,
 )
 from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, tell_left_out, warn
 from .progress import Callback, watched
@@ -147,7 +147,6 @@ def command(
     Without further options the diff is exact: applying it gives every bit back, and safetensors files byte for
     byte. Keeping only some entries, or storing values in fewer bits, makes it lossy.
     """
-    _refuse_stdout(session, output)
     metadata = dict(meta)
     if len(metadata) != len(meta):
         raise click.UsageError("--meta: a key stands there twice")
@@ -157,8 +156,7 @@ def command(
     target = output or default_output(tuned)
     piped = target == STDIO
     _check(density, top_k, threshold, rule, values, profile, positions, budget, target_error, importance, kept)
-    if not piped:
-        refuse_output(target, [base, tuned], force)
+    check_output(session, target, [base, tuned, importance], force)
     import diffpack
 
     before, after = open_checkpoint(session, base), open_checkpoint(session, tuned)
@@ -199,17 +197,6 @@ def _check(
         Selection(density, top_k, threshold, rule), values, profile, positions, Target.of(budget, target_error),
         None if importance is None else {}, keep_files=FileChoice.of(files),
     )  # fmt: skip
-
-
-def _refuse_stdout(session: Session, output: str | None) -> None:
-    if output != STDIO:
-        return
-    if session.json:
-        raise click.UsageError("-o - and --json both want standard output")
-    if sys.stdout is None or sys.stdout.isatty():
-        raise click.UsageError(
-            "a diff is not written to a terminal or into nothing; redirect standard output or name a file with -o"
-        )
 
 
 def default_output(tuned: str) -> str:

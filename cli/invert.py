@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .destination import check_output
 from .options import Session, diff_argument, global_options, opened, read_diff
 from .progress import Callback
 from .written import KEYS, needed_base, notes_of, write, writing_options
@@ -27,6 +28,7 @@ def command(
     tuned checkpoint had others. DIFF may be - for standard input.
     """
     notes, source = notes_of(meta), read_diff(diff)
+    check_output(session, output, [diff, base], force)
     import diffpack
 
     checkpoint = opened(session, base)

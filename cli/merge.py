@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .amounts import Share
+from .destination import check_output
 from .options import Session, clip_option, global_options, opened
 from .output import Report, fields
 from .progress import Callback
@@ -84,6 +85,7 @@ def command(
     the first DIFF. One DIFF may be - for standard input.
     """
     metadata, sources = notes_of(meta), read_diffs(diffs)
+    check_output(session, output, [*diffs, base], force)
     import diffpack
 
     checkpoint = opened(session, base)

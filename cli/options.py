@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -171,16 +170,6 @@ clip_option = click.option(
 )
 force_option = click.option("--force", is_flag=True, help="Replace an output that exists.")
 diff_argument = click.argument("diff", type=DiffPath(), metavar="DIFF")
-
-
-def refuse_output(output: str, inputs: Sequence[str], force: bool, *, folder: bool = False) -> None:
-    """Let the library refuse an output that is in the way of something before what it reads is opened.
-
-    `folder` says whether it may be one. Raises the library's `UsageError`.
-    """
-    from diffpack.checkpoints.overwriting import refuse_overwriting
-
-    refuse_overwriting(Path(output), [Path(item) for item in inputs if item != STDIO], force, folder=folder)
 
 
 def open_checkpoint(session: Session, path: str) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .destination import check_output
 from .options import (
     CheckpointPath,
     Session,
@@ -50,6 +51,7 @@ def command(
     which an exact diff needs --base, and the new diff is lossy. DIFF may be - for standard input.
     """
     notes, source = notes_of(meta), read_diff(diff)
+    check_output(session, output, [diff, base, onto], force)
     import diffpack
 
     checkpoint, other = opened(session, base), open_checkpoint(session, onto)

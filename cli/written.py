@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .extract import KEYS, as_text, describe
-from .options import STDIO, Assignment, CheckpointPath, DiffPath, F, OutputPath, Session, force_option, read_diff
+from .options import (
+    STDIO,
+    Assignment,
+    CheckpointPath,
+    DiffPath,
+    F,
+    OutputPath,
+    Session,
+    force_option,
+    read_diff,
+)
 from .output import Report, emit, emit_json, notes, warn
 from .progress import Callback, watched
 
@@ -74,10 +84,6 @@ def write(
     notes are told, as are the `remarks` that `make` leaves.
     """
     piped = output == STDIO
-    if piped and session.json:
-        raise click.UsageError("-o - and --json both want standard output")
-    if piped and (sys.stdout is None or sys.stdout.isatty()):
-        raise click.UsageError("a diff is not written to a terminal: redirect standard output or name a file with -o")
     session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else output
     with watched(session, doing) as progress:
         diff = make(None if piped else output, progress)

@@ -74,24 +74,69 @@ def convert(
     not say so), `BaseNeededError`, `WrongBaseError` (the base is not the one the source speaks of), `CorruptFileError`
     (a damaged source), `CheckpointError`, `MissingDependencyError`.
     """
+    rename = tuple(rename)
+    plan = plan_conversion(
+        source, output, to=to, from_=from_, options=options, rename=rename, profile=profile, metadata=metadata,
+        clip=clip, force=force,
+    )  # fmt: skip
+    checkpoint = None if base is None else open_checkpoint(base)
+    if plan.path is None:
+        assert output is not None
+        return _export(plan, Path(output), checkpoint, dict(options or {}), threads, force)
+    job = Import(
+        plan.format, plan.path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads,
+        progress, clip,
+    )  # fmt: skip
+    return _import(job, output, force)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is converted: `sources` into the other tool's `format`, or the file or folder at `path` from it."""
+
+    sources: Sequence[DiffLike]
+    format: str
+    path: Path | None
+
+
+def plan_conversion(
+    source: DiffLike | Sequence[DiffLike],
+    output: str | os.PathLike[str] | None = None,
+    *,
+    to: str | None = None,
+    from_: str | None = None,
+    options: Mapping[str, str] | None = None,
+    rename: Sequence[tuple[str, str]] = (),
+    profile: str = "compact",
+    metadata: Mapping[str, str] | None = None,
+    clip: bool = False,
+    force: bool = False,
+) -> Plan:
+    """Say what `convert` would do with these, without the base. Raises as it does for what it cannot do."""
     sources = list(cast(Sequence[DiffLike], source)) if isinstance(source, list | tuple) else [cast(DiffLike, source)]
     if not sources:
         raise UsageError("nothing to convert")
-    checkpoint, rename = None if base is None else open_checkpoint(base), tuple(rename)
+    check_profile(profile)
     exporting = all(_is_diff(item) for item in sources) and from_ in (None, _DIFF)
     if exporting:
-        given = {"rename": rename, "metadata": metadata, "profile": profile != "compact", "clip": clip}
-        _refuse_on_export(given)
-        return _export(sources, output, to, checkpoint, dict(options or {}), threads, force)
-    if to not in (None, _DIFF) or len(sources) > 1:
-        raise UsageError("one side of a conversion is a diff: convert to a diff first, one source at a time")
-    check_profile(profile)
-    path = _path_of(sources[0])
-    name = from_ or detect(path)
-    job = Import(
-        name, path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads, progress, clip
-    )
-    return _import(job, output, force)
+        _refuse_on_export({"rename": rename, "metadata": metadata, "profile": profile != "compact", "clip": clip})
+        if output is None:
+            raise UsageError("an export needs an output")
+        name = to or format_of_output(Path(output))
+        if find_bridge(name).write is None:
+            raise UsageError(f"{name} is only read, not written")
+    else:
+        if to not in (None, _DIFF) or len(sources) > 1:
+            raise UsageError("one side of a conversion is a diff: convert to a diff first, one source at a time")
+        name = from_ or detect(_path_of(sources[0]))
+        if find_bridge(name).read is None:
+            raise UsageError(f"{name} is only written, not read")
+    bridge = find_bridge(name)
+    _check_options(name, options, bridge.write_options if exporting else bridge.read_options)
+    if output is not None:
+        named = [Path(item) for item in sources if not isinstance(item, Diff | bytes)]
+        refuse_overwriting(Path(output), [item for item in named if item.is_file()], force, folder=exporting)
+    return Plan(sources, name, None if exporting else _path_of(sources[0]))
 
 
 def _refuse_on_export(given: Mapping[str, object]) -> None:
@@ -103,9 +148,7 @@ def _refuse_on_export(given: Mapping[str, object]) -> None:
 
 def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> Converted:
     bridge, path, base = find_bridge(job.format), job.source, job.base
-    if bridge.read is None:
-        raise UsageError(f"{job.format} is only written, not read")
-    _check_options(job.format, job.options, bridge.read_options)
+    assert bridge.read is not None  # `plan_conversion` has seen to it
     read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
     inputs = Inputs([*read, *(base.files if base else [])])
     diff = write_diff(output, inputs, force, partial(bridge.read, job))
@@ -115,23 +158,16 @@ def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> 
 
 
 def _export(
-    sources: Sequence[DiffLike],
-    output: str | os.PathLike[str] | None,
-    to: str | None,
+    plan: Plan,
+    path: Path,
     base: Checkpoint | None,
     options: Mapping[str, str],
     threads: int | None,
     force: bool,
 ) -> Converted:
-    if output is None:
-        raise UsageError("an export needs an output")
-    path = Path(output)
-    name = to or format_of_output(path)
-    bridge = find_bridge(name)
-    if bridge.write is None:
-        raise UsageError(f"{name} is only read, not written")
-    _check_options(name, options, bridge.write_options)
-    diffs = open_diffs(sources)
+    name, bridge = plan.format, find_bridge(plan.format)
+    assert bridge.write is not None  # `plan_conversion` has seen to it
+    diffs = open_diffs(plan.sources)
     inputs = Inputs([*files_behind(diffs), *(base.files if base else [])])
     refuse_overwriting(path, inputs.paths, force)
     diffs = [by_own_names(diff, base, threads) for diff in diffs]
