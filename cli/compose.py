@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .destination import check_output
 from .options import Session, global_options, opened
 from .progress import Callback
 from .written import KEYS, diffs_argument, needed_base, notes_of, read_diffs, write, writing_options
+
+if TYPE_CHECKING:
+    from diffpack import Diff
 
 __all__ = ["KEYS", "command"]
 
@@ -39,4 +44,12 @@ def command(
             progress=progress,
         )  # fmt: skip
 
-    write(session, output, "composing", make, checkpoints=[checkpoint])
+    write(session, output, "composing", make, checkpoints=[checkpoint], left_out=_left_out)
+
+
+def _left_out(diff: Diff) -> list[str]:
+    """What of the last tuned checkpoint is in no diff: as its own says."""
+    from diffpack.diff.summary import LEFT_OUT
+
+    said = diff.manifest.recipe.get(LEFT_OUT)
+    return [] if said is None else [said]

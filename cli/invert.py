@@ -39,4 +39,7 @@ def command(
             progress=progress,
         )  # fmt: skip
 
-    write(session, output, "inverting", make, checkpoints=[checkpoint])
+    write(
+        session, output, "inverting", make, checkpoints=[checkpoint],
+        left_out=lambda _: [] if checkpoint is None else checkpoint.left_out,
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from .options import (
     force_option,
     read_diff,
 )
-from .output import Report, emit, emit_json, notes, warn
+from .output import Report, emit, emit_json, notes, tell_left_out, warn
 from .progress import Callback, watched
 
 if TYPE_CHECKING:
@@ -77,11 +77,12 @@ def write(
     *,
     checkpoints: Sequence[Checkpoint | None] = (),
     remarks: Sequence[str] = (),
+    left_out: Callable[[Diff], Sequence[str]] = lambda _: (),
 ) -> None:
     """Let `make` write a diff to a path (None: a temporary file) and tell about it.
 
     `more` gives further members of the report, and further lines of the text; `checkpoints` are those read, whose
-    notes are told, as are the `remarks` that `make` leaves.
+    notes are told, as are the `remarks` that `make` leaves, and what `left_out` finds that the diff does not keep.
     """
     piped = output == STDIO
     session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else output
@@ -89,8 +90,10 @@ def write(
         diff = make(None if piped else output, progress)
         session.output, session.written = None, None if piped else output
         told = [*(note for item in checkpoints if item is not None for note in item.notes), *remarks]
-        report = describe(diff, output, told, progress)
+        lost = left_out(diff)
+        report = describe(diff, output, told, progress, lost)
     notes(session, told)
+    tell_left_out(session, lost)
     members, text = more(report) if more is not None else ({}, "")
     if piped:
         session.output = "standard output"

@@ -23,7 +23,7 @@ from diffpack.diff.layout import inherited_layout
 from diffpack.diff.publish import write_diff
 from diffpack.diff.sidefiles import inherited_files
 from diffpack.diff.structure import inherited_structure
-from diffpack.diff.summary import new_manifest
+from diffpack.diff.summary import LEFT_OUT, new_manifest
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import to_json
 from diffpack.format.writer import ContainerWriter
@@ -94,13 +94,14 @@ def _write(
     groups = write_entries(writer, entries, profile, threads=threads, progress=progress, total=total)
     layout = inherited_layout(writer, chain, profile)
     files = inherited_files(writer, chain, profile)
+    said = chain[-1].manifest.recipe
     manifest = new_manifest(
         chain[0].manifest.base,
         chain[-1].manifest.result,
         groups,
         exact=all(diff.exact for diff in chain),
         metadata=notes,
-        recipe={"composed": f"of {len(chain)}"},
+        recipe={"composed": f"of {len(chain)}"} | {key: said[key] for key in (LEFT_OUT,) if key in said},
         aliases=aliases,
         removed=removed,
         rename=state.rename,

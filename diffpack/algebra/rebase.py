@@ -11,7 +11,9 @@ from typing import BinaryIO
 import numpy as np
 
 from diffpack.algebra.checks import check_base
+from diffpack.algebra.delta import Delta
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.missed import Missed
 from diffpack.algebra.other_base import OtherBase
 from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.sums import OVERFLOW, Sums
@@ -20,6 +22,7 @@ from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.group_decoder import Changes
 from diffpack.diff.publish import write_diff
+from diffpack.diff.relative_error import ERROR, with_errors
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import to_json
@@ -28,7 +31,7 @@ from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.inputs import Inputs
-from diffpack.support.names import printable
+from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.info import TensorInfo
@@ -67,7 +70,8 @@ def rebase(
     differences (tuned - base, added in float32 and rounded once), for which an exact diff needs `base`; the result is
     then lossy. What cannot be carried over is left as `onto` has it, and said: tensors that are missing, of another
     dtype or shape, not floats, or changed by more than float32 holds, and what is tied to them. New tensors come along;
-    layout and side files do not. Where `onto` has the base's tensors under names with another prefix, they are found;
+    layout and side files do not. The error of what is carried over is recorded: sums are rounded to their dtype; that
+    of a lossy diff stays unknown. Where `onto` has the base's tensors under names with another prefix, they are found;
     the result is named as the diff's is. Sums that the result's dtype cannot hold are refused, or with `clip` end at
     its largest finite number.
 
@@ -103,6 +107,8 @@ class _Rebase:
         self.threads = threads
         self.progress = progress
         self.sums = sums
+        self.missed = Missed()
+        self._steps = all(record.exact for record in source.diff.values())
         self.notes: list[str] = []
         self.metadata = dict(source.diff.metadata if metadata is None else metadata)
         reasons = {name: self._reason(name) for name in source.diff}
@@ -142,23 +148,35 @@ class _Rebase:
                 yield entry
 
     def _watched(self, name: str) -> Entry | None:
-        entry = self._entry(name)
-        return None if entry is None else self.sums.entry(entry, self.onto.reference(self.source.diff[name]))
+        made = self._entry(name)
+        if made is None:
+            return None
+        reference = self.onto.reference(self.source.diff[name])
+        entry, delta = self.sums.entry(made[0], reference), made[1]
+        if delta is not None and entry.parts:
+            self.missed.measure(entry, [(0, delta.positions, delta.values)], reference)
+        elif self.source.based and entry.base is not None and entry.info.dtype.arithmetic and self._steps:
+            self.missed.nothing(name, self.source.change(name).values)
+        return entry
 
-    def _entry(self, name: str) -> Entry | None:
-        """Make a record for the other base; None if its differences are no finite float32 numbers."""
+    def _entry(self, name: str) -> tuple[Entry, Delta | None] | None:
+        """Make a record for the other base, and what it was to change as floats if it was made of these.
+
+        None if its differences are no finite float32 numbers.
+        """
         record, diff = self.source.record(name), self.source.diff
         digest = None if record.base is None else self.onto.digest(name)
         if not record.exact or not self.changes_floats(name):
             kept = None if self.changes_floats(name) else diff.digests(name)[1]
             if record.value_coding.class_offsets:  # numbers chosen class by class
                 parts = tuple(map(partial(_as_floats, scale=record.scale), record.changes()))
-                return Entry(name, record.info, record.base, digest, kept, parts, F32, adds_zeros=True)
+                return Entry(name, record.info, record.base, digest, kept, parts, F32, adds_zeros=True), None
             parts = tuple(record.changes())
-            return Entry(
+            entry = Entry(
                 name, record.info, record.base, digest, kept, parts, record.value_coding, record.scale,
                 adds_zeros=not record.exact,
             )  # fmt: skip
+            return entry, None
         if not self.source.based:
             where = f"{diff.name}: {printable(name)}"
             raise BaseNeededError(f"{where} is stored as steps, and the bases differ: give the diff's base")
@@ -169,7 +187,7 @@ class _Rebase:
         numbers = F32.numbers(delta.values)
         numbers = np.where(delta.values == 0, numbers.dtype.type(0), numbers)
         parts = (Changes(0, record.info.words, delta.positions, numbers),) if record.info.words else ()
-        return Entry(name, record.info, record.base, digest, None, parts, F32)
+        return Entry(name, record.info, record.base, digest, None, parts, F32), delta
 
     def _untied(self, name: str, target: str, infos: Mapping[str, TensorInfo]) -> str:
         """Say why a tensor cannot be tied to its target ("" if it can); `infos` are the result's but for ties."""
@@ -204,7 +222,9 @@ class _Rebase:
         steps_no_more = any(self.source.diff[name].exact and self.changes_floats(name) for name in names)
         as_floats = steps_no_more or old.recipe.get("values") == GRID.id
         coding = {"values": F32.id} if as_floats else {}
-        said = {key: text for key, text in old.recipe.items() if key != OVERFLOW}  # here the sums are checked
+        said = {key: text for key, text in old.recipe.items() if key not in (OVERFLOW, ERROR)}  # sums are checked here
+        if not self._steps:
+            said[ERROR] = "not known: what is carried over is lossy"
         base = self.onto.checkpoint
         fingerprint = combine(base.tensors, self.onto.digests)
         manifest = new_manifest(
@@ -218,11 +238,15 @@ class _Rebase:
             metadata=self.metadata,
             recipe={**said, **coding, **self.sums.recipe(), "rebased": f"from {old.base.fingerprint[:16]}"},
         )
+        if self._steps and not manifest.exact:
+            manifest = with_errors(manifest, self.missed.missed, self.missed.moved)
         self._note()
         writer.finish(to_json(with_result_fingerprint(file, writer, manifest, base, self.threads)))
 
     def _note(self) -> None:
         self.notes += self.sums.notes()
+        if beside := [item.name for item in self.source.diff.manifest.files]:
+            self.notes.append(f"side files do not come along, the other base has its own: {listed(beside)}")
         if self.onto.rename != self.source.diff.manifest.rename:
             rules = (
                 ", ".join(f"{printable(old)}* -> {printable(new)}*" for old, new in self.onto.rename) or "as they are"

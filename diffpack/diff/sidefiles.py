@@ -133,13 +133,18 @@ def _content(diffs: Sequence[Diff], item: SideFile) -> bytes | None:
 
 
 def files_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, profile: str) -> tuple[SideFile, ...]:
-    """Keep the base's side files, stored where the result's folder has others."""
+    """Keep the base's side files, stored where the result's folder has others.
+
+    What of the base's folder is not kept is added to `base.left_out`.
+    """
     of_result = {item.name: item.digest for item in diff.manifest.files}
     if base is None or base.folder is None or not of_result:
         return ()
     kept = []
     code = any(is_code(name) for name in of_result)
-    for name, path in side_files(base.folder, base.files).chosen(code=code).items():
+    beside = side_files(base.folder, base.files)
+    _leave_out(base, beside.not_kept(code=code))
+    for name, path in beside.chosen(code=code).items():
         content = path.read_bytes()
         digest = short_digest(content)
         stored = of_result.get(name) != digest

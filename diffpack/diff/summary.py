@@ -12,6 +12,8 @@ from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename
 from diffpack.tensors.slices import Assembly
 
+LEFT_OUT = "left out"
+"""Under this word a recipe names what of the tuned files the diff does not keep."""
 UNKNOWN_FINGERPRINT = "0" * 64
 """Stands for the result's fingerprint until it is computed."""
 

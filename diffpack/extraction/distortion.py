@@ -5,14 +5,12 @@ The error is that of the result itself, rounded as apply rounds it: |result - tu
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from msgspec.structs import replace
-
+from diffpack.diff.relative_error import with_errors
 from diffpack.extraction.scan.norms import difference_norm, norm_of_norms
 from diffpack.extraction.scan.scan import Scan
-from diffpack.format.manifest import MILLIONTHS, Manifest
+from diffpack.format.manifest import Manifest
 from diffpack.tensors.dtypes import Words
 
 
@@ -38,20 +36,4 @@ class Distortion:
 
     def recorded(self, manifest: Manifest) -> Manifest:
         """The manifest with the errors that were seen: overall and of each float record."""
-        groups = tuple(
-            replace(group, errors=self._of(group.names)) if group.tensor_dtype.arithmetic else group
-            for group in manifest.groups
-        )
-        return replace(manifest, groups=groups, error=_relative(self._missed.values(), self._moved.values()))
-
-    def _of(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The relative error of records, in millionths; 0 for those that are stored exactly."""
-        return tuple(_relative([self._missed.get(name, 0.0)], [self._moved.get(name, 0.0)]) for name in names)
-
-
-def _relative(missed: Iterable[float], moved: Iterable[float]) -> int:
-    moved = list(moved)
-    largest = max(moved, default=0.0)
-    if not largest:
-        return 0
-    return round(MILLIONTHS * math.hypot(*(x / largest for x in missed)) / math.hypot(*(x / largest for x in moved)))
+        return with_errors(manifest, self._missed, self._moved)

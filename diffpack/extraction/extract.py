@@ -17,6 +17,7 @@ from diffpack.diff.diff import Diff
 from diffpack.diff.file_choice import FileChoice
 from diffpack.diff.publish import write_diff
 from diffpack.extraction.budget.importance import weights
+from diffpack.extraction.budget.passes import Passes
 from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.records import choose, float_entries
 from diffpack.extraction.options import Options, Selection
@@ -137,7 +138,8 @@ def _write(
     if not options.allow_removed:
         refuse_most_gone(base, tuned, surveyed.used)
     if options.target is not None:
-        write_to_target(file, surveyed, options, options.target, metadata, progress)
+        with Passes(progress) as passes:
+            write_to_target(file, surveyed, options, options.target, metadata, passes)
     else:
         plans = choose(surveyed.stored, options, float_entries(surveyed.scans))
         write_plans(file, surveyed, plans, options, metadata, progress)

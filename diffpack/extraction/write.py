@@ -15,7 +15,7 @@ from diffpack.checkpoints.side_files import named
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
 from diffpack.diff.structure import keep_structure
-from diffpack.diff.summary import new_manifest
+from diffpack.diff.summary import LEFT_OUT, new_manifest
 from diffpack.errors import CheckpointError
 from diffpack.extraction.distortion import Distortion
 from diffpack.extraction.encode.record_plan import RecordPlan
@@ -67,7 +67,7 @@ def write_plans(
         groups,
         exact=options.exact,
         metadata=metadata,
-        recipe=_recipe(options) | ({"left out": named(tuned.left_out)} if tuned.left_out else {}),
+        recipe=_recipe(options) | ({LEFT_OUT: named(tuned.left_out)} if tuned.left_out else {}),
         aliases=surveyed.aliases,
         removed=surveyed.pairing.removed,
         rename=surveyed.pairing.rename,

@@ -16,6 +16,7 @@ from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods import find_method
 from diffpack.algebra.merge.summary import merged_summary
 from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
+from diffpack.algebra.missed import Missed
 from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.shared_names import share_names
 from diffpack.algebra.sums import NOT_CHECKED, OVERFLOW, Sums
@@ -23,6 +24,7 @@ from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
+from diffpack.diff.relative_error import ERROR, with_errors
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.format.chunks import EncodedChunk
@@ -76,8 +78,9 @@ def merge(
     or tied if it is so in every diff. Diffs that rename the base's tensors differently meet by the base's names; the
     merged diff has the names of the first. Exact diffs are decoded against `base`, which they need; with it the
     result's fingerprint is recorded, and sums that the result's dtype cannot hold are refused, or with `clip` end at
-    its largest finite number. Without it the merge is unsealed, and sums are not checked. One diff alone, with a weight
-    of 1, is given back as it is. `notes` grow: remarks for people.
+    its largest finite number; and so is the error: how far the result, of rounded values and sums, is from the base
+    and the merged differences. Without it the merge is unsealed, sums are not checked, no error is known. One diff
+    alone, with a weight of 1, is given back as it is. `notes` grow: remarks for people.
 
     Raises `UsageError` (settings, diffs that cannot be brought together, sums beyond a dtype), `WrongBaseError` (diffs
     of different bases, another base), `BaseNeededError`, `CorruptFileError`.
@@ -165,6 +168,7 @@ class _Merge:
     progress: Progress | None
     sums: Sums
     notes: list[str]
+    missed: Missed = field(default_factory=Missed)
     stored: dict[str, TensorInfo] = field(default_factory=dict)
     shared: int = 0
     conflicts: int = 0
@@ -195,6 +199,7 @@ class _Merge:
             requires=() if based else (UNSEALED,),
         )
         if self.base is not None:
+            manifest = with_errors(manifest, self.missed.missed, self.missed.moved)
             manifest = with_result_fingerprint(file, writer, manifest, self.base, self.threads)
         writer.finish(to_json(manifest))
 
@@ -203,7 +208,7 @@ class _Merge:
 
     def _entries(self, sources: Sequence[Source], names: Sequence[str]) -> Iterator[Entry]:
         jobs = (
-            partial(merge_tensor, name, sources, self.method, self.settings, self.value_coding, self.sums)
+            partial(merge_tensor, name, sources, self.method, self.settings, self.value_coding, self.sums, self.missed)
             for name in names
         )
         for merged in run_in_order(jobs, self.threads):
@@ -239,5 +244,5 @@ class _Merge:
         if settings.normalize is not None:
             said["normalize"] = "yes" if settings.normalize else "no"
         if self.base is None:
-            said[OVERFLOW] = NOT_CHECKED
+            said |= {OVERFLOW: NOT_CHECKED, ERROR: "not known without the base"}
         return said | self.sums.recipe()

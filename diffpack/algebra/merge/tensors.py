@@ -12,6 +12,7 @@ from diffpack.algebra.delta_source import Source
 from diffpack.algebra.merge.combine import Combined, combine
 from diffpack.algebra.merge.method import Method, Settings
 from diffpack.algebra.merge.methods.average import METHOD as AVERAGE
+from diffpack.algebra.missed import Missed
 from diffpack.algebra.steps import gathered
 from diffpack.algebra.sums import Sums
 from diffpack.diff.entries import Entry
@@ -54,9 +55,15 @@ def structure(sources: Sequence[Source]) -> Structure:
 
 
 def merge_tensor(
-    name: str, sources: Sequence[Source], method: Method, settings: Settings, values: ValueCoding, sums: Sums
+    name: str,
+    sources: Sequence[Source],
+    method: Method,
+    settings: Settings,
+    values: ValueCoding,
+    sums: Sums,
+    missed: Missed,
 ) -> Merged:
-    """Merge one tensor; `sums` watches its result where the base is at hand.
+    """Merge one tensor; `sums` and `missed` watch its result where the base is at hand.
 
     Raises `UsageError` if the diffs cannot be brought together.
     """
@@ -80,11 +87,15 @@ def merge_tensor(
         deltas = [source.delta(name) if source in taken else nothing for source in sources]
     kept, weights = method.prepare(name, deltas, settings)
     normalize = method.normalize if settings.normalize is None else settings.normalize
-    combined = combine(kept, weights, elect=method.elect, normalize=normalize, scale=settings.scale)
+    combined = list(combine(kept, weights, elect=method.elect, normalize=normalize, scale=settings.scale))
     digest = next(iter(digests), None)
-    merged = _coded(Entry(name, info, before, digest, None, (), values), list(combined), clip=sums.clip)
+    merged = _coded(Entry(name, info, before, digest, None, (), values), combined, clip=sums.clip)
     reference = taken[0].reference(name, info, before)
-    return merged if reference is None else replace(merged, entry=sums.entry(merged.entry, reference))
+    if reference is None:
+        return merged
+    entry = sums.entry(merged.entry, reference)
+    missed.measure(entry, [(item.block.start, item.block.positions, item.values) for item in combined], reference)
+    return replace(merged, entry=entry)
 
 
 def _taken_over(name: str, sources: Sequence[Source]) -> Entry:

@@ -15,13 +15,13 @@ import numpy as np
 
 from diffpack.errors import UsageError
 from diffpack.extraction.budget.forecast import Forecast, grade
+from diffpack.extraction.budget.passes import Passes
 from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey
 from diffpack.extraction.target import Target
 from diffpack.extraction.write import Written, write_plans
 from diffpack.format.values.grid import GRID
-from diffpack.support.parallel import Progress
 
 SLACK = 0.01
 """How far under a budget, or a target error, a diff may land."""
@@ -48,7 +48,7 @@ def write_to_target(
     options: Options,
     target: Target,
     metadata: dict[str, str],
-    progress: Progress | None,
+    passes: Passes,
 ) -> None:
     """Write the diff at one step after the other until it lands; end with the best one written.
 
@@ -61,11 +61,12 @@ def write_to_target(
 
     def write_exactly() -> Written:
         plain = replace(options, target=None, importance=None)
-        return write_plans(_emptied(file), surveyed, choose(surveyed.stored, plain, 0), plain, metadata, progress)
+        plans = choose(surveyed.stored, plain, 0)
+        return write_plans(_emptied(file), surveyed, plans, plain, metadata, passes.next())
 
     def write(step: float) -> Attempt:
         plans = rest + [item.plan(step) for item in graded]
-        return Attempt(step, write_plans(_emptied(file), surveyed, plans, options, metadata, progress))
+        return Attempt(step, write_plans(_emptied(file), surveyed, plans, options, metadata, passes.next()))
 
     if not graded:
         whole = write_exactly()
