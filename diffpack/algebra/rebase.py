@@ -241,7 +241,8 @@ class _Rebase:
         if self._steps and not manifest.exact:
             manifest = with_errors(manifest, self.missed.missed, self.missed.moved)
         self._note()
-        writer.finish(to_json(with_result_fingerprint(file, writer, manifest, base, self.threads)))
+        manifest, _ = with_result_fingerprint(file, writer, manifest, base, self.threads)
+        writer.finish(to_json(manifest))
 
     def _note(self) -> None:
         self.notes += self.sums.notes()

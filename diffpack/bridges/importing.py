@@ -99,7 +99,7 @@ def write_patch(
         aliases=patch.aliases,
     )
     if not exact:
-        manifest = with_result_fingerprint(file, writer, manifest, base, job.threads)
+        manifest, _ = with_result_fingerprint(file, writer, manifest, base, job.threads)
     actual = manifest.result.fingerprint
     if expected is not None and actual != expected:
         raise WrongBaseError(f"{job.source}: should lead to {expected}, and leads from this base to {actual}")

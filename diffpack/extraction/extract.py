@@ -25,6 +25,7 @@ from diffpack.extraction.scan.gone import refuse_most_gone
 from diffpack.extraction.scan.survey import survey
 from diffpack.extraction.target import Target
 from diffpack.extraction.write import write_plans
+from diffpack.result import overflow
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 
@@ -94,7 +95,7 @@ def extract(
     "all", "model" (those that describe the model, not its tokenizer), "none", or names and patterns of files; apply
     gives the base's for those that are not. `code` also keeps those that are code, which apply then has to be asked
     for. What of the tuned files is in no diff is named in
-    `tuned.left_out` and in the file's recipe.
+    `tuned.left_out` and in the file's recipe; entries that lossy values make infinite are told in `tuned.notes`.
 
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """
@@ -139,7 +140,9 @@ def _write(
         refuse_most_gone(base, tuned, surveyed.used)
     if options.target is not None:
         with Passes(progress) as passes:
-            write_to_target(file, surveyed, options, options.target, metadata, passes)
+            written = write_to_target(file, surveyed, options, options.target, metadata, passes)
     else:
         plans = choose(surveyed.stored, options, float_entries(surveyed.scans))
-        write_plans(file, surveyed, plans, options, metadata, progress)
+        written = write_plans(file, surveyed, plans, options, metadata, progress)
+    if written.infinite:
+        tuned.notes.append(overflow.remark(written.infinite))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import BinaryIO
 
@@ -34,11 +34,15 @@ from diffpack.support.parallel import Progress, run_in_order
 
 @dataclass(frozen=True)
 class Written:
-    """What a file came to: its bytes, those of its grid values, the relative L2 error (0 if exact)."""
+    """What a file came to: its bytes, those of its grid values, the relative L2 error (0 if exact).
+
+    `infinite` counts, by tensor, the entries that lossy values make infinite although the reference is finite.
+    """
 
     nbytes: int
     grid_bytes: int
     error: float
+    infinite: Mapping[str, int] = field(default_factory=dict)
 
 
 def write_plans(
@@ -77,12 +81,13 @@ def write_plans(
         copies=surveyed.copies,
         slices=surveyed.slices,
     )
+    infinite: Mapping[str, int] = {}
     if not options.exact:
         distortion = Distortion(surveyed.stored, surveyed.moved)
-        manifest = with_result_fingerprint(file, writer, manifest, surveyed.base, options.threads, distortion.see)
-        manifest = distortion.recorded(manifest)
+        manifest, check = with_result_fingerprint(file, writer, manifest, base, options.threads, distortion.see)
+        manifest, infinite = distortion.recorded(manifest), check.infinite
     writer.finish(to_json(manifest))
-    return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS)
+    return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS, infinite)
 
 
 def _check_parts(base: Checkpoint, tuned: Checkpoint) -> None:

@@ -10,7 +10,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff.publish import reopened
 from diffpack.format.manifest import Manifest, to_json
 from diffpack.format.writer import ContainerWriter
-from diffpack.result.result import Result, Write
+from diffpack.result.result import Check, Result, Write
 
 
 def with_result_fingerprint(
@@ -20,8 +20,8 @@ def with_result_fingerprint(
     base: Checkpoint,
     threads: int | None,
     see: Write | None = None,
-) -> Manifest:
-    """The manifest with the fingerprint of the result; the file is left as it was before.
+) -> tuple[Manifest, Check]:
+    """The manifest with the fingerprint of the result, and what the run that found it found; the file stays as it was.
 
     `see` is shown the result, block by block. Raises `WrongBaseError` if the base is not the recorded one.
     """
@@ -32,4 +32,4 @@ def with_result_fingerprint(
     file.seek(mark)
     file.truncate()
     assert check.result is not None
-    return replace(manifest, result=replace(manifest.result, fingerprint=check.result))
+    return replace(manifest, result=replace(manifest.result, fingerprint=check.result)), check

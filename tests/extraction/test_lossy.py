@@ -147,3 +147,23 @@ def test_the_recorded_result_is_what_apply_arrives_at():
 def test_options_that_do_not_fit_are_refused(options):
     with pytest.raises(UsageError):
         diffpack.extract({}, {}, **options)
+
+
+def test_infinities_that_lossy_values_make_are_told_when_they_are_made():
+    """A step for all entries of a tensor carries one that stood next to the last number over it."""
+    base = {"w": np.ones((64, 64), np.float16)}
+    tuned = {"w": base["w"] + np.float16(64)}
+    base["w"][0, 0], tuned["w"][0, 0] = 65472, np.finfo(np.float16).max
+    opened, into = diffpack.open_checkpoint(base), diffpack.open_checkpoint(tuned)
+    diff = diffpack.extract(opened, into, values="sign")
+    made = int(np.count_nonzero(np.isinf(diffpack.load(base, diff)["w"])))
+    assert made > 0
+    assert [note for note in into.notes if "infinite" in note] == [
+        f"{made} of the result's entries are infinite: sums beyond what their dtype holds, in w ({made})"
+    ]
+    told = diffpack.open_checkpoint(base)
+    diffpack.load(told, diff)
+    assert told.notes == into.notes  # apply says the same
+    exact = diffpack.open_checkpoint(tuned)
+    diffpack.extract(base, exact)
+    assert exact.notes == []

@@ -200,7 +200,7 @@ class _Merge:
         )
         if self.base is not None:
             manifest = with_errors(manifest, self.missed.missed, self.missed.moved)
-            manifest = with_result_fingerprint(file, writer, manifest, self.base, self.threads)
+            manifest, _ = with_result_fingerprint(file, writer, manifest, self.base, self.threads)
         writer.finish(to_json(manifest))
 
     def _nbytes(self, sources: Sequence[Source], name: str) -> int:

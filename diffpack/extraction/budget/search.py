@@ -49,8 +49,8 @@ def write_to_target(
     target: Target,
     metadata: dict[str, str],
     passes: Passes,
-) -> None:
-    """Write the diff at one step after the other until it lands; end with the best one written.
+) -> Written:
+    """Write the diff at one step after the other until it lands; end with the best one written, and say what it is.
 
     Where no step keeps to the target, the exact diff does if it is an error, and nothing if it is a budget: then raises
     `UsageError`.
@@ -72,25 +72,25 @@ def write_to_target(
         whole = write_exactly()
         if not target.kept(whole.nbytes, whole.error):
             raise UsageError(_not_enough(target, whole))
-        return
+        return whole
     search = Search(target, Forecast(graded))
     last = None
     while (step := search.next()) is not None:
         if last is None and search.nearly_exact(step):
             whole = write_exactly()
             if search.keeps(whole):
-                return
+                return whole
         last = write(step)
         search.tell(last)
     best = search.best
     if best is None and target.error is not None:
-        write_exactly()
-    elif best is None:
+        return write_exactly()
+    if best is None:
         last = write(search.coarsest)
         if not search.keeps(last.file):
             raise UsageError(_not_enough(target, last.file))
-    elif best is not last:
-        write(best.step)
+        return last.file
+    return best.file if best is last else write(best.step).file
 
 
 def _not_enough(target: Target, least: Written) -> str:
