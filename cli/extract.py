@@ -41,8 +41,10 @@ KEYS = {
     "changed": "entries stored as changed",
     "entries": "entries of the result",
     "density": "changed / entries",
-    "bits_per_change": "bits of the file, without side files, for each changed entry (0 if there is none)",
-    "share_of_base": "weight_bytes / bytes of the base's tensors",
+    "bits_per_change": "bits of the file for each changed entry (0 if there is none)",
+    "weight_bits": "the same of weight_bytes",
+    "share_of_base": "bytes of the file / bytes of the base's tensors",
+    "weight_share": "weight_bytes / bytes of the base's tensors",
     "error": "relative L2 error: norm of result - tuned / norm of tuned - base; 0 if exact, null if unknown",
     **SUMMARY_KEYS,
     **CHANGE_KEYS,
@@ -227,7 +229,9 @@ def describe(diff: Diff, path: str, remarks: list[str], progress: Callback, left
         "entries": counted.result_entries,
         "density": counted.density,
         "bits_per_change": counted.bits_per_change,
+        "weight_bits": counted.weight_bits,
         "share_of_base": counted.share_of_base,
+        "weight_share": counted.weight_share,
         "error": counted.error,
         **summaries(diff),
         **changes(diff),
@@ -239,10 +243,10 @@ def describe(diff: Diff, path: str, remarks: list[str], progress: Callback, left
 
 def as_text(report: Report) -> str:
     """The same for people."""
-    share = f"{percent(report['share_of_base'])} of the base"
+    share = f"{percent(report['weight_share'])} of the base"
     how = "" if report["exact"] else f" ({recipe_text(report['recipe'])})"
     changed = f"{report['changed']:,} of {plural(report['entries'], 'entry')}, {percent(report['density'])}"
-    bits = f", {report['bits_per_change']:.1f} bits each" if report["changed"] else ""
+    bits = f", {report['weight_bits']:.1f} bits each" if report["changed"] else ""
     error = f"{report['error']:.4f} of the change (relative L2)" if report["error"] else ""
     rows = [
         ("changed", changed + bits),

@@ -21,13 +21,16 @@ KEYS = {
     "diffs[].density": "changed / entries",
     "diffs[].bytes": "bytes of the file",
     "diffs[].weight_bytes": "bytes of the file without side files",
-    "diffs[].bits_per_change": "bits of weight_bytes for each changed entry (0 if there is none)",
-    "diffs[].share_of_base": "weight_bytes / bytes of the base's tensors",
+    "diffs[].bits_per_change": "bits of the file for each changed entry (0 if there is none)",
+    "diffs[].weight_bits": "the same of weight_bytes",
+    "diffs[].share_of_base": "bytes of the file / bytes of the base's tensors",
+    "diffs[].weight_share": "weight_bytes / bytes of the base's tensors",
     "diffs[].position_bytes": "bytes that say where entries change",
     "diffs[].value_bytes": "bytes that say what changes",
     "diffs[].manifest_bytes": "bytes of the manifest",
+    "diffs[].file_bytes": "bytes of the layout and of side files",
     "diffs[].layout_bytes": "bytes of the layout: the headers of weights files",
-    "diffs[].side_file_bytes": "bytes of side files (config, tokenizer), counted apart from the weights everywhere",
+    "diffs[].side_file_bytes": "bytes of side files (config, tokenizer)",
     "diffs[].base_fingerprint": "content hash of the base",
     "diffs[].base_name": "what people call the base, or null",
     "diffs[].base_bytes": "bytes of the base's tensors",
@@ -52,9 +55,11 @@ KEYS = {
     "together.weight_bytes": "bytes of all diffs without side files",
     "together.side_file_bytes": "bytes of the side files in all diffs",
     "together.base_bytes": "bytes of the bases' tensors, each base once",
-    "together.total_bytes": "weight_bytes + base_bytes: what keeping the weights of all costs",
-    "together.full_bytes": "bytes of the weights of all results as full copies",
-    "together.share_of_base": "weight_bytes / base_bytes",
+    "together.total_bytes": "diff_bytes + base_bytes: what keeping the bases and the diffs costs",
+    "together.total_weight_bytes": "the same without side files",
+    "together.full_bytes": "bytes of the tensors of all results as full copies",
+    "together.share_of_base": "diff_bytes / base_bytes",
+    "together.weight_share": "weight_bytes / base_bytes",
     "base_checked": "whether --base was compared with every diff",
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
@@ -96,9 +101,11 @@ def describe(counted: Stats, tensors: bool, base_checked: bool) -> Report:
             "weight_bytes": counted.weight_bytes,
             "side_file_bytes": counted.side_file_bytes,
             "base_bytes": counted.base_bytes,
-            "total_bytes": counted.base_bytes + counted.weight_bytes,
+            "total_bytes": counted.base_bytes + counted.nbytes,
+            "total_weight_bytes": counted.base_bytes + counted.weight_bytes,
             "full_bytes": counted.full_bytes,
             "share_of_base": counted.share_of_base,
+            "weight_share": counted.weight_share,
         },
         "base_checked": base_checked,
     }
@@ -114,10 +121,13 @@ def _diff(item: DiffStats, tensors: bool) -> Report:
         "bytes": item.nbytes,
         "weight_bytes": item.weight_bytes,
         "bits_per_change": item.bits_per_change,
+        "weight_bits": item.weight_bits,
         "share_of_base": item.share_of_base,
+        "weight_share": item.weight_share,
         "position_bytes": item.position_bytes,
         "value_bytes": item.value_bytes,
         "manifest_bytes": item.manifest_bytes,
+        "file_bytes": item.layout_bytes + item.side_file_bytes,
         "layout_bytes": item.layout_bytes,
         "side_file_bytes": item.side_file_bytes,
         "base_fingerprint": item.base_fingerprint,
@@ -167,10 +177,10 @@ def as_text(report: Report) -> str:
 
 
 def _row(item: Report) -> list[str]:
-    bits = f"{item['bits_per_change']:.1f}" if item["changed"] else "-"
+    bits = f"{item['weight_bits']:.1f}" if item["changed"] else "-"
     return [
         safe(item["path"]), mode(item["exact"]), _error(item["error"]), f"{item['changed']:,}",
-        percent(item["density"]), size(item["weight_bytes"]), bits, percent(item["share_of_base"]),
+        percent(item["density"]), size(item["weight_bytes"]), bits, percent(item["weight_share"]),
     ]  # fmt: skip
 
 
@@ -200,10 +210,10 @@ def _error(error: float | None) -> str:
 
 def _together(totals: Report) -> list[str]:
     bases, diffs = plural(totals["bases"], "base"), plural(totals["diffs"], "diff")
-    share = percent(totals["total_bytes"] / totals["full_bytes"]) if totals["full_bytes"] else "-"
+    share = percent(totals["total_weight_bytes"] / totals["full_bytes"]) if totals["full_bytes"] else "-"
     rows = [
-        (f"{diffs} together", size(totals["weight_bytes"]), f"{percent(totals['share_of_base'])} of {bases}"),
-        (f"{bases} and {diffs}", size(totals["total_bytes"]), f"{share} of full copies"),
+        (f"{diffs} together", size(totals["weight_bytes"]), f"{percent(totals['weight_share'])} of {bases}"),
+        (f"{bases} and {diffs}", size(totals["total_weight_bytes"]), f"{share} of full copies"),
         (plural(totals["diffs"], "full copy"), size(totals["full_bytes"]), ""),
     ]
     if totals["side_file_bytes"]:

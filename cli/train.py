@@ -22,7 +22,8 @@ KEYS = {
     "weight_bytes": "its size without side files",
     "side_file_bytes": "what the side files (its config.json) in it take",
     "bytes_without_head": "its size without the head's tensors, which cost the same with every method",
-    "share_of_base": "bytes of the file, without side files / bytes of the base's tensors",
+    "share_of_base": "bytes of the file / bytes of the base's tensors",
+    "weight_share": "weight_bytes / bytes of the base's tensors",
     "changed": "entries stored as changed, the head's and added modules' included",
     "scores.accuracy": "of the stored file applied to the base, on the dev texts",
     "scores.f1": "the same, F1 averaged over the labels",
@@ -164,6 +165,7 @@ def describe(done: Trained) -> Report:
         "side_file_bytes": done.stored.side_file_bytes,
         "bytes_without_head": done.bytes_without_head,
         "share_of_base": done.stored.share_of_base,
+        "weight_share": done.stored.weight_share,
         "changed": done.stored.changed,
         "scores": done.scores,
         **asdict(done.cost),
@@ -180,11 +182,12 @@ def as_text(report: Report) -> str:
     stages = ", ".join(f"{item['name']} {item['epochs']} x {item['lr']:g}" for item in settings["stages"])
     memory = "" if report["peak_memory"] is None else f", {size(report['peak_memory'])} above the model"
     effort = f"{report['seconds']:.0f} s{memory}"
+    bare = report["bytes_without_head"] - report["side_file_bytes"]
     rows = [
         ("scores", ", ".join(f"{name} {value:.4f}" for name, value in scores.items())),
         ("trained", f"{report['trained']:,} numbers (the body has {report['pool']:,}), {effort}"),
         ("stages", f"{stages} (epochs x learning rate)"),
-        ("stored", f"{report['changed']:,} entries; {size(report['bytes_without_head'])} without the head"),
+        ("stored", f"{report['changed']:,} entries; {size(bare)} without the head"),
     ]
-    title = f"{safe(report['path'])}: {sizes(report)}, {percent(report['share_of_base'])} of the base"
+    title = f"{safe(report['path'])}: {sizes(report)}, {percent(report['weight_share'])} of the base"
     return "\n".join([f"{title} ({settings['method']})", *fields(rows)])

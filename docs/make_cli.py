@@ -16,7 +16,7 @@ from diffpack_cli.main import VERBS
 
 HEAD = """# The command line
 
-Results go to standard output, everything else (progress, notes, errors) to standard error. An error is one line that says
+`python -m diffpack` is `diffpack`. Results go to standard output, everything else (progress, notes, errors) to standard error. An error is one line that says
 what, where, and often what to do next; no output file is left behind. `-` stands for standard input or output where that makes sense.
 
 | exit code | means |

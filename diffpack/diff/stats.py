@@ -41,8 +41,8 @@ class TensorStats:
 class DiffStats:
     """One diff. `nbytes` is the file; `base_bytes` and `result_bytes` are tensor data.
 
-    Of its bytes `side_file_bytes` are those of side files; the others are what the weights cost: `weight_bytes`, which
-    shares and bits a change are counted by. `layout_bytes` are those of the headers of weights files.
+    Of its bytes `side_file_bytes` are those of side files; the others are what the weights cost: `weight_bytes`, of
+    which `weight_share` and `weight_bits` speak. `layout_bytes` are those of the headers of weights files.
     `error` is the relative L2 error over all float tensors: 0 for an exact diff, None where it is not recorded.
     """
 
@@ -79,12 +79,22 @@ class DiffStats:
 
     @property
     def share_of_base(self) -> float:
-        """Bytes of the file, without side files / bytes of the base's tensors."""
+        """Bytes of the file / bytes of the base's tensors."""
+        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+
+    @property
+    def weight_share(self) -> float:
+        """Bytes of the file without side files / bytes of the base's tensors."""
         return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
 
     @property
     def bits_per_change(self) -> float:
-        """Bits of the file, without side files / changed entries."""
+        """Bits of the file / changed entries."""
+        return 8 * self.nbytes / self.changed if self.changed else 0.0
+
+    @property
+    def weight_bits(self) -> float:
+        """Bits of the file without side files / changed entries."""
         return 8 * self.weight_bytes / self.changed if self.changed else 0.0
 
 
@@ -121,7 +131,12 @@ class Stats:
 
     @property
     def share_of_base(self) -> float:
-        """Bytes of all diffs, without side files / bytes of the distinct bases."""
+        """Bytes of all diffs / bytes of the distinct bases."""
+        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+
+    @property
+    def weight_share(self) -> float:
+        """Bytes of all diffs without side files / bytes of the distinct bases."""
         return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
 
 

@@ -42,7 +42,7 @@ WIDE = (  # numbers in text and tables: their digits
     r"[\d.]+ bits each",
 )
 WHOLE = (  # numbers whose length is of no account
-    r'"(?:\w*bytes|bits_per_change|share_of_base|saved)": [\d.]+',
+    r'"(?:\w*bytes|bits_per_change|share_of_base|weight_share|weight_bits|saved)": [\d.]+',
     r"(?<=diffpack )\d+\.\d+\.\d+\w*",
 )
 

@@ -33,6 +33,17 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_module_is_the_command(work):
+    for module in ("diffpack", "diffpack_cli"):
+        made = subprocess.run(
+            [sys.executable, "-m", module, *EXTRACT, "-o", f"{module}.dpk", "-q"], check=True, capture_output=True
+        )
+        assert made.stdout == made.stderr == b""
+        assert (work / f"{module}.dpk").read_bytes() == (work / "task.dpk").read_bytes()
+        told = subprocess.run([sys.executable, "-m", module, "distill"], capture_output=True, text=True, check=False)
+        assert (told.returncode, told.stderr.splitlines()[0]) == (2, "diffpack: error: No such command 'distill'.")
+
+
 def test_a_diff_to_stdout(work):
     done = subprocess.run([*PROGRAM, *EXTRACT, "-o", "-"], capture_output=True, check=True)
     assert done.stdout == (work / "task.dpk").read_bytes()

@@ -60,7 +60,7 @@ def test_json_has_the_documented_members(files, tmp_path):
 def test_text_names_what_was_made(files, tmp_path):
     done = run(files, "-o", str(tmp_path / "task.dpk"), "--method", "bitfit")
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"task\.dpk: [\d.]+ kB, [\d.]+ % of the base \(bitfit\)", done.stdout)
+    assert re.search(r"task\.dpk: [\d.]+ kB and \d+ bytes of side files, [\d.]+ % of the base \(bitfit\)", done.stdout)
     assert "accuracy" in done.stdout
     again = run(files, "-o", str(tmp_path / "task.dpk"), "--method", "bitfit")
     assert again.exit_code == 2

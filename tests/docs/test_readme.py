@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.tools import ROOT
 from tests.tools.models import model, tune, write_safetensors
 
@@ -64,3 +66,28 @@ def test_its_numbers_are_the_measured_ones():
         assert f"**{value(what):.{digits}f}{unit}**" in README
     low, high = value("0.5 % changed, int8: diff"), value("0.5 % changed, f16: diff")
     assert f"**{low:.2f} to {high:.2f} %**" in README
+
+
+@pytest.mark.real
+def test_its_numbers_are_those_of_what_the_commands_print(real_pair, tmp_path):
+    """Of the file and of the folder: one share, of the weights; what stands beside them is told apart."""
+    base, tuned = real_pair
+
+    def printed(*args):
+        program = [sys.executable, "-m", "diffpack", "extract", "-o", tmp_path / "d.dpk", "--force", *args]
+        return subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    def sides(name=""):
+        return ["--base", base / name, "--tuned", tuned / name]
+
+    share = re.search(r"the exact diff is \*\*([\d.]+ %)\*\*", README)[1]
+    beside = re.search(r"of the model folder ([\d.]+ kB) of side files", README)[1]
+    smallest = re.search(r"`--profile smallest`.*?takes \*\*([\d.]+ %)\*\*", README, re.DOTALL)[1]
+    file, folder = printed(*sides("model.safetensors")), printed(*sides())
+    assert f", {share} of the base, exact" in file[0]
+    assert "side files" not in file[0]
+    assert f" and {beside} of side files, {share} of the base, exact" in folder[0]
+    assert folder[1:] == file[1:]
+    moved = re.search(r"entries, ([\d.]+) %", file[1])[1]
+    assert f"in which {float(moved):.0f} % of the float32 weights moved" in README
+    assert f", {smallest} of the base, exact" in printed(*sides("model.safetensors"), "--profile", "smallest")[0]

@@ -125,17 +125,19 @@ def test_they_are_counted_apart_from_the_weights_in_every_figure(pair) -> None:
     bare = json.loads(ok(*args, "bare.dpk", "--files", "none"))
     assert whole["bytes"] == whole["weight_bytes"] + whole["side_file_bytes"] > 2 * bare["bytes"]
     assert bare["side_file_bytes"] == 0
-    for key in ("weight_bytes", "share_of_base", "bits_per_change"):  # but for the names of files in the manifest
+    for key in ("weight_bytes", "weight_share", "weight_bits"):  # but for the names of files in the manifest
         assert whole[key] == pytest.approx(bare[key], rel=0.25)
-    assert whole["share_of_base"] == whole["weight_bytes"] / whole["base"]["bytes"]
+    assert whole["weight_share"] == whole["weight_bytes"] / whole["base"]["bytes"]
+    assert whole["share_of_base"] == whole["bytes"] / whole["base"]["bytes"]
     counted = json.loads(ok("stats", "d.dpk", "bare.dpk", "--json"))
     item, together = counted["diffs"][0], counted["together"]
-    for key in ("weight_bytes", "side_file_bytes", "share_of_base", "bits_per_change"):
+    for key in ("weight_bytes", "side_file_bytes", "weight_share", "weight_bits", "share_of_base", "bits_per_change"):
         assert item[key] == whole[key]
     assert together["side_file_bytes"] == whole["side_file_bytes"]
     assert together["weight_bytes"] == whole["weight_bytes"] + bare["weight_bytes"]
     assert together["diff_bytes"] == together["weight_bytes"] + together["side_file_bytes"]
-    assert together["total_bytes"] == together["weight_bytes"] + together["base_bytes"]
+    assert together["total_bytes"] == together["diff_bytes"] + together["base_bytes"]
+    assert together["total_weight_bytes"] == together["weight_bytes"] + together["base_bytes"]
     parts = ("position_bytes", "value_bytes", "manifest_bytes", "layout_bytes", "side_file_bytes")
     assert whole["bytes"] - 200 < sum(item[part] for part in parts) <= whole["bytes"]
     assert json.loads(ok("inspect", "d.dpk", "--json"))["side_file_bytes"] == whole["side_file_bytes"]
