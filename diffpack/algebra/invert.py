@@ -34,7 +34,8 @@ from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
-from diffpack.tensors.rename import Rename, free_names, own_names, renamed, whole_names
+from diffpack.tensors.name_rules import rules_for
+from diffpack.tensors.rename import Rename, Renamer, free_names, own_names
 
 Job = Callable[[], Entry]
 
@@ -174,7 +175,8 @@ def _plan_with(diff: Diff, base: Checkpoint) -> _Plan:
         if lineage == Lineage(name):
             continue
         jobs[own] = (base.info(own), partial(_restored, chain, own, name, lineage))
-    gone = sorted(renamed(name, rename) for name in there if name not in view)
+    called = Renamer(rename)
+    gone = sorted(called(name) for name in there if name not in view)
     return _Plan(jobs, tuple(gone), rename)
 
 
@@ -195,9 +197,10 @@ def _back(names: set[str], wanted: Mapping[str, str], owns: set[str], rules: Ren
     Names that are not wanted go to none of the base's own names: tensors of theirs may come back.
     """
     turned = tuple((new, old) for old, new in rules)
-    back = {name: renamed(name, turned) for name in names}
+    called = Renamer(turned)
+    back = {name: called(name) for name in names}
     clash = any(back[name] in owns for name in names - set(wanted))
     if not clash and all(back[name] == own for name, own in wanted.items()) and len(set(back.values())) == len(names):
         return turned
     others = {name: name for name in sorted(names - set(wanted))}
-    return whole_names({**wanted, **free_names(others, owns)})
+    return rules_for({**wanted, **free_names(others, owns)})

@@ -15,8 +15,9 @@ from diffpack.errors import UsageError
 from diffpack.result.overflow import not_finite
 from diffpack.tensors.digests import DIGEST_BYTES
 from diffpack.tensors.info import TensorInfo, blocks
+from diffpack.tensors.prefix_search import find_rename
 from diffpack.tensors.reference import Reference, convert
-from diffpack.tensors.rename import Rename, compose_rename, find_rename, own_names
+from diffpack.tensors.rename import Rename, compose_rename, own_names
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError
 from diffpack.support.names import listed, printable
-from diffpack.tensors.rename import Rename, compose_rename, free_names, renamed, whole_names
+from diffpack.tensors.name_rules import rules_for
+from diffpack.tensors.rename import Rename, Renamer, compose_rename, free_names
 
 
 @dataclass(frozen=True)
@@ -68,11 +69,12 @@ def trace(diffs: Sequence[Diff], names: Iterable[str] | None = None) -> Trace:
 
 def _settled(state: Trace, own: Sequence[str]) -> Trace:
     """The trace of a known base with its origins as the chain's rename rules call them."""
-    view = {name: renamed(name, state.rename) for name in own}
+    called = Renamer(state.rename)
+    view = {name: called(name) for name in own}
     rename = state.rename
     if len(set(view.values())) < len(view):
         view = _apart(state, view)
-        rename = whole_names(view)
+        rename = rules_for(view)
     known: dict[str, Lineage | None] = dict.fromkeys(view.values())
     for name, lineage in state.known.items():
         if lineage is not None:
@@ -114,6 +116,7 @@ def _follow(state: Trace, link: int, diff: Diff, *, certain: bool) -> None:
 
 def _rename(state: Trace, diff: Diff, certain: bool) -> None:
     rules = diff.manifest.rename
+    called = Renamer(rules)
     gone = sorted(name for name in state.origins if name in state.known and state.known[name] is None)
     if gone and not certain:
         which = listed([printable(name) for name in gone])
@@ -121,17 +124,17 @@ def _rename(state: Trace, diff: Diff, certain: bool) -> None:
             f"{diff.name}: renames tensors after others were removed ({which}): give the base, which tells them apart"
         )
     state.rename = compose_rename(state.rename, rules)
-    state.origins = {renamed(name, rules) for name in state.origins}
-    state.doubtful = {renamed(name, rules) for name in state.doubtful}
+    state.origins = {called(name) for name in state.origins}
+    state.doubtful = {called(name) for name in state.doubtful}
     moved: dict[str, Lineage | None] = {}
     for name, lineage in state.known.items():
         if lineage is None:
             continue
         keep = certain or lineage.origin is None
-        origin = lineage.origin if keep else renamed(lineage.origin or "", rules)
-        moved[renamed(name, rules)] = Lineage(origin, lineage.records)
+        origin = lineage.origin if keep else called(lineage.origin or "")
+        moved[called(name)] = Lineage(origin, lineage.records)
     for name in gone:
-        moved[renamed(name, rules)] = None
+        moved[called(name)] = None
     state.known = moved
 
 

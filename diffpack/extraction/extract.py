@@ -28,6 +28,7 @@ from diffpack.extraction.write import write_plans
 from diffpack.result import overflow
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
+from diffpack.tensors.rename_patterns import Renaming, checked
 
 
 def extract(
@@ -46,7 +47,7 @@ def extract(
     importance: CheckpointLike | None = None,
     positions: str = "auto",
     profile: str = "compact",
-    rename: Iterable[tuple[str, str]] | None = None,
+    rename: Renaming | None = None,
     allow_removed: bool = False,
     layout: bool = True,
     files: bool | str | Iterable[str] = "all",
@@ -88,8 +89,12 @@ def extract(
     unless `allow_removed`.
 
     With `output` the file is written there in one pass; without, the diff lives in an unnamed temporary file.
-    `rename` gives (old prefix, new prefix) rules for the base's names; None finds one by itself. `sha256` also records
-    the tuned files' SHA-256. `metadata` is free text for people.
+    `sha256` also records the tuned files' SHA-256. `metadata` is free text for people.
+
+    Tensors that have other names in the tuned checkpoint are found by themselves: by a prefix, by equal or near
+    contents, by the names of their neighbours. `rename` says it instead, for the base's names: (old, new) pairs, of
+    which the first that fits is taken, old being a prefix or a compiled regular expression (as for `re.sub`); or a
+    function from name to name; () for none.
 
     Of a model folder `files` says which side files (configuration, tokenizer, templates, in sub-folders too) are kept:
     "all", "model" (those that describe the model, not its tokenizer), "none", or names and patterns of files; apply
@@ -106,7 +111,7 @@ def extract(
         position_choice=positions,
         target=Target.of(budget, target_error),
         importance=None if importance is None else {},
-        rename=None if rename is None else tuple(rename),
+        rename=None if rename is None else checked(rename),
         allow_removed=allow_removed,
         keep_layout=layout,
         keep_files=FileChoice.of(files),

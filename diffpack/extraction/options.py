@@ -15,6 +15,7 @@ from diffpack.format.values import ValueCoding
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.values.int8 import QUANTISERS
+from diffpack.tensors.rename_patterns import Renaming
 
 VALUE_CHOICES: dict[str, ValueCoding] = {EXACT.id: EXACT, **FLOATS, **QUANTISERS}
 """How values may be stored; byte budgets and target errors have a way of their own."""
@@ -102,7 +103,7 @@ class Options:
     position_choice: str = AUTO
     target: Target | None = None
     importance: Mapping[str, float] | None = None
-    rename: tuple[tuple[str, str], ...] | None = None
+    rename: Renaming | None = None
     allow_removed: bool = False
     keep_layout: bool = True
     keep_files: FileChoice = EVERY_FILE

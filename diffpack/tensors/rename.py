@@ -1,11 +1,10 @@
-"""Rename rules: what a tensor of the base is called in the result, and how such rules are found and chained."""
+"""Rename rules: what a tensor of the base is called in the result, and how such rules are chained."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from diffpack.errors import UsageError
-from diffpack.tensors.info import TensorInfo
 
 Rename = tuple[tuple[str, str], ...]
 """(old prefix, new prefix) pairs; the first whose old prefix fits is taken."""
@@ -19,6 +18,29 @@ def renamed(name: str, rename: Sequence[tuple[str, str]]) -> str:
     return name
 
 
+class Renamer:
+    """`renamed` for many names: rules are looked up by the lengths of their old prefixes, not tried one by one."""
+
+    def __init__(self, rename: Sequence[tuple[str, str]]) -> None:
+        self._rules: dict[str, tuple[int, str]] = {}
+        for at, (old, new) in enumerate(rename):
+            self._rules.setdefault(old, (at, new))
+        self._lengths = sorted({len(old) for old in self._rules})
+
+    def first(self, name: str) -> tuple[str, str] | None:
+        """The first rule that fits a name."""
+        fitting = [old for length in self._lengths if (old := name[:length]) in self._rules]
+        if not fitting:
+            return None
+        old = min(fitting, key=lambda old: self._rules[old][0])
+        return old, self._rules[old][1]
+
+    def __call__(self, name: str) -> str:
+        """The name a base tensor has under the rules."""
+        rule = self.first(name)
+        return name if rule is None else rule[1] + name[len(rule[0]) :]
+
+
 def own_names(
     names: Iterable[str], rename: Sequence[tuple[str, str]], copies: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -28,8 +50,9 @@ def own_names(
     place of a tensor of its name. Raises `UsageError` if two tensors get one name, or there is nothing to copy.
     """
     view: dict[str, str] = {}
+    called = Renamer(rename)
     for name in names:
-        new = renamed(name, rename)
+        new = called(name)
         if new in view:
             raise UsageError(f"renaming gives both {view[new]!r} and {name!r} the name {new!r}")
         view[new] = name
@@ -39,61 +62,6 @@ def own_names(
             raise UsageError(f"{name!r} is a copy of {source!r}, which is missing")
         found[name] = view[source]
     return view | found
-
-
-def find_rename(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]) -> Rename:
-    """Find the prefix rule that pairs most tensors by name, dtype and shape, if any beats no rule at all.
-
-    Candidates are the prefixes, ending at a dot, that one side has before a name of the other side.
-    """
-    if not base or not tuned:
-        return ()
-    best: Rename = ()
-    best_score = _score(base, tuned, ())
-    if best_score == len(tuned):
-        return ()
-    for rule in sorted(_candidates(base, tuned)):
-        score = _score(base, tuned, (rule,))
-        if score > best_score:
-            best, best_score = (rule,), score
-    return best
-
-
-def _candidates(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]) -> set[tuple[str, str]]:
-    """Every pair of prefixes that turns some base name into a tuned name with the same tail and shape."""
-    tails: dict[str, set[str]] = {}
-    for name in tuned:
-        for tail, prefix in _tails(name):
-            tails.setdefault(tail, set()).add(prefix)
-    rules: dict[tuple[str, str], int] = {}
-    for name in base:
-        for tail, prefix in _tails(name):
-            for other in tails.get(tail, ()):
-                if prefix != other and not (prefix and other):
-                    rules[prefix, other] = rules.get((prefix, other), 0) + 1
-    return set(sorted(rules, key=lambda rule: -rules[rule])[:_MOST_CANDIDATES])
-
-
-_MOST_CANDIDATES = 16
-
-
-def _tails(name: str) -> list[tuple[str, str]]:
-    """The (tail, prefix) pairs of the whole name and of up to three leading components cut off."""
-    cuts, at = [(name, "")], 0
-    for _ in range(3):
-        at = name.find(".", at) + 1
-        if at == 0:
-            break
-        cuts.append((name[at:], name[:at]))
-    return cuts
-
-
-def _score(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rules: Rename) -> int:
-    try:
-        view = own_names(base, rules)
-    except UsageError:
-        return -1
-    return sum(name in view and base[view[name]].shape == info.shape for name, info in tuned.items())
 
 
 def free_names(wanted: Mapping[str, str], taken: set[str]) -> dict[str, str]:
@@ -107,11 +75,6 @@ def free_names(wanted: Mapping[str, str], taken: set[str]) -> dict[str, str]:
     return free
 
 
-def whole_names(view: Mapping[str, str]) -> Rename:
-    """Rules that do just this to these names: each is a whole name, and of those that fit the longest is first."""
-    return tuple(sorted(view.items(), key=lambda rule: (-len(rule[0]), rule)))
-
-
 def compose_rename(first: Rename, second: Rename) -> Rename:
     """The rules that do to every name what the first and then the second do (of each, the first that fits)."""
     rules: list[tuple[str, str]] = []
@@ -119,9 +82,13 @@ def compose_rename(first: Rename, second: Rename) -> Rename:
         rules += _after(old, new, second)
     rules += second
     kept: list[tuple[str, str]] = []
+    taken: set[str] = set()
+    lengths: set[int] = set()
     for old, new in rules:
-        if not any(old.startswith(earlier) for earlier, _ in kept):  # else an earlier rule takes all its names
+        if not any(old[:length] in taken for length in lengths):  # else an earlier rule takes all its names
             kept.append((old, new))
+            taken.add(old)
+            lengths.add(len(old))
     while kept and kept[-1][0] == kept[-1][1]:  # a last rule that changes nothing
         kept.pop()
     return tuple(kept)

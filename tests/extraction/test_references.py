@@ -91,7 +91,7 @@ def test_layers_of_other_numbers_are_found(dtype: Any) -> None:
     some = np.random.default_rng(3).random((80, 64)) < 0.3
     after = [np.where(some, (layer + 1).astype(dtype), layer) for layer in layers]
     straight = stored(base, {f"layers.{at}.weight": after[at] for at in range(5)})
-    shifted = stored(base, {f"layers.{at}.weight": after[at + 1] for at in range(5)})
+    shifted = stored(base, {f"layers.{at}.weight": after[at + 1] for at in range(5)}, rename=())
     assert shifted.manifest.copies == {f"layers.{at}.weight": f"layers.{at + 1}.weight" for at in range(5)}
     assert shifted.manifest.removed == ("layers.5.weight",)
     assert straight.manifest.copies is None
@@ -112,7 +112,8 @@ def test_a_source_may_be_gone_from_the_result_and_has_its_name_after_renaming(tm
     assert diff.manifest.copies == {"head": "gone", "other": "embed"}
     assert diff.manifest.removed == ("gone",)
     index = write_shards(tmp_path / "base", {"a.safetensors": base, "b.safetensors": {"bert.z": matrix(7, 3)}})
-    from_folder = diffpack.extract(index.parent, write_safetensors(tmp_path / "tuned.safetensors", tuned))
+    tuned_path = write_safetensors(tmp_path / "tuned.safetensors", tuned)
+    from_folder = diffpack.extract(index.parent, tuned_path, rename=[("bert.", "")])
     assert from_folder.manifest.copies == {"head": "gone", "other": "embed"}
     diffpack.apply(index.parent, from_folder, tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "tuned.safetensors").read_bytes()
@@ -201,7 +202,7 @@ def test_lossy_diffs_keep_new_tensors_exact_and_move_the_others_from_where_they_
     base = {f"layers.{at}": matrix(at) for at in range(4)} | {"embed": EMBED}
     tuned = {f"layers.{at}": moved(base[f"layers.{at + 1}"], at) for at in range(3)}
     tuned |= {"embed": moved(EMBED, 7), "head": moved(EMBED, 8)}
-    diff = stored(base, tuned, **options)
+    diff = stored(base, tuned, rename=(), **options)
     assert diff.manifest.copies == {f"layers.{at}": f"layers.{at + 1}" for at in range(3)} | {"head": "embed"}
     result = diffpack.load(base, diff)
     assert diff["head"].exact

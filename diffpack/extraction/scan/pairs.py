@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diffpack.checkpoints import Checkpoint
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import comparable
-from diffpack.tensors.rename import Rename, find_rename, own_names
+from diffpack.tensors.rename import Rename, own_names
 from diffpack.tensors.slices import AssembledWords, Assembly
 from diffpack.tensors.word_source import WordSource
 
@@ -77,10 +77,9 @@ class Pairing:
     rename: Rename
 
 
-def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rename: Rename | None = None) -> Pairing:
-    """Pair two checkpoints' tensors; `rename` None looks for a common prefix by itself."""
-    rules = find_rename(base, tuned) if rename is None else rename
-    view = own_names(base, rules)
+def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rename: Rename) -> Pairing:
+    """Pair two checkpoints' tensors by name. Raises `UsageError` if the rules give two tensors one name."""
+    view = own_names(base, rename)
     pairs = []
     for name in sorted(tuned):
         own = view.get(name)
@@ -88,4 +87,4 @@ def pair_up(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], ren
             pairs.append(Pair(name, tuned[name], own, base[own]))
         else:
             pairs.append(Pair(name, tuned[name]))
-    return Pairing(tuple(pairs), tuple(sorted(set(view) - set(tuned))), rules)
+    return Pairing(tuple(pairs), tuple(sorted(set(view) - set(tuned))), rename)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,14 @@ from diffpack.tensors.word_source import WordSource
 
 KEPT_DENSITY = 1 / 16
 """Below it the positions found are kept (8 bytes each: half of a float32 tensor's bytes at most)."""
+
+
+@dataclass
+class Digests:
+    """Digests (32 bytes) that are known before tensors are scanned, by the names in the files of both sides."""
+
+    base: dict[str, bytes] = field(default_factory=dict)
+    tuned: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,16 @@ class Scan:
         return pair.base is not None and not pair.resized and not pair.retyped and self.count == 0
 
 
-def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
-    """Hash and compare one pair of tensors."""
+def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint, known: Digests | None = None) -> Scan:
+    """Hash and compare one pair of tensors; those of which `known` digests are equal need not be read."""
     words = tuned.word_source(pair.name)
     base_words = pair.base_words(base)
     reference = Reference(pair.info, pair.base, base_words)
+    if known is not None and pair.base_name is not None and pair.base == pair.info:
+        digest = known.tuned.get(pair.name)
+        if digest is not None and digest == known.base.get(pair.base_name):
+            none = (0,) * len(list(blocks(words.size)))
+            return Scan(pair, reference, words, digest, digest, none, np.empty(0, np.int64))
     hasher = PairHasher(base_words)
     counts: list[int] = []
     kept: list[npt.NDArray[np.int64]] | None = []

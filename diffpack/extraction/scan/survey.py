@@ -15,7 +15,8 @@ from diffpack.extraction.scan.gone import used_of_base
 from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.references import with_better_references
-from diffpack.extraction.scan.scan import Scan, scan
+from diffpack.extraction.scan.renames import renames_of
+from diffpack.extraction.scan.scan import Digests, Scan, scan
 from diffpack.format.manifest import CheckpointSummary, ResultSummary
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
@@ -52,11 +53,12 @@ class Survey:
 
 def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Survey:
     """Pair the tensors of two checkpoints and scan each pair. Raises `UsageError` for rules that do not fit."""
-    pairing = pair_up(base.tensors, tuned.tensors, options.rename)
+    renames = renames_of(base, tuned, options.rename, options.threads)
+    pairing = pair_up(base.tensors, tuned.tensors, renames.rename)
     pairing = with_assemblies(pairing, base, tuned, options.profile)
-    scans = _scan_all(pairing, base, tuned, options.threads, progress)
+    scans = _scan_all(pairing, base, tuned, renames.digests, options.threads, progress)
     stored, aliases = split_aliases(scans)
-    digests = _base_digests(scans, base, options.threads)
+    digests = _base_digests(scans, base, renames.digests, options.threads)
     if options.selection.rule is None:  # which tells words by their tensor's own reference
         stored = with_better_references(
             stored, base, tuned, pairing.rename, digests, profile=options.profile, threads=options.threads
@@ -74,13 +76,18 @@ def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Prog
 
 
 def _scan_all(
-    pairing: Pairing, base: Checkpoint, tuned: Checkpoint, threads: int | None, progress: Progress | None
+    pairing: Pairing,
+    base: Checkpoint,
+    tuned: Checkpoint,
+    known: Digests,
+    threads: int | None,
+    progress: Progress | None,
 ) -> list[Scan]:
     """Scan every pair, largest first so that threads end together; give the scans in order of name."""
     order = sorted(range(len(pairing.pairs)), key=lambda at: -pairing.pairs[at].info.nbytes)
     total = sum(pair.info.nbytes for pair in pairing.pairs)
     scans: dict[int, Scan] = {}
-    jobs = [lambda at=at: scan(pairing.pairs[at], base, tuned) for at in order]
+    jobs = [lambda at=at: scan(pairing.pairs[at], base, tuned, known) for at in order]
     done = 0
     for at, item in zip(order, run_in_order(jobs, threads), strict=True):
         scans[at] = item
@@ -90,10 +97,10 @@ def _scan_all(
     return [scans[at] for at in range(len(scans))]
 
 
-def _base_digests(scans: Sequence[Scan], base: Checkpoint, threads: int | None) -> dict[str, bytes]:
-    """The digests of all base tensors; those that were in no pair are hashed here."""
+def _base_digests(scans: Sequence[Scan], base: Checkpoint, known: Digests, threads: int | None) -> dict[str, bytes]:
+    """The digests of all base tensors; those that were in no pair and are not known yet are hashed here."""
     paired = ((item.pair.base_name, item.base_digest) for item in scans)
-    own = {name: digest for name, digest in paired if name is not None and digest}
+    own = known.base | {name: digest for name, digest in paired if name is not None and digest}
     return own | digests_of(base, (name for name in base.tensors if name not in own), threads)
 
 
