@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -17,6 +18,7 @@ from .options import (
     force_option,
     global_options,
     opened,
+    rename_option,
 )
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
 from .progress import watched
@@ -56,10 +58,7 @@ _PROFILES = ("compact", "portable")
     "--set", "settings", multiple=True, type=Assignment(), metavar="KEY=VALUE",
     help="An option of the format (docs/bridges.md). Repeatable.",
 )  # fmt: skip
-@click.option(
-    "--rename", multiple=True, type=Assignment(empty_key=True), metavar="OLD=NEW",
-    help="Base names starting with OLD start with NEW in IN. Repeatable.",
-)  # fmt: skip
+@rename_option("Base names starting with OLD start with NEW in IN;")
 @click.option(
     "--profile", type=click.Choice(_PROFILES), default="compact", show_default=True,
     help="Of a diff written: portable is zstd alone, for readers without pco.",
@@ -73,7 +72,7 @@ _PROFILES = ("compact", "portable")
 @click.pass_obj
 def command(
     session: Session, sources: tuple[str, ...], output: str, to: str | None, from_: str | None, base: str | None,
-    settings: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], profile: str,
+    settings: tuple[tuple[str, str], ...], rename: tuple[tuple[Any, str], ...], profile: str,
     clip: bool, meta: tuple[tuple[str, str], ...], force: bool,
 ) -> None:  # fmt: skip
     """Write a diff in another tool's format, or read such a format as a diff.

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from diffpack import Diff
     from diffpack.format.manifest import ResultSummary
 
+_MOST_RULES = 4  # rename rules a line of text lists
+
 SUMMARY_KEYS = {
     "base.fingerprint": "the base's content hash, 64 hex digits",
     "base.tensors": "how many tensors the base has",
@@ -87,7 +89,9 @@ def changes(diff: Diff) -> Report:
 
 def change_rows(report: Report) -> list[tuple[str, str]]:
     """`changes` as labelled lines; empty ones where there is nothing to tell."""
-    renamed = ", ".join(f"{safe(rule['old']) + '*'} -> {safe(rule['new']) + '*'}" for rule in report["rename"])
+    rules = [f"{safe(rule['old']) + '*'} -> {safe(rule['new']) + '*'}" for rule in report["rename"]]
+    more = f" and {len(rules) - _MOST_RULES:,} more rules" if len(rules) > _MOST_RULES else ""
+    renamed = ", ".join(rules[:_MOST_RULES]) + more
     resized = [f"{item['name']} {item['base_shape']} -> {item['shape']}" for item in report["resized"]]
     retyped = [f"{item['name']} {item['base_dtype']} -> {item['dtype']}" for item in report["retyped"]]
     aliases = [f"{item['name']} = {item['target']}" for item in report["aliases"]]

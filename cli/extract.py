@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,7 @@ from .options import (
     force_option,
     global_options,
     open_checkpoint,
+    rename_option,
 )
 from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, tell_left_out, warn
 from .progress import Callback, watched
@@ -115,10 +116,7 @@ def _positions() -> Iterable[str]:
 @click.option("--base-name", type=Text(), metavar="NAME", help="What people call the base (a hub id).")
 @click.option("--base-revision", type=Text(), metavar="REV", help="The base's revision.")
 @click.option("--meta", multiple=True, type=Assignment(), metavar="KEY=VALUE", help="Keep a note. Repeatable.")
-@click.option(
-    "--rename", multiple=True, type=Assignment(empty_key=True), metavar="OLD=NEW",
-    help="Base names starting with OLD start with NEW in the tuned. Repeatable.  [default: found by itself]",
-)  # fmt: skip
+@rename_option("Base names starting with OLD start with NEW in the tuned (else found by itself);")
 @click.option("--no-layout", is_flag=True, help="Keep the tensors, not the bytes of the tuned safetensors files.")
 @click.option(
     "--files", multiple=True, type=Text(), metavar="WHAT",
@@ -141,7 +139,7 @@ def command(
     session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
     threshold: float | None, rule: str | None, values: str, budget: str | None, target_error: float | None,
     importance: str | None, positions: str, profile: str, base_name: str | None, base_revision: str | None,
-    meta: tuple[tuple[str, str], ...], rename: tuple[tuple[str, str], ...], no_layout: bool, files: tuple[str, ...],
+    meta: tuple[tuple[str, str], ...], rename: tuple[tuple[Any, str], ...], no_layout: bool, files: tuple[str, ...],
     no_files: bool, code: bool, sha256: bool, allow_removed: bool, force: bool,
 ) -> None:  # fmt: skip
     """Store TUNED as its difference from BASE.

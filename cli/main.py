@@ -29,6 +29,7 @@ VERBS = {
     "merge": "Merge diffs of one base into one.",
     "diff": "Show how two diffs of one base differ.",
     "rebase": "Carry the change of a diff over to another base.",
+    "rename": "Give the tensors of a diff's result other names.",
     "train": "Tune a model on labelled texts and store the task as a diff.",
     "convert": "Write a diff in another tool's format, or read one.",
     "completion": "Print the script that lets a shell complete diffpack.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -157,6 +158,40 @@ class Assignment(Text):
         if not equals or not (key or self._empty_key):
             self.fail(f"{value!r} is not of the form {param.metavar if param else 'KEY=VALUE'}", param, ctx)
         return key, rest
+
+
+class RenameRule(Assignment):
+    """OLD=NEW, prefixes, as a pair of texts; or re:PATTERN=NEW as a compiled pattern and a text."""
+
+    name = "rename rule"
+
+    def __init__(self) -> None:
+        super().__init__(empty_key=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Compile a pattern; it ends at the last equals sign, since there may be some in it."""
+        if isinstance(value, tuple) or not str(value).startswith(_PATTERN):
+            return super().convert(value, param, ctx)
+        pattern, equals, new = Text.convert(self, value, param, ctx).removeprefix(_PATTERN).rpartition("=")
+        if not equals or not pattern:
+            self.fail(f"{value!r} is not of the form {_PATTERN}PATTERN=NEW", param, ctx)
+        try:
+            compiled = re.compile(pattern)
+            compiled.sub(new, "")
+        except (re.error, IndexError) as error:
+            self.fail(f"{value!r} is no pattern and its replacement: {error}", param, ctx)
+        return compiled, new
+
+
+_PATTERN = "re:"
+
+
+def rename_option(text: str, *, required: bool = False) -> Callable[[F], F]:
+    """Add --rename; `text` says what starts with OLD."""
+    return click.option(
+        "--rename", multiple=True, type=RenameRule(), metavar="OLD=NEW", required=required,
+        help=f"{text} re:PATTERN=NEW replaces a regular expression. Repeatable; the first that fits is taken.",
+    )  # fmt: skip
 
 
 base_option = click.option(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from diffpack.algebra.invert import invert
     from diffpack.algebra.merge.merge import merge
     from diffpack.algebra.rebase import Rebased, rebase
+    from diffpack.algebra.rename import Renamed, rename
     from diffpack.bridges import Converted, convert
     from diffpack.checkpoints import Checkpoint, open_checkpoint
     from diffpack.checkpoints.fingerprint import fingerprint
@@ -43,6 +44,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "Converted": "bridges",
             "Diff": "diff.diff",
             "Rebased": "algebra.rebase",
+            "Renamed": "algebra.rename",
             "Stats": "diff.stats",
             "TensorDiff": "diff.record",
             "Verified": "result.verify",
@@ -58,6 +60,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "open": "diff.diff:open_diff",
             "open_checkpoint": "checkpoints",
             "rebase": "algebra.rebase",
+            "rename": "algebra.rename",
             "stats": "diff.stats",
             "verify": "result.verify",
         },
@@ -73,6 +76,7 @@ __all__ = [
     "Diff",
     "DiffpackError",
     "Rebased",
+    "Renamed",
     "Stats",
     "TensorDiff",
     "Verified",
@@ -89,6 +93,7 @@ __all__ = [
     "open",
     "open_checkpoint",
     "rebase",
+    "rename",
     "stats",
     "verify",
 ]

@@ -1,6 +1,6 @@
 """`python -m diffpack` is the command `diffpack`: the one file of the library that knows its command line."""
 
-from diffpack_cli.main import main
+from importlib import import_module
 
 if __name__ == "__main__":
-    main()
+    import_module("diffpack_cli.main").main()

@@ -149,7 +149,9 @@ def _entries(diff: Diff, base: Checkpoint, threads: int | None) -> Iterator[Entr
     result, others = Result(diff, base), _elsewhere(diff)
     own = own_names(base.tensors, diff.manifest.rename)
     jobs = (
-        partial(_made_anew, result, name, own.get(name)) if name in others else partial(_kept, diff, result, name)
+        partial(_made_anew, result, name, own.get(name))
+        if name in others
+        else partial(kept_entry, diff, result.records[name], name)
         for name in sorted({*diff, *others})
     )
     for entry in run_in_order(jobs, threads):
@@ -168,10 +170,9 @@ def _made_anew(result: Result, name: str, own: str | None) -> Entry:
     return entry
 
 
-def _kept(diff: Diff, result: Result, name: str) -> Entry:
-    """The record of another tensor as it is."""
-    record = result.records[name]
-    digests = diff.digests(name)
+def kept_entry(diff: Diff, record: TensorDiff, name: str) -> Entry:
+    """A record of a diff as it is, to be written under a name."""
+    digests = diff.digests(record.name)
     if record.value_coding.class_offsets:  # numbers chosen class by class
         parts = tuple(_as_floats(record, part) for part in record.changes())
         return Entry(name, record.info, record.base, *digests, parts, F32, adds_zeros=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,12 @@ from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
-from diffpack.errors import UsageError
+from diffpack.errors import BaseNeededError, UsageError
 from diffpack.format.frame import MAGIC
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
+from diffpack.tensors.rename import Rename
+from diffpack.tensors.rename_patterns import Renaming, checked, only_prefixes, rename_rules
 
 _DIFF = "diffpack"
 
@@ -51,7 +53,7 @@ def convert(
     from_: str | None = None,
     base: CheckpointLike | None = None,
     options: Mapping[str, str] | None = None,
-    rename: Iterable[tuple[str, str]] = (),
+    rename: Renaming = (),
     profile: str = "compact",
     metadata: Mapping[str, str] | None = None,
     clip: bool = False,
@@ -64,9 +66,9 @@ def convert(
     Formats are named in `FORMATS` (docs/bridges.md says what each holds). `from_` names that of `source`, `to` that
     of the output; each is found by itself where that is safe. Several sources (for "hdf5") are diffs. `base` is needed
     wherever one side stores values and the other differences; an import records it as the diff's base. `rename` gives
-    (old prefix, new prefix) rules that lead from the base's names to those the other tool uses; it, `profile`,
-    `metadata` and `clip` are for imports. `clip` ends sums that the result's dtype cannot hold at its largest finite
-    number; without it they are refused. `options` are the format's own.
+    (old, new) pairs or a function that lead from the base's names to those the other tool uses, as in `extract`; it,
+    `profile`, `metadata` and `clip` are for imports. `clip` ends sums that the result's dtype cannot hold at its
+    largest finite number; without it they are refused. `options` are the format's own.
 
     Outputs appear whole or not at all. Without `output` an imported diff lives in a temporary file.
 
@@ -74,17 +76,18 @@ def convert(
     not say so), `BaseNeededError`, `WrongBaseError` (the base is not the one the source speaks of), `CorruptFileError`
     (a damaged source), `CheckpointError`, `MissingDependencyError`.
     """
-    rename = tuple(rename)
+    renaming = checked(rename)
     plan = plan_conversion(
-        source, output, to=to, from_=from_, options=options, rename=rename, profile=profile, metadata=metadata,
+        source, output, to=to, from_=from_, options=options, rename=renaming, profile=profile, metadata=metadata,
         clip=clip, force=force,
     )  # fmt: skip
     checkpoint = None if base is None else open_checkpoint(base)
     if plan.path is None:
         assert output is not None
         return _export(plan, Path(output), checkpoint, dict(options or {}), threads, force)
+    rules = _rules(renaming, checkpoint, plan.path)
     job = Import(
-        plan.format, plan.path, checkpoint, dict(options or {}), rename, profile, dict(metadata or {}), threads,
+        plan.format, plan.path, checkpoint, dict(options or {}), rules, profile, dict(metadata or {}), threads,
         progress, clip,
     )  # fmt: skip
     return _import(job, output, force)
@@ -106,7 +109,7 @@ def plan_conversion(
     to: str | None = None,
     from_: str | None = None,
     options: Mapping[str, str] | None = None,
-    rename: Sequence[tuple[str, str]] = (),
+    rename: Renaming = (),
     profile: str = "compact",
     metadata: Mapping[str, str] | None = None,
     clip: bool = False,
@@ -137,6 +140,14 @@ def plan_conversion(
         named = [Path(item) for item in sources if not isinstance(item, Diff | bytes)]
         refuse_overwriting(Path(output), [item for item in named if item.is_file()], force, folder=exporting)
     return Plan(sources, name, None if exporting else _path_of(sources[0]))
+
+
+def _rules(renaming: Renaming, base: Checkpoint | None, path: Path) -> Rename:
+    """The prefix rules for the base's names. Raises `BaseNeededError` for patterns and functions without one."""
+    if base is None and not only_prefixes(renaming):
+        raise BaseNeededError(f"{path}: patterns and functions rename the base's tensors: give the base")
+    names = () if base is None else base.tensors
+    return rename_rules(renaming, names, str(path) if base is None else base.source)
 
 
 def _refuse_on_export(given: Mapping[str, object]) -> None:

@@ -59,7 +59,7 @@ def _why_not_kept(layout: Layout, blob: bytes) -> str:
     if not are_weights(files, index):
         return "its files are not called safetensors, or its index not their index"
     try:
-        _check_index(layout, _split_blob(layout, blob)[1], "layout")
+        _check_index(layout, split_blob(layout, blob)[1], "layout")
     except CorruptFileError:
         return "its index names something twice, or other files"
     return ""
@@ -86,7 +86,7 @@ def recorded_layout(diff: Diff, base: Checkpoint, tensors: Mapping[str, TensorIn
             return None
         blob = of_base[1]
     where = f"{diff.name}: layout"
-    headers, index = _split_blob(layout, blob)
+    headers, index = split_blob(layout, blob)
     _check_headers(headers, tensors, where)
     _check_index(layout, index, where)
     return headers, index
@@ -103,7 +103,7 @@ def stored_blob(diff: Diff, layout: Layout) -> bytes:
 
 def check_blob(diff: Diff, layout: Layout) -> None:
     """Check a stored layout: headers (L2), no tensor in two, and the index (L6). Raises `CorruptFileError`."""
-    headers, index = _split_blob(layout, stored_blob(diff, layout))
+    headers, index = split_blob(layout, stored_blob(diff, layout))
     _tensors_of(headers, f"{diff.name}: layout")
     _check_index(layout, index, f"{diff.name}: layout")
 
@@ -126,7 +126,7 @@ def describe_layout(checkpoint: Checkpoint) -> tuple[Layout, bytes] | None:
     return layout, blob
 
 
-def _split_blob(layout: Layout, blob: bytes) -> tuple[Headers, Index]:
+def split_blob(layout: Layout, blob: bytes) -> tuple[Headers, Index]:
     """Cut a blob into (file name, header) pairs and (index name, index)."""
     headers, start = [], 0
     for name, size in layout.files:

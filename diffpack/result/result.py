@@ -32,12 +32,14 @@ class Check:
     """What a run found: fingerprints (None where they were not computed) and result tensors that differ.
 
     `infinite` counts, by tensor, the entries that lossy values make infinite although the reference is finite.
+    `digests` (32 bytes) are those of the result's tensors.
     """
 
     base: str | None
     result: str | None
     wrong: tuple[str, ...] = ()
     infinite: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Result:
@@ -131,7 +133,7 @@ class Result:
         whole = combine(self.base.tensors, own)
         self._compare_base(before, whole)
         of_result = {name: digest for name, digest in digests.items() if digest is not None}
-        return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result), infinite)
+        return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result), infinite, of_result)
 
     def _wrong_results(self, digests: dict[str, bytes]) -> tuple[str, ...]:
         """Name the records whose result is not the recorded one."""

@@ -25,11 +25,27 @@ def with_result_fingerprint(
 
     `see` is shown the result, block by block. Raises `WrongBaseError` if the base is not the recorded one.
     """
+    check = check_of(file, writer, manifest, base, threads, see)
+    assert check.result is not None
+    return replace(manifest, result=replace(manifest.result, fingerprint=check.result)), check
+
+
+def check_of(
+    file: BinaryIO,
+    writer: ContainerWriter,
+    manifest: Manifest,
+    base: Checkpoint,
+    threads: int | None,
+    see: Write | None = None,
+) -> Check:
+    """What applying gives that is written so far with this manifest; the file is left as it was before.
+
+    `see` is shown the result, block by block. Raises `WrongBaseError` if the base is not the recorded one.
+    """
     mark = file.tell()
     writer.finish(to_json(manifest))
     with reopened(file, "the diff being written") as diff:
         check = Result(diff, base).run(see, threads=threads)
     file.seek(mark)
     file.truncate()
-    assert check.result is not None
-    return replace(manifest, result=replace(manifest.result, fingerprint=check.result)), check
+    return check

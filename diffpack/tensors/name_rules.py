@@ -27,29 +27,30 @@ _TRIES = 4
 """How often clashing names are told apart one set after the other; then all are."""
 
 
-def rules_for(wanted: Mapping[str, str], free: Iterable[str] = ()) -> Rename:
+def rules_for(wanted: Mapping[str, str], free: Iterable[str] = (), taken: Iterable[str] = ()) -> Rename:
     """The rules that give each name the wanted one, as few as prefixes that end at a dot, a slash or a name can be.
 
     `wanted` leads from each name to a name that no other gets. `free` are further names: any name that nothing else
-    has is right for them.
+    has, and that is not `taken`, is right for them.
     """
+    never = {*wanted.values(), *taken}
     others = sorted(set(free) - wanted.keys())
     pinned: dict[str, str] = {}
     for last in range(_TRIES + 1):
         rules = _compiled({**wanted, **pinned})
         called = Renamer(rules)
-        taken = {*wanted.values(), *pinned.values()}
+        given = never | set(pinned.values())
         clashing = []
         for name in others:
             if name not in pinned:
                 new = called(name)
-                if new in taken:
+                if new in given:
                     clashing.append(name)
-                taken.add(new)
+                given.add(new)
         if not clashing:
             break
         clashing = clashing if last < _TRIES - 1 else [name for name in others if name not in pinned]
-        pinned |= _apart(clashing, {*wanted.values(), *pinned.values()})
+        pinned |= _apart(clashing, never | set(pinned.values()))
     assert all(called(name) == new for name, new in wanted.items())
     return rules
 

@@ -35,6 +35,12 @@ def checked(renaming: Renaming) -> Renaming:
     return tuple((old, new) for old, new in pairs)
 
 
+def only_prefixes(renaming: Renaming) -> bool:
+    """Whether the rules are the same whatever names there are."""
+    given = checked(renaming)
+    return not callable(given) and all(isinstance(old, str) for old, _ in given)
+
+
 def rename_rules(renaming: Renaming, names: Iterable[str], where: str) -> Rename:
     """The prefix rules that rename these names so; `where` is what errors call their owner.
 
@@ -42,15 +48,19 @@ def rename_rules(renaming: Renaming, names: Iterable[str], where: str) -> Rename
     is not checked.
     """
     given = checked(renaming)
+    if not callable(given) and only_prefixes(given):
+        return tuple((str(old), new) for old, new in given)
+    return rules_for(called(given, names, where))
+
+
+def called(renaming: Renaming, names: Iterable[str], where: str) -> dict[str, str]:
+    """What each name becomes. Raises as `rename_rules`."""
+    given, own = checked(renaming), list(names)
     if not callable(given):
-        patterns = [old for old, _ in given if isinstance(old, re.Pattern)]
-        if not patterns:
-            return tuple((str(old), new) for old, new in given)
-        names = list(names)
-        for pattern in patterns:
-            if not any(map(pattern.search, names)):
-                raise UsageError(f"rename: the pattern {pattern.pattern!r} fits no tensor of {where}")
-    return rules_for({name: _called(given, name) for name in names})
+        for old, _ in given:
+            if isinstance(old, re.Pattern) and not any(map(old.search, own)):
+                raise UsageError(f"rename: the pattern {old.pattern!r} fits no tensor of {where}")
+    return {name: _called(given, name) for name in own}
 
 
 def _called(given: Any, name: str) -> str:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
-from diffpack.extraction.scan.scan import Digests
 from diffpack.extraction.scan.nearness import FAR, Sketch, distance, sketch_of
+from diffpack.extraction.scan.scan import Digests
 from diffpack.support.parallel import run_all
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference, comparable

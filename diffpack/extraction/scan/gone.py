@@ -33,8 +33,8 @@ def used_of_base(
     """Name the base's tensors (by their own names) that the result still has something of.
 
     Those of which it has the (renamed) name, unless nothing is left in that tensor; those that a tensor of another name
-    is compared with, or slices of; and those that are equal to one of these, or to a tensor of the result (tied weights of which one
-    name is kept). `digests` are the base's (32 bytes), by its own names.
+    is compared with, or slices of; and those that are equal to one of these, or to a tensor of the result (tied weights
+    of which one name is kept). `digests` are the base's (32 bytes), by its own names.
     """
     kept = [item for item in scans if prod(item.pair.info.shape)]
     view = own_names(base, rename)
