@@ -27,7 +27,20 @@ from .options import (
     open_checkpoint,
     rename_option,
 )
-from .output import Report, emit, emit_json, fields, mode, notes, percent, plural, safe, tell_left_out, warn
+from .output import (
+    Report,
+    advise,
+    emit,
+    emit_json,
+    fields,
+    mode,
+    notes,
+    percent,
+    plural,
+    safe,
+    tell_left_out,
+    warn,
+)
 from .progress import Callback, watched
 
 if TYPE_CHECKING:
@@ -171,9 +184,11 @@ def command(
         )  # fmt: skip
         session.output, session.written = None, None if piped else target
         remarks = [*before.notes, *after.notes]
-        report = {} if session.quiet and not session.json else describe(diff, target, remarks, progress, after.left_out)
+        told = [*remarks, *after.advice]
+        report = {} if session.quiet and not session.json else describe(diff, target, told, progress, after.left_out)
     notes(session, remarks)
     tell_left_out(session, after.left_out)
+    advise(session, after.advice)
     if piped:
         session.output = "standard output"
         diff.copy_to(sys.stdout.buffer)

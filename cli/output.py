@@ -46,6 +46,13 @@ def notes(session: Session, remarks: Sequence[str]) -> None:
         warn(f"diffpack: {plural(len(remarks), 'note')} about the inputs; -v shows them")
 
 
+def advise(session: Session, advice: Sequence[str]) -> None:
+    """Tell on stderr what people should know at once, and do about it."""
+    if not session.quiet:
+        for text in advice:
+            warn(f"diffpack: {one_line(text)}")
+
+
 def tell_left_out(session: Session, left_out: Sequence[str], what: str = "not stored") -> None:
     """Say on stderr what of an input is kept nowhere (people delete originals), or not given back."""
     if left_out and not session.quiet:

@@ -1,6 +1,6 @@
 """`python -m diffpack` is the command `diffpack`: the one file of the library that knows its command line."""
 
-from importlib import import_module
+from diffpack_cli.main import main
 
 if __name__ == "__main__":
-    import_module("diffpack_cli.main").main()
+    main()

@@ -27,6 +27,7 @@ class Checkpoint(ABC):
     opened from (None for tensors in memory), `folder` the model folder it was found in, if that was named,
     `notes` are remarks for people (keys skipped, nesting found), `left_out` names what of the files is no tensor and in
     no diff: training state, files that are not kept.
+    `advice` is what people should be told at once, and what to do about it.
     `ties` leads from the further names of a tensor to its first, where the file holds one tensor under several.
     Reading is safe from several threads.
     """
@@ -39,6 +40,7 @@ class Checkpoint(ABC):
         self.folder: Path | None = None
         self.notes: list[str] = []
         self.left_out: list[str] = []
+        self.advice: list[str] = []
         self.ties: dict[str, str] = {}
 
     @property

@@ -210,6 +210,7 @@ def test_json_has_the_documented_keys(work, verb):
         "merge": lambda: ok("merge", "all.dpk", "all.dpk", "--base", "from", "-o", "x.dpk", "--json"),
         "diff": lambda: ok("diff", "all.dpk", "all.dpk", "--base", "from", "--json"),
         "rebase": lambda: ok("rebase", "all.dpk", "--onto", "from", "-o", "x.dpk", "--json"),
+        "rename": lambda: ok("rename", "all.dpk", "--rename", "m.=n.", "--base", "from", "-o", "x.dpk", "--json"),
         "convert": lambda: ok("convert", "all.dpk", "-o", "x.h5", "--json"),
     }[verb]()
     keys = importlib.import_module(f"diffpack_cli.{verb}").KEYS

@@ -59,6 +59,13 @@ class Kind:
         at = self.own_at[own]
         return int(distance(self.of_owns[:, at : at + 1], self.of_names[:, self.name_at[name]])[0])
 
+    def within(self, names: list[str], owns: list[str], farthest: int | None) -> npt.NDArray[np.bool_]:
+        """Whether sketches are at most so far apart (names x owns; None: all are)."""
+        if farthest is None:
+            return np.ones((len(names), len(owns)), bool)
+        of_owns = self.of_owns[:, [self.own_at[own] for own in owns]]
+        return np.stack([distance(of_owns, self.of_names[:, self.name_at[name]]) <= farthest for name in names])
+
     def telling(self, name: str) -> bool:
         """Whether a tuned tensor's numbers tell it from others at all."""
         return np.unique(self.of_names[:, self.name_at[name]]).size >= _DISTINCT

@@ -6,6 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Container, Mapping
 
+import numpy as np
+import numpy.typing as npt
+
 _COMPONENT = re.compile(r"[^./]*[./]|[^./]+$")
 _NUMBER = re.compile(r"\d+")
 _MOST_PAIRS = 1 << 18
@@ -39,8 +42,8 @@ class NameVotes:
             same = next(
                 (at for at, (a, b) in enumerate(zip(last, new, strict=False)) if a != b), min(len(last), len(new))
             )
+            _vote(self._ends, last[same:], new[same:])
             if last != new:
-                _vote(self._ends, last[same:], new[same:])
                 before[-1] = new  # ends apart, the prefix before them is a vote as well
         while before and after and before[-1] == after[-1]:
             before.pop()
@@ -51,7 +54,7 @@ class NameVotes:
         """What a last component should be called."""
         if last in self._lasts:
             return _winner(self._lasts[last])
-        for cut in range(len(last)):
+        for cut in range(len(last) + 1):
             if last[cut:] in self._ends:
                 return last[:cut] + _winner(self._ends[last[cut:]])
         return last
@@ -88,19 +91,25 @@ def _winner(votes: Counter[str]) -> str:
     return min(new for new, count in votes.items() if count == most)
 
 
-def most_alike(names: list[str], owns: list[str], votes: NameVotes) -> list[tuple[str, str]]:
+def most_alike(
+    names: list[str], owns: list[str], votes: NameVotes, near: npt.NDArray[np.bool_]
+) -> list[tuple[str, str]]:
     """Pairs whose names share most components at both ends, each more than with any other; numbers must be the same.
 
-    Names of the base are compared as `votes` translate them.
+    Names of the base are compared as `votes` translate them. Only what is `near` (names x owns) is paired, and what
+    differs in the last component alone, being the one thing its neighbours have left.
     """
     if len(names) * len(owns) > _MOST_PAIRS:
         return []
-    of_names = [(components(name), _NUMBER.findall(name)) for name in names]
     translated = [votes.translated(own) or (own, 0) for own in owns]
+    of_names = [(components(name), _NUMBER.findall(name)) for name in names]
     of_owns = [(components(own), _NUMBER.findall(own)) for own, _ in translated]
     scores = [
-        [(_shared(*ours, *theirs), told) for theirs, (_, told) in zip(of_owns, translated, strict=True)]
-        for ours in of_names
+        [
+            (_shared(*ours, *theirs, near=bool(near[at, there])), told)
+            for there, (theirs, (_, told)) in enumerate(zip(of_owns, translated, strict=True))
+        ]
+        for at, ours in enumerate(of_names)
     ]
     pairs = []
     for at, row in enumerate(scores):
@@ -110,16 +119,19 @@ def most_alike(names: list[str], owns: list[str], votes: NameVotes) -> list[tupl
     return pairs
 
 
-def _shared(ours: list[str], numbers: list[str], theirs: list[str], their_numbers: list[str]) -> int:
+def _shared(ours: list[str], numbers: list[str], theirs: list[str], their_numbers: list[str], *, near: bool) -> int:
+    """How many components are shared at both ends; 0 for names that are not to be paired."""
     if numbers != their_numbers:
         return 0
     most = min(len(ours), len(theirs))
     lead = next((at for at in range(most) if ours[at] != theirs[at]), most)
+    if not near and not lead == len(ours) - 1 == len(theirs) - 1:
+        return 0
     most -= lead
-    return lead + next((at for at in range(most) if ours[-1 - at] != theirs[-1 - at]), most)
+    return 2 * (lead + next((at for at in range(most) if ours[-1 - at] != theirs[-1 - at]), most)) + near
 
 
 def _single_best(scores: list[tuple[int, int]]) -> int | None:
     """Where the highest score is; None if there are two, or nothing is shared."""
     most = max(scores, default=(0, 0))
-    return scores.index(most) if most[0] and scores.count(most) == 1 else None
+    return scores.index(most) if most[0] > 1 and scores.count(most) == 1 else None

@@ -73,6 +73,18 @@ def find_renames(base: Checkpoint, tuned: Checkpoint, threads: int | None = None
     return Renames(rules_for(matching.pairs, matching.owns), matching.digests)
 
 
+def matched_by_name(
+    base: Checkpoint, tuned: Checkpoint, pairs: dict[str, str], owns: set[str], names: set[str], threads: int | None
+) -> Rename:
+    """The rules that would also pair tensors of like names, dtypes and shapes, near or not; for people to judge.
+
+    `pairs` leads from base tensors to tuned ones, `owns` and `names` are in none.
+    """
+    matching = _Matching(base, tuned, threads, dict(pairs), set(owns), set(names), farthest=None)
+    matching.match(kinds(base, tuned, owns, names, threads))
+    return rules_for(matching.pairs, matching.owns)
+
+
 def _moved(found: Iterable[Kind], by_name: Mapping[str, str]) -> dict[str, str]:
     """Of pairs of one name (base -> tuned), those that are something else than what they are called.
 
@@ -110,14 +122,18 @@ def _prefixes(name: str) -> list[str]:
 
 
 class _Matching:
-    """Pairs (base -> tuned) as far as they are known, and the tensors of both sides that are in none."""
+    """Pairs (base -> tuned) as far as they are known, and the tensors of both sides that are in none.
+
+    Tensors that are `farthest` apart at most (None: any) may be paired for names that are merely alike.
+    """
 
     def __init__(
         self, base: Checkpoint, tuned: Checkpoint, threads: int | None, pairs: dict[str, str], owns: set[str],
-        names: set[str],
+        names: set[str], farthest: int | None = NEAR,
     ) -> None:  # fmt: skip
         self.base, self.tuned, self.threads = base, tuned, threads
         self.pairs, self.owns, self.names = pairs, owns, names
+        self.farthest = farthest
         self.digests = Digests()
         self.votes = NameVotes(pairs)
 
@@ -174,7 +190,8 @@ class _Matching:
         pairs = []
         for kind in found:
             names, owns = self._left(kind)
-            pairs += [pair for pair in most_alike(names, owns, self.votes) if kind.apart(*pair) <= NEAR]
+            if names and owns:
+                pairs += most_alike(names, owns, self.votes, kind.within(names, owns, self.farthest))
         before = len(self.names)
         for name, own in pairs:
             if own in self.owns:  # a base tensor may be near tensors of two dtypes

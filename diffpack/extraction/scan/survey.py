@@ -15,6 +15,7 @@ from diffpack.extraction.scan.gone import used_of_base
 from diffpack.extraction.scan.norms import norms
 from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.references import with_better_references
+from diffpack.extraction.scan.rename_advice import rename_advice
 from diffpack.extraction.scan.renames import renames_of
 from diffpack.extraction.scan.scan import Digests, Scan, scan
 from diffpack.format.manifest import CheckpointSummary, ResultSummary
@@ -65,6 +66,8 @@ def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Prog
         )
         better = {item.pair.name: item for item in stored}
         scans = [better.get(item.pair.name, item) for item in scans]
+    if (advice := rename_advice(stored, base, tuned, pairing, options.threads)) is not None:
+        tuned.advice.append(advice)
     copies = {item.pair.name: item.pair.source for item in stored if item.pair.source is not None}
     stored = [item for item in stored if not item.unchanged]
     of_base = base_summary(combine(base.tensors, digests), base.tensors, options.base_name, options.base_revision)
