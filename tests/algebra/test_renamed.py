@@ -244,3 +244,18 @@ def test_a_chain_through_both_namings():
     assert bits(diffpack.load(third, diffpack.invert(composed, base=BASE))) == bits(BASE)
     undo = diffpack.invert(diffs[1], base=first)
     assert bits(diffpack.load(second, undo)) == bits(first)
+
+
+def test_another_base_has_one_prefix_for_another():
+    """What `rebase` finds: added, taken away, exchanged."""
+    tuned = fine_tune()
+    diff = diffpack.extract(BASE, tuned)
+    for prefix in ("model.", "bert.encoder.", ""):
+        onto = {prefix + name: array for name, array in plain(BASE).items()}
+        done = diffpack.rebase(diff, onto, base=BASE)
+        assert not done.left_out
+        assert done.diff.exact
+        assert done.diff.manifest.rename == ((prefix, "bert."),)
+        assert bits(diffpack.load(onto, done.diff)) == bits(tuned)
+        alone = diffpack.rebase(diff, onto)
+        assert alone.diff.manifest.rename == done.diff.manifest.rename
