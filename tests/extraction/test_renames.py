@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import diffpack
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.extraction.scan import alike
 from diffpack.extraction.scan.renames import find_renames
 from diffpack.tensors.rename import Renamer
+from tests.tools.chains import chains
 from tests.tools.models import Arrays, bits
 
 LAYERS, WIDTH = 6, 192
@@ -113,6 +116,17 @@ def test_each_tensor_is_found(renaming: Callable[[str], str | None], change: Cal
         assert diff.nbytes < 1.02 * fitting.nbytes
     turned = diffpack.extract(dict(reversed(BASE.items())), dict(reversed(tuned.items())))
     assert turned.manifest == diff.manifest
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(chains(links=1), st.data())
+def test_whatever_becomes_of_names_the_tuned_checkpoint_comes_back(states: list[Arrays], data: st.DataObject) -> None:
+    base, tuned = states
+    names = data.draw(st.permutations([*tuned, *(f"x.{name}" for name in tuned)]))[: len(tuned)]
+    called = dict(zip(names, tuned.values(), strict=True))
+    diff = diffpack.extract(base, called)
+    assert bits(diffpack.load(base, diff)) == bits(called)
+    diffpack.verify(diff, base)
 
 
 def test_names_that_fit_are_left_alone_and_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

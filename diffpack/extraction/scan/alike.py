@@ -105,13 +105,19 @@ class Kind:
 
     def nearest(self, names: list[str], owns: list[str]) -> Iterator[tuple[str, str]]:
         """Pairs that are near, and clearly nearer to each other than to anything else that is given."""
-        here, there = [self.name_at[name] for name in names], [self.own_at[own] for own in owns]
-        of_names, of_owns = self.of_names[:, here], self.of_owns[:, there]
-        best_name = [_clearest(of_names, of_owns[:, at]) for at in range(len(owns))]
+        of_owns = self.of_owns[:, [self.own_at[own] for own in owns]]
+        from_owns: dict[int, list[tuple[int, int]]] = {}
+        best: dict[int, int] = {}
         for at, name in enumerate(names):
-            best = _clearest(of_owns, of_names[:, at])
-            if best is not None and best_name[best] == at and self.telling(name):
-                yield name, owns[best]
+            found = _within(of_owns, self.of_names[:, self.name_at[name]], _CLEARLY * NEAR + _MARGIN)
+            for there, far in found:
+                from_owns.setdefault(there, []).append((far, at))
+            if _clear([far for _, far in found]) and self.telling(name):
+                best[at] = found[0][0]
+        for at, there in best.items():
+            nearest = sorted(from_owns[there])
+            if nearest[0][1] == at and _clear([far for far, _ in nearest]):
+                yield names[at], owns[there]
 
 
 def numberless(name: str) -> str:
@@ -129,14 +135,11 @@ def _within(sketches: Sketch, sketch: Sketch, most: int) -> list[tuple[int, int]
     return [(int(at[each]), int(distances[each])) for each in order if distances[each] <= most]
 
 
-def _clearest(sketches: Sketch, sketch: Sketch) -> int | None:
-    """The column that is near a sketch and clearly nearer than every other; None if there is none."""
-    found = _within(sketches, sketch, _CLEARLY * NEAR + _MARGIN)
-    if not found or found[0][1] > NEAR:
-        return None
-    if len(found) > 1 and found[1][1] < _CLEARLY * found[0][1] + _MARGIN:
-        return None
-    return found[0][0]
+def _clear(distances: list[int]) -> bool:
+    """Whether the first of the distances, nearest first, is near and clearly less than the next."""
+    if not distances or distances[0] > NEAR:
+        return False
+    return len(distances) == 1 or distances[1] >= _CLEARLY * distances[0] + _MARGIN
 
 
 def kinds(
