@@ -41,7 +41,7 @@ KEYS = {
 @diff_argument
 @click.option(
     "-o", "--output", required=True, type=OutputPath(), metavar="OUT",
-    help="The result: its ending chooses the layout (.safetensors, .bin, .pt, .h5), any other name is a folder.",
+    help="The result: its ending chooses the layout (.safetensors, .bin, .pt, .h5, .npz), any other name is a folder.",
 )  # fmt: skip
 @click.option("--no-verify", is_flag=True, help="Check only the base tensors that the diff touches.")
 @click.option("--no-files", is_flag=True, help="Leave side files (config, tokenizer) out.")
@@ -98,7 +98,7 @@ def command(
 def _refuse_ending(output: str, base: str) -> None:
     from diffpack.result.outputs import refuse_ending
 
-    refuse_ending(Path(output), base_is_folder=Path(base).is_dir())
+    refuse_ending(output, base_is_folder=Path(base).is_dir())
 
 
 def as_text(report: Report) -> str:

@@ -71,9 +71,6 @@ KEYS = {
 _VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign")
 _POSITIONS = ("auto", "gaps", "all", "levels")
 _PROFILES = ("compact", "portable", "smallest")
-_WEIGHT_SUFFIXES = (
-    ".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5",
-)  # fmt: skip
 
 
 def _values() -> Iterable[str]:
@@ -219,8 +216,9 @@ def default_output(tuned: str) -> str:
     path = Path(tuned)
     name = path.name if path.name not in ("", "..") else path.resolve().name
     if not path.is_dir():
-        suffix = next((suffix for suffix in _WEIGHT_SUFFIXES if name.lower().endswith(suffix)), "")
-        name = name[: len(name) - len(suffix)] or name
+        from diffpack.checkpoints.endings import weights_suffix
+
+        name = name.removesuffix(weights_suffix(name)) or name
     if not name:
         raise click.UsageError(f"{tuned}: has no name to call the diff by; name it with -o")
     return f"{name}.dpk"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.overwriting import model_folder
+from diffpack.checkpoints.overwriting import model_folder, refuse_file_name
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.support.inputs import Inputs
@@ -52,7 +52,8 @@ class Import:
 class Export:
     """Write diffs to `output`, in another tool's format. `notes` grow: what the format does not carry.
 
-    `inputs` are the files all is read from, `replace` says whether an output that exists may be replaced.
+    `inputs` are the files all is read from, `replace` says whether an output that exists may be replaced. `named` is
+    the output as it was named, which may say by a slash at its end that it is a folder.
     """
 
     format: str
@@ -64,11 +65,16 @@ class Export:
     inputs: Inputs
     threads: int | None = None
     replace: bool = False
+    named: str = ""
     notes: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def folder(self) -> Iterator[Path]:
-        """A folder that becomes the output if the body succeeds and no input changed meanwhile."""
+        """A folder that becomes the output if the body succeeds and no input changed meanwhile.
+
+        Raises `UsageError` if the output is called as a file.
+        """
+        refuse_file_name(self.named or self.output)
         with model_folder(self.output, replace=self.replace) as folder, self.inputs.unchanged():
             yield folder
 

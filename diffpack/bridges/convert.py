@@ -84,7 +84,7 @@ def convert(
     checkpoint = None if base is None else open_checkpoint(base)
     if plan.path is None:
         assert output is not None
-        return _export(plan, Path(output), checkpoint, dict(options or {}), threads, force)
+        return _export(plan, output, checkpoint, dict(options or {}), threads, force)
     rules = _rules(renaming, checkpoint, plan.path)
     job = Import(
         plan.format, plan.path, checkpoint, dict(options or {}), rules, profile, dict(metadata or {}), threads,
@@ -170,20 +170,20 @@ def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> 
 
 def _export(
     plan: Plan,
-    path: Path,
+    output: str | os.PathLike[str],
     base: Checkpoint | None,
     options: Mapping[str, str],
     threads: int | None,
     force: bool,
 ) -> Converted:
-    name, bridge = plan.format, find_bridge(plan.format)
+    name, bridge, path = plan.format, find_bridge(plan.format), Path(output)
     assert bridge.write is not None  # `plan_conversion` has seen to it
     diffs = open_diffs(plan.sources)
     inputs = Inputs([*files_behind(diffs), *(base.files if base else [])])
     refuse_overwriting(path, inputs.paths, force)
     diffs = [by_own_names(diff, base, threads) for diff in diffs]
     names = [_name_of(diff) for diff in diffs]
-    job = Export(name, diffs, names, path, base, options, inputs, threads, replace=force)
+    job = Export(name, diffs, names, path, base, options, inputs, threads, replace=force, named=os.fspath(output))
     exact = bridge.write(job)
     return Converted(path, "export", name, exact, _bytes_of(path), (*(base.notes if base else ()), *job.notes))
 

@@ -1,17 +1,20 @@
 """Whole models as named tensors, whatever their file layout.
 
-`open_checkpoint` recognises the layout; each layout has files of its own in this package.
+`open_checkpoint` recognises the layout, by a file's first bytes before its ending; each layout has files of its own in
+this package.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.endings import indexed, is_index, layout_of
+from diffpack.checkpoints.file_kinds import KINDS, kind_of, refuse_foreign
 from diffpack.checkpoints.folder_checkpoint import open_folder
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
@@ -20,13 +23,10 @@ from diffpack.format import limits
 from diffpack.support.names import printable
 from diffpack.tensors.info import TensorInfo
 
-__all__ = ["HDF5_SUFFIXES", "TORCH_SUFFIXES", "Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
+__all__ = ["Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
 
 CheckpointLike = str | os.PathLike[str] | Mapping[str, Any] | Checkpoint
 """What a function that wants a checkpoint takes: a path, named arrays or tensors, or an opened one."""
-
-TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
-HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
@@ -65,24 +65,64 @@ def _storable(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _open_file(path: Path, *, mmap: bool) -> Checkpoint:
-    name = path.name.lower()
-    if name.endswith(".safetensors.index.json"):
+    if is_index(path.name):
+        return _open_index(path, mmap=mmap)
+    refuse_foreign(path)
+    told, promised = kind_of(path), layout_of(path.name)
+    layout = told or promised
+    if layout is None:
+        raise UnsupportedCheckpointError(
+            f"{path}: cannot tell its layout; known are {', '.join(sorted(set(KINDS.values())))}, shard indexes "
+            "(.index.json) and model folders"
+        )
+    opened = _READERS[layout](path, mmap)
+    if layout != promised:
+        opened.notes.insert(0, f"{path.name} is {KINDS[layout]}, though it is not called so: it is read as what it is")
+    return opened
+
+
+def _open_index(path: Path, *, mmap: bool) -> Checkpoint:
+    layout = layout_of(indexed(path.name))
+    if layout == "safetensors":
         return ShardedSafetensorsCheckpoint(path, mmap=mmap)
-    if name.endswith(".safetensors"):
-        return SafetensorsCheckpoint(path, mmap=mmap)
-    if name.endswith(HDF5_SUFFIXES):
-        from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
+    if layout == "hdf5":
+        raise UnsupportedCheckpointError(
+            f"{path}: HDF5 files of TensorFlow in shards are not read: load them with transformers before 5 "
+            "(from_pretrained(FOLDER, from_tf=True)); save_pretrained then writes safetensors"
+        )
+    from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
 
-        return Hdf5Checkpoint(path, mmap=mmap)
-    if name.endswith(".index.json"):
-        from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
+    return ShardedTorchCheckpoint(path, mmap=mmap)
 
-        return ShardedTorchCheckpoint(path, mmap=mmap)
-    if name.endswith(TORCH_SUFFIXES):
-        from diffpack.checkpoints.torch_reader import TorchCheckpoint
 
-        return TorchCheckpoint(path, mmap=mmap)
-    raise UnsupportedCheckpointError(
-        f"{path}: cannot tell its layout; known are .safetensors, .bin .pt .pth .ckpt, .h5 .hdf5, "
-        "shard indexes (.index.json) and model folders"
-    )
+def _open_torch(path: Path, mmap: bool) -> Checkpoint:
+    from diffpack.checkpoints.torch_reader import TorchCheckpoint
+
+    return TorchCheckpoint(path, mmap=mmap)
+
+
+def _open_hdf5(path: Path, mmap: bool) -> Checkpoint:
+    from diffpack.checkpoints.hdf5_reader import Hdf5Checkpoint
+
+    return Hdf5Checkpoint(path, mmap=mmap)
+
+
+def _open_keras(path: Path, mmap: bool) -> Checkpoint:
+    from diffpack.checkpoints.keras_reader import KerasCheckpoint
+
+    return KerasCheckpoint(path, mmap=mmap)
+
+
+def _open_npz(path: Path, mmap: bool) -> Checkpoint:
+    from diffpack.checkpoints.npz_reader import NpzCheckpoint
+
+    return NpzCheckpoint(path, mmap=mmap)
+
+
+_READERS: dict[str, Callable[[Path, bool], Checkpoint]] = {
+    "safetensors": lambda path, mmap: SafetensorsCheckpoint(path, mmap=mmap),
+    "torch": _open_torch,
+    "hdf5": _open_hdf5,
+    "keras": _open_keras,
+    "npz": _open_npz,
+}

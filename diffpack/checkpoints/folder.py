@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from diffpack.checkpoints.endings import foreign, indexed, is_index
 from diffpack.checkpoints.safetensors_header import read_index
-from diffpack.errors import CheckpointError
+from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.support.names import listed, printable
 
 _KNOWN = (
@@ -30,10 +31,17 @@ _KNOWN = (
 """Weights by the names their libraries give them, as those libraries look for them: the first that exists counts."""
 _PARTS = tuple(name for name in _KNOWN if not name.endswith(".h5") and not name.startswith("adapter_"))
 """Those of a sub-folder: a Keras file or an adapter there is no part of the model around it."""
-_ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5")
-"""Weights by other names: the first of these of which there are any counts."""
-_INDEX = ".index.json"
-_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|random_states)[_0-9]*\.(bin|pt|pth)")
+_ENDINGS = (
+    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".th", ".pth.tar", ".pt.tar", ".keras", ".npz",
+    ".pkl",
+)  # fmt: skip
+"""Weights by other names: the first of these of which there are any counts. `.model` is a tokenizer's, in a folder."""
+_VARIANT = r"\.[A-Za-z][A-Za-z0-9_]*"
+"""What diffusers and transformers put before an ending for weights of a kind (`.fp16`); before `.json` of an index."""
+_TRAINING = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|rng_state|random_states)[_0-9]*"
+    r"\.(bin|pt|pth|th|pth\.tar|pt\.tar|npz|pkl)"
+)
 """What trainers save beside the weights: pickles, and no weights."""
 
 
@@ -44,7 +52,7 @@ def find_weights(folder: Path) -> Path:
     weights, or several and none of a well-known name.
     """
     names = _candidates(folder)
-    shards = {name: _shards(folder / name) for name in names if name.endswith(_INDEX)}
+    shards = {name: _shards(folder / name) for name in names if is_index(name)}
     stale = {name for name, own in shards.items() if own and own.isdisjoint(names)}
     known = [name for name in _KNOWN if name in names]
     for name in known:
@@ -53,7 +61,9 @@ def find_weights(folder: Path) -> Path:
     for ending in _ENDINGS:
         of_shards = frozenset().union(*shards.values())
         single = [name for name in names if name.endswith(ending) and name not in of_shards]
-        found = single or [name for name in names if name.endswith(ending + _INDEX) and name not in stale]
+        found = single or [
+            name for name in names if is_index(name) and indexed(name).endswith(ending) and name not in stale
+        ]
         if len(found) > 1:
             which = listed([printable(name) for name in found])
             raise CheckpointError(f"{folder}: several weights files ({which}); name one of them")
@@ -61,14 +71,35 @@ def find_weights(folder: Path) -> Path:
             return folder / found[0]
     if stale:
         return folder / (known or sorted(stale))[0]
+    for name in sorted(path.name for path in folder.iterdir() if path.is_file()):
+        if (other := foreign(name)) is not None:
+            raise UnsupportedCheckpointError(
+                f"{folder}: a folder without weights that are read here; {printable(name)} is {other[0]}: {other[1]}"
+            )
     raise CheckpointError(f"{folder}: a folder without weights (model.safetensors, pytorch_model.bin, ...)")
 
 
 def part_weights(folder: Path) -> Path | None:
-    """The weights of a sub-folder, by the names their libraries give them; None if it has none of these."""
+    """The weights of a sub-folder, by the names their libraries give them; None if it has none of these.
+
+    Where it has only a variant of one (`model.fp16.safetensors`), that counts. Raises `CheckpointError` for several.
+    """
     known = [folder / name for name in _PARTS if (folder / name).is_file()]
-    fresh = (path for path in known if not path.name.endswith(_INDEX) or not _is_stale(path))
-    return next(fresh, known[0] if known else None)
+    fresh = (path for path in known if not is_index(path.name) or not _is_stale(path))
+    return next(fresh, known[0] if known else _only_variant(folder))
+
+
+def _only_variant(folder: Path) -> Path | None:
+    """The variant of the first of a sub-folder's names that has one. Raises `CheckpointError` if it has several."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    for known in _PARTS:
+        stem, ending = known.rsplit(".", 1)
+        found = [name for name in names if re.fullmatch(rf"{re.escape(stem)}{_VARIANT}\.{ending}", name)]
+        if len(found) > 1:
+            raise CheckpointError(f"{folder}: weights of several variants ({listed(found)}) and no others: keep one")
+        if found:
+            return folder / found[0]
+    return None
 
 
 def _is_stale(index: Path) -> bool:
@@ -79,7 +110,7 @@ def _is_stale(index: Path) -> bool:
 def passed_over(weights: Path) -> list[str]:
     """The other files beside the weights found in a folder that could be taken for weights, shards by their index."""
     names = _candidates(weights.parent)
-    of_shards = frozenset().union(*(_shards(weights.parent / name) for name in names if name.endswith(_INDEX)))
+    of_shards = frozenset().union(*(_shards(weights.parent / name) for name in names if is_index(name)))
     return [name for name in names if name != weights.name and name not in of_shards]
 
 
@@ -91,7 +122,7 @@ def index_of(weights: Path) -> Path | None:
 def _candidates(folder: Path) -> list[str]:
     """What may be weights or an index of them, by its name, sorted."""
     found = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return sorted(name for name in found if _may_be_weights(name.removesuffix(_INDEX)))
+    return sorted(name for name in found if _may_be_weights(indexed(name)))
 
 
 def _may_be_weights(name: str) -> bool:

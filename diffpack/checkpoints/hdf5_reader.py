@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.file_kinds import named_by_content
 from diffpack.checkpoints.hdf5_contents import LIBRARY, Contents, Stored, explained, import_h5py
 from diffpack.checkpoints.hdf5_structure_reader import read_structure
-from diffpack.checkpoints.weights_file import FileWords, WeightsFile
+from diffpack.checkpoints.weights_file import FileStream, FileWords, WeightsFile
 from diffpack.errors import CheckpointError
 from diffpack.format.hdf5_structure import FileStructure
 from diffpack.tensors.dtypes import Words
@@ -28,19 +29,20 @@ class Hdf5Checkpoint(Checkpoint):
     Datasets that lie in one piece and aligned are read past the library, memory-mapped unless `mmap` is false, others
     by it when asked for. `notes` lists what was skipped: text, objects, compound and empty datasets, and second names.
     Raises `CheckpointError` for a damaged file, `UnsupportedCheckpointError` for numbers that are not of our dtypes or
-    in other files.
+    in other files. `part` is where the HDF5 file begins in the file at `path`, and its bytes: None for all of it.
     """
 
     layout = "hdf5"
 
-    def __init__(self, path: Path, *, mmap: bool = True) -> None:
+    def __init__(self, path: Path, *, mmap: bool = True, part: tuple[int, int] | None = None) -> None:
         super().__init__(str(path), path)
         h5py = import_h5py("reading HDF5 checkpoints")
-        with LIBRARY, explained(self.source):
-            self._file = h5py.File(path, "r")
+        with LIBRARY, named_by_content(path, "hdf5"), explained(self.source):
+            self._bytes = WeightsFile(path, self.notes, mmap=mmap)
+            self._begin, self._size = part or (0, self._bytes.size)
+            self._file = h5py.File(path if part is None else FileStream(self._bytes, *part), "r")
             try:
                 self._contents = Contents(self._file, self.source)
-                self._bytes = WeightsFile(path, self.notes, mmap=mmap)
                 self._refuse_made_up()
             except BaseException:
                 self._file.close()
@@ -51,9 +53,9 @@ class Hdf5Checkpoint(Checkpoint):
     def _refuse_made_up(self) -> None:
         """Raise `CheckpointError` if datasets claim more than the file can hold: its shapes are only numbers in it."""
         infos = {name: stored.info for name, stored in self._contents.tensors.items()}
-        if sum(info.nbytes for info in infos.values()) > _MOST_EXPANSION * self._bytes.size + _ALWAYS_HELD:
+        if sum(info.nbytes for info in infos.values()) > _MOST_EXPANSION * self._size + _ALWAYS_HELD:
             name = max(infos, key=lambda name: infos[name].nbytes)
-            what = f"{infos[name]} in a file of {self._bytes.size} bytes"
+            what = f"{infos[name]} in a file of {self._size} bytes"
             raise CheckpointError(f"{self.source}: {name!r}: {what}: most of it was never written, or it is damaged")
 
     @property
@@ -82,8 +84,9 @@ class Hdf5Checkpoint(Checkpoint):
             stored = self._contents.tensors[name]
             start: int | None = stored.dataset.id.get_offset()  # None unless contiguous and written
             whole = start is not None and stored.dataset.id.get_storage_size() == stored.info.nbytes
-            if start is None or not whole or stored.swapped or start + stored.info.nbytes > self._bytes.size:
+            if start is None or not whole or stored.swapped or start + stored.info.nbytes > self._size:
                 return None
+            start += self._begin
             return None if start % stored.info.dtype.word.itemsize else start
 
     def _read(self, name: str) -> Words:

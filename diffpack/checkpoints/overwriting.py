@@ -8,17 +8,17 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
-from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES
+from diffpack.checkpoints.endings import KERAS_SUFFIX, WRITTEN_SUFFIXES, ends_as_folder, is_index, seems_a_file
 from diffpack.checkpoints.side_files import SIDE_FILE_SUFFIXES
 from diffpack.errors import UsageError
 from diffpack.support.atomic import atomic_folder, place_of, refuse_taken
 from diffpack.support.leftovers import is_debris, restore
 from diffpack.support.names import printable
 
-_WEIGHTS = (".safetensors", *TORCH_SUFFIXES, *HDF5_SUFFIXES, ".npz")
+_WEIGHTS = (*WRITTEN_SUFFIXES, KERAS_SUFFIX)
 """Endings of weights that are written here, or that a model folder has."""
-_INDEXES = (".index.json", "diffpack.json")
-"""Endings of files that say where the weights are."""
+_ARRAYS_INDEX = "diffpack.json"
+"""What says what a folder of SciPy arrays holds, as `convert` writes it."""
 _PAGES = frozenset({"readme", "license", "licence", "notice", "copying", "use_policy", "model_card"})
 _PAGE_SUFFIXES = frozenset({"", ".md", ".rst"})
 """The pages of a model folder, whatever their letters' case; those in .txt are side files."""
@@ -82,6 +82,23 @@ def refuse_other_folder(output: Path, own: Collection[str] = ()) -> None:
         )
 
 
+def refuse_file_name(output: str | os.PathLike[str], files: Collection[str] = ()) -> None:
+    """Raise `UsageError` for an output that is to become a folder and is called as a file, maybe by a slip.
+
+    Folders may have dots in their names. One that is there, or is written with a slash at its end, is meant. `files`
+    are the endings of outputs that would be files.
+    """
+    ending = seems_a_file(output)
+    if not ending or ends_as_folder(output) or os.path.isdir(output):
+        return
+    own = PurePath(output).suffix
+    like = "" if own.casefold() == ending else f", nearly {ending}"
+    instead = f", or with one of {', '.join(files)} to write a file" if files else ""
+    raise UsageError(
+        f"{output}: called as a file ({own}{like}), and would be a folder: end it with / to write a folder{instead}"
+    )
+
+
 @contextlib.contextmanager
 def model_folder(output: Path, *, replace: bool, own: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder that becomes `output` if the body succeeds, as with `atomic_folder`.
@@ -124,4 +141,4 @@ def _is_known(path: str) -> bool:
 
 
 def _is_weights(path: str) -> bool:
-    return path.casefold().endswith((*_WEIGHTS, *_INDEXES))
+    return path.casefold().endswith((*_WEIGHTS, _ARRAYS_INDEX)) or is_index(path)

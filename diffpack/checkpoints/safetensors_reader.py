@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.file_kinds import refuse_other
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header, read_index
 from diffpack.checkpoints.shards import sort_into_shards
 from diffpack.checkpoints.weights_file import FileWords, WeightsFile
@@ -26,6 +27,7 @@ class SafetensorsCheckpoint(Checkpoint):
         self._file = WeightsFile(path, self.notes, mmap=mmap)
         size = int.from_bytes(self._file.read(0, min(_PREFIX, self._file.size)), "little")
         if self._file.size < _PREFIX or size > min(MOST_HEADER_BYTES, self._file.size - _PREFIX):
+            refuse_other(path, "safetensors")
             raise CheckpointError(f"{self.source}: not a safetensors file, or truncated")
         self.raw_header = self._file.read(_PREFIX, size)
         self.header = parse_header(self.raw_header, self.source)

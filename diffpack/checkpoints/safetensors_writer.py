@@ -1,61 +1,47 @@
-"""safetensors files written in place into temporary siblings, tensor by tensor, from several threads."""
+"""safetensors files written in place, tensor by tensor, from several threads: one by itself, or those of a folder."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy.typing as npt
 
 from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header
+from diffpack.checkpoints.written_file import CREATE, opened, writing
 from diffpack.errors import CheckpointError, ResultMismatchError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.support.placed_bytes import put, reserve
 
 _READ_BYTES = 1 << 20  # read back at a time
+_PREFIX = 8  # bytes that tell the header's length
 
 
 class SafetensorsWriter(CheckpointWriter):
     """Writes safetensors files whose headers are given: byte for byte what those headers describe.
 
-    `extra` are other files, with their content. `sha256` are the digests that finished files must have; they are
-    looked at before anything is renamed. Raises `CheckpointError`, before any byte is written, for a header that no
-    reader would take, and `UsageError` for a file that exists, unless it may `replace` it.
+    `sha256` are the digests that finished files must have; they are looked at before anything is renamed. Raises
+    `CheckpointError`, before any byte is written, for a header that no reader would take, and `UsageError` for a file
+    that exists, unless it may `replace` it. All files are open until the end.
     """
 
     def __init__(
-        self,
-        targets: Sequence[tuple[Path, bytes]],
-        extra: Sequence[tuple[Path, bytes]] = (),
-        sha256: Mapping[Path, str] | None = None,
-        *,
-        replace: bool = False,
+        self, targets: Sequence[tuple[Path, bytes]], sha256: Mapping[Path, str] | None = None, *, replace: bool = False
     ) -> None:
-        for path, raw in targets:
-            if len(raw) > MOST_HEADER_BYTES:
-                raise CheckpointError(
-                    f"{path}: its header would take {len(raw):,} bytes, and readers of safetensors take at most "
-                    f"{MOST_HEADER_BYTES:,}: write a folder in shards (as that of a base in shards is), .bin or .h5"
-                )
+        _refuse_large_headers(targets)
         self._stack = AtomicStack()
         self._expected = dict(sha256 or {})
-        self._files: dict[Path, BinaryIO] = {}
+        self._files: dict[Path, int] = {}
         self._homes: dict[str, tuple[int, int]] = {}
         try:
             for path, raw in targets:
-                header = parse_header(raw, str(path))
-                file = self._files[path] = self._stack.enter_context(atomic_file(path, replace=replace))
-                file.write(len(raw).to_bytes(8, "little") + raw)
-                file.flush()
-                start = 8 + len(raw)
-                reserve(file.fileno(), start + header.data_bytes)
-                self._homes |= {name: (file.fileno(), start + at) for name, at in header.starts.items()}
-            for path, content in extra:
-                self._files[path] = self._stack.enter_context(atomic_file(path, replace=replace))
-                self._files[path].write(content)
+                file = self._files[path] = self._stack.enter_context(atomic_file(path, replace=replace)).fileno()
+                starts = _begin(file, raw, path)
+                self._homes |= {name: (file, start) for name, start in starts.items()}
         except BaseException:
             self._stack.discard()
             raise
@@ -69,22 +55,90 @@ class SafetensorsWriter(CheckpointWriter):
         """Rename every file to its name. Raises `ResultMismatchError` if one has another digest than it must."""
         try:
             for path, expected in self._expected.items():
-                self._check(path, expected)
+                _check(self._files[path], path, expected)
         except BaseException:
             self._stack.discard()
             raise
         self._stack.close()
 
-    def _check(self, path: Path, expected: str) -> None:
-        file, digest = self._files[path], hashlib.sha256()
-        file.seek(0)
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-        if (found := digest.hexdigest()) != expected:
-            raise ResultMismatchError(
-                f"{path.name}: written as the diff describes it, its SHA-256 is {found}, recorded is {expected} [L7]"
-            )
-
     def discard(self) -> None:
         """Remove the temporary files."""
         self._stack.discard()
+
+
+class ShardedSafetensorsWriter(CheckpointWriter):
+    """Writes the safetensors files of a folder that exists and is the caller's to publish.
+
+    `targets` and `sha256` are as of `SafetensorsWriter`, `extra` other files with their content. Files are opened for
+    each piece: there may be more than can be open. Raises `CheckpointError` as `SafetensorsWriter`, and for what cannot
+    be written.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[tuple[Path, bytes]],
+        extra: Sequence[tuple[Path, bytes]] = (),
+        sha256: Mapping[Path, str] | None = None,
+    ) -> None:
+        _refuse_large_headers(targets)
+        self._expected = dict(sha256 or {})
+        self._paths = [*(path for path, _ in targets), *(path for path, _ in extra)]
+        self._homes: dict[str, tuple[Path, int]] = {}
+        try:
+            for path, raw in targets:
+                with opened(path, CREATE) as descriptor:
+                    starts = _begin(descriptor, raw, path)
+                self._homes |= {name: (path, start) for name, start in starts.items()}
+            for path, content in extra:
+                with writing(path):
+                    path.write_bytes(content)
+        except BaseException:
+            self.discard()
+            raise
+
+    def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
+        """Write words at their place in their file."""
+        path, start = self._homes[name]
+        with opened(path) as descriptor:
+            put(descriptor, start + offset, data)
+
+    def publish(self) -> None:
+        """Compare the digests. Raises `ResultMismatchError`."""
+        for path, expected in self._expected.items():
+            with opened(path) as descriptor:
+                _check(descriptor, path, expected)
+
+    def discard(self) -> None:
+        """Remove the files."""
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+
+def _refuse_large_headers(targets: Sequence[tuple[Path, bytes]]) -> None:
+    """Raise `CheckpointError` for a header that no reader would take."""
+    for path, raw in targets:
+        if len(raw) > MOST_HEADER_BYTES:
+            raise CheckpointError(
+                f"{path}: its header would take {len(raw):,} bytes, and readers of safetensors take at most "
+                f"{MOST_HEADER_BYTES:,}: write a folder in shards (as that of a base in shards is), .bin or .h5"
+            )
+
+
+def _begin(descriptor: int, raw: bytes, path: Path) -> dict[str, int]:
+    """Write a file's header and take the disk space; tell where each tensor starts."""
+    header = parse_header(raw, str(path))
+    start = _PREFIX + len(raw)
+    reserve(descriptor, start + header.data_bytes)
+    put(descriptor, 0, len(raw).to_bytes(_PREFIX, "little") + raw)
+    return {name: start + at for name, at in header.starts.items()}
+
+
+def _check(descriptor: int, path: Path, expected: str) -> None:
+    digest = hashlib.sha256()
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    while block := os.read(descriptor, _READ_BYTES):
+        digest.update(block)
+    if (found := digest.hexdigest()) != expected:
+        raise ResultMismatchError(
+            f"{path.name}: written as the diff describes it, its SHA-256 is {found}, recorded is {expected} [L7]"
+        )

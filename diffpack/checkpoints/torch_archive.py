@@ -6,20 +6,16 @@ There are two formats: a zip archive of stored members (torch 1.6 and later), an
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from typing import Any
 
+from diffpack.checkpoints.file_kinds import named_by_content
 from diffpack.checkpoints.stored_tensor import Storage
 from diffpack.checkpoints.torch_dtypes import element_bytes
 from diffpack.checkpoints.torch_pickle import InertUnpickler
-from diffpack.checkpoints.weights_file import WeightsFile
+from diffpack.checkpoints.weights_file import FileStream, WeightsFile
+from diffpack.checkpoints.zip_members import ZIP, ZipMembers
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 
-_ZIP = b"PK\x03\x04"
-_LOCAL_HEADER = 30  # bytes before a member's name
-_NAME_LENGTH, _EXTRA_LENGTH = slice(26, 28), slice(28, 30)  # in the local header, little-endian
-_ENCRYPTED = 1  # flag bit
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001
 _COUNT_BYTES = 8  # before each storage of the legacy format: how many entries it has
@@ -31,66 +27,50 @@ def load_torch(file: WeightsFile) -> Any:
     No tensor's bytes are read, and none is checked: `StoredTensor.check` does. Raises `CheckpointError` for other
     files, for what is not about tensors, and for whatever a damaged or hostile file leads to.
     """
+    with named_by_content(file.path, "torch"):
+        return _load(file)
+
+
+def _load(file: WeightsFile) -> Any:
     try:
-        return _load_zip(file) if file.read(0, min(len(_ZIP), file.size)) == _ZIP else _load_legacy(file)
+        return _load_zip(file) if file.read(0, min(len(ZIP), file.size)) == ZIP else _load_legacy(file)
     except CheckpointError:
         raise
     except Exception as error:  # what a hostile pickle raises is anyone's guess
-        cause = " ".join(str(error).split()) or type(error).__name__
+        unknown = isinstance(error, KeyError)  # what the machine looks its instructions up with
+        cause = "it is no pickle, or a damaged one" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{file.path}: not readable as PyTorch weights: {cause[:200]}") from error
 
 
 def _load_zip(file: WeightsFile) -> Any:
-    with zipfile.ZipFile(_Stream(file)) as archive:
-        items, directory = archive.infolist(), archive.start_dir
-    members = {item.filename: item for item in items}
-    if len(members) < len(items):
-        raise CheckpointError(f"{file.path}: damaged: two members of one name")
-    if any(name.endswith("/constants.pkl") for name in members):
+    members = ZipMembers(file)
+    if any(name.endswith("/constants.pkl") for name in members.infos):
         raise UnsupportedCheckpointError(
             f"{file.path}: a TorchScript archive, which is a program: save the module's state_dict() instead"
         )
-    if any(
-        item.compress_type != zipfile.ZIP_STORED or item.file_size != item.compress_size or item.flag_bits & _ENCRYPTED
-        for item in items
-    ):
+    if not all(map(members.is_stored, members.infos)):
         raise CheckpointError(f"{file.path}: has compressed members, which torch does not write")
-    programs = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+    programs = [name for name in members.infos if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(programs) != 1:
         raise CheckpointError(f"{file.path}: not a file of torch.save: it has {len(programs)} members data.pkl")
     root = programs[0].removesuffix("data.pkl")
-
-    def place(name: str) -> tuple[int, int]:
-        """Where a member's bytes begin, and how many there are."""
-        if name not in members:
-            raise CheckpointError(f"{file.path}: damaged: it has no member {name}")
-        start = members[name].header_offset
-        header = file.read(start, _LOCAL_HEADER)
-        lengths = (int.from_bytes(header[part], "little") for part in (_NAME_LENGTH, _EXTRA_LENGTH))
-        start += _LOCAL_HEADER + sum(lengths)
-        size = members[name].file_size
-        if header[: len(_ZIP)] != _ZIP or start + size > directory:
-            raise CheckpointError(f"{file.path}: damaged: its member {name} is not where the directory says")
-        return start, size
-
-    order = b"little" if root + "byteorder" not in members else file.read(*place(root + "byteorder"))
+    order = file.read(*members.place(root + "byteorder")) if root + "byteorder" in members.infos else b"little"
     if order not in (b"little", b"big"):
         raise CheckpointError(f"{file.path}: damaged: its bytes are ordered {order[:10]!r}")
-    program = file.read(*place(programs[0]))
-    if members[programs[0]].CRC not in (0, zlib.crc32(program)):  # 0: torch was told to leave them out
-        raise CheckpointError(f"{file.path}: damaged: the checksum of {programs[0]} is wrong")
     storages: dict[str, Storage] = {}
 
     def storage(key: str, dtype: str, claimed: int) -> Storage:
         if key not in storages:
-            storages[key] = Storage(file, key, dtype, claimed, *place(f"{root}data/{key}"), swapped=order == b"big")
+            place = members.place(f"{root}data/{key}")
+            storages[key] = Storage(file, key, dtype, claimed, *place, swapped=order == b"big")
         return storages[key]
 
-    return InertUnpickler(io.BytesIO(program), str(file.path), storage).load()
+    program = io.BytesIO(members.read_stored(programs[0]))
+    return InertUnpickler(program, str(file.path), storage).load()
 
 
 def _load_legacy(file: WeightsFile) -> Any:
-    stream = io.BufferedReader(_Stream(file))
+    stream = io.BufferedReader(FileStream(file))
     storages: dict[str, Storage] = {}
 
     def storage(key: str, dtype: str, claimed: int) -> Storage:
@@ -99,7 +79,10 @@ def _load_legacy(file: WeightsFile) -> Any:
     def load() -> Any:
         return InertUnpickler(stream, str(file.path), storage).load()
 
-    if load() != _LEGACY_MAGIC or load() != _LEGACY_VERSION:
+    first = load()
+    if isinstance(first, dict):  # a plain pickle; what arrays it holds, it holds whole
+        return first
+    if first != _LEGACY_MAGIC or load() != _LEGACY_VERSION:
         raise CheckpointError(f"{file.path}: not a file of torch.save")
     load()  # what machine wrote it: the storages are little-endian anyway
     loaded, keys = load(), load()
@@ -115,34 +98,3 @@ def _load_legacy(file: WeightsFile) -> Any:
             raise CheckpointError(f"{file.path}: truncated or damaged: its storage {key!r} is not whole")
         at = found.offset + found.nbytes
     return loaded
-
-
-class _Stream(io.RawIOBase):
-    """A weights file from its beginning to its end, as zipfile and pickle read it."""
-
-    def __init__(self, file: WeightsFile) -> None:
-        self._file = file
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
-        if start + offset < 0:
-            raise OSError("a place before the file's beginning")
-        self._at = start + offset
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        part = self._file.read(self._at, max(0, min(len(view), self._file.size - self._at)))
-        view[: len(part)] = part
-        self._at += len(part)
-        return len(part)

@@ -1,8 +1,10 @@
 """Which tensors of what `torch.save` wrote are the checkpoint's, and what they are called.
 
 Weights lie in one dict, in several (a second module, an average of the weights), or nested. All tensors are taken but
-the state of training; people delete originals. Where one known wrapper (`state_dict`, `model`, ...) holds all of them,
-names begin inside it, and so on inward; then a name is the path to its tensor, joined by dots.
+the state of training; people delete originals. NumPy arrays are tensors where they lie among tensors, or where there
+are no others; beside the dict of the weights they are state (losses, generators). Where one known wrapper
+(`state_dict`, `model`, ...) holds all tensors, names begin inside it, and so on inward; then a name is the path to its
+tensor, joined by dots.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from diffpack.checkpoints.pickled_array import PickledArray
 from diffpack.checkpoints.stored_tensor import StoredTensor
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.support.names import listed, printable
@@ -41,13 +44,14 @@ _MOST_REPEATED = 1 << 22
 _MOST_DEPTH = 100
 
 _Path = tuple[Any, ...]
+_Tensor = StoredTensor | PickledArray
 
 
 @dataclass
 class Named:
     """The tensors of a file by their names, remarks for people, and what was left out, by its path."""
 
-    tensors: dict[str, StoredTensor]
+    tensors: dict[str, StoredTensor | PickledArray]
     notes: list[str]
     left_out: list[str]
 
@@ -58,13 +62,11 @@ def named_tensors(loaded: Any, source: str) -> Named:
     Raises `CheckpointError` for what is no dict, or holds no tensors and is not empty, or leads to one name twice, and
     `UnsupportedCheckpointError` for a tensor under a key that is neither text nor a whole number.
     """
-    walk = _Walk(source)
-    found = walk.enter(loaded, ()) if isinstance(loaded, dict) else False
-    if not found and loaded != {}:
+    walk, root = _walk(loaded, source)
+    if not walk.tensors and loaded != {}:
         keys = f" with {listed([printable(str(key)) for key in loaded])}" if isinstance(loaded, dict) else ""
         raise CheckpointError(f"{source}: no dict of tensors found: it holds a {type(loaded).__name__}{keys}")
-    root = _root(loaded, walk.tensors)
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, _Tensor] = {}
     for path, tensor in walk.tensors:
         name = ".".join(map(str, path[len(root) :]))
         if name in tensors:
@@ -73,12 +75,33 @@ def named_tensors(loaded: Any, source: str) -> Named:
     return Named(tensors, list(_notes(root, walk.tensors)), [_text(path) for path in walk.left_out])
 
 
+def _walk(loaded: Any, source: str) -> tuple[_Walk, _Path]:
+    """Find all tensors, then NumPy's arrays among them, and the wrappers around them."""
+    walk = _Walk(source)
+    if not isinstance(loaded, dict):
+        return walk, ()
+    walk.enter(loaded, ())
+    root = _root(loaded, walk.tensors)
+    if walk.arrays:
+        found = bool(walk.tensors)
+        walk = _Walk(source, arrays_under=root)
+        walk.enter(loaded, ())
+        root = root if found else _root(loaded, walk.tensors)
+    return walk, root
+
+
 @dataclass
 class _Walk:
-    """A walk over nested dicts and lists: tensors with their paths, and the paths of what holds none."""
+    """A walk over nested dicts and lists: tensors with their paths, and the paths of what holds none.
+
+    NumPy's arrays count as tensors below the path `arrays_under`, nowhere if that is None; `arrays` says whether there
+    are any.
+    """
 
     source: str
-    tensors: list[tuple[_Path, StoredTensor]] = field(default_factory=list)
+    arrays_under: _Path | None = None
+    arrays: bool = False
+    tensors: list[tuple[_Path, _Tensor]] = field(default_factory=list)
     left_out: list[_Path] = field(default_factory=list)
     _around: set[int] = field(default_factory=set)  # a pickle may contain itself
     _entered: dict[int, bool] = field(default_factory=dict)  # whether tensors were found there
@@ -104,12 +127,13 @@ class _Walk:
     def _look(self, item: Any, path: _Path) -> bool:
         key, nested = path[-1], isinstance(item, dict | list | tuple)
         left = isinstance(key, str) and (key in _RANDOM or (nested and key in _TRAINING))
-        bare = not (nested or isinstance(item, StoredTensor)) or not self._entered.get(id(item), True)
+        tensor = isinstance(item, StoredTensor) or self._is_weights(item, path)
+        bare = not (nested or tensor) or not self._entered.get(id(item), True)
         if left or bare or id(item) in self._around:
             self.left_out.append(path)
             return False
         tensors = len(self.tensors)
-        if isinstance(item, StoredTensor):
+        if tensor:
             self.tensors.append((path, item))
         elif not self.enter(item, path):
             return False
@@ -120,8 +144,16 @@ class _Walk:
             )
         return True
 
+    def _is_weights(self, item: Any, path: _Path) -> bool:
+        """Tell whether an item is an array of numbers among the weights."""
+        if not isinstance(item, PickledArray) or not item.is_numbers:
+            return False
+        self.arrays = True
+        under = self.arrays_under
+        return under is not None and path[: len(under)] == under
 
-def _root(loaded: Any, tensors: list[tuple[_Path, StoredTensor]]) -> _Path:
+
+def _root(loaded: Any, tensors: list[tuple[_Path, _Tensor]]) -> _Path:
     """The wrappers that hold all tensors, outermost first."""
     root: _Path = ()
     inside = loaded
@@ -136,7 +168,10 @@ def _root(loaded: Any, tensors: list[tuple[_Path, StoredTensor]]) -> _Path:
     return root
 
 
-def _notes(root: _Path, tensors: list[tuple[_Path, StoredTensor]]) -> Iterator[str]:
+def _notes(root: _Path, tensors: list[tuple[_Path, _Tensor]]) -> Iterator[str]:
+    arrays = [_text(path) for path, tensor in tensors if isinstance(tensor, PickledArray)]
+    if arrays:
+        yield f"NumPy arrays, taken as tensors: {listed(arrays)}"
     if root:
         yield f"tensors found under {' > '.join(printable(repr(key)) for key in root)}"
     nested = dict.fromkeys(_text(path[len(root) : -1]) for path, _ in tensors if len(path) > len(root) + 1)

@@ -8,6 +8,7 @@ that is as fast as walking a map. A map is what `words` gives, of a whole tensor
 from __future__ import annotations
 
 import errno
+import io
 import mmap as memory_map
 import os
 import threading
@@ -167,6 +168,47 @@ class FileWords:
             first = last
         found.flags.writeable = False
         return found
+
+
+class FileStream(io.RawIOBase):
+    """A weights file, or `size` bytes of it from `start`, as zipfile, pickle and h5py read one.
+
+    Raises as `WeightsFile`, `OSError` for a place before its beginning.
+    """
+
+    def __init__(self, file: WeightsFile, start: int = 0, size: int | None = None) -> None:
+        self._file = file
+        self._start = start
+        self._size = file.size - start if size is None else size
+        self._at = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError("a place before the file's beginning")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        """The place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is left, at most as much as is asked for."""
+        view = memoryview(buffer).cast("B")
+        part = self._file.read(self._start + self._at, max(0, min(len(view), self._size - self._at)))
+        view[: len(part)] = part
+        self._at += len(part)
+        return len(part)
 
 
 def _keep_freed_memory() -> None:

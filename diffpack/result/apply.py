@@ -58,8 +58,9 @@ def apply(
 ) -> Applied:
     """Write the result of a diff on its base, whole or not at all.
 
-    The ending of `output` chooses the layout (.safetensors, .bin, .pt, .pth, .h5); any other name is a folder, laid
-    out as the tuned checkpoint was, or as the base is. An exact diff of safetensors files gives those files back
+    The ending of `output` chooses the layout (.safetensors, .bin, .pt, .pth, .h5, .npz, ...); another name is a folder,
+    laid out as the tuned checkpoint was, or as the base is. One that ends like a file's and is to be a folder has a
+    slash at its end. An exact diff of safetensors files gives those files back
     byte for byte. `verify` checks base and result against the recorded fingerprints, and files written as the tuned
     ones were against their SHA-256 where the diff has it; without it only the base tensors that the diff touches are
     checked. `files` false leaves side files out; into a folder the base's come along where the diff names none. `code`
@@ -79,7 +80,7 @@ def apply(
     def write(source: Diff) -> Applied:
         result = Result(source, checkpoint)
         total = sum(info.nbytes for info in result.tensors.values())
-        with open_output(path, result, files=files, code=code, verify=verify, replace=force) as writer:
+        with open_output(output, result, files=files, code=code, verify=verify, replace=force) as writer:
             check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
             check_result(source, check)
         _note_infinite(checkpoint, check)

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
-from diffpack.checkpoints import HDF5_SUFFIXES, TORCH_SUFFIXES, Checkpoint
 from diffpack.checkpoints.base import CheckpointWriter
-from diffpack.checkpoints.folder_checkpoint import FolderCheckpoint
-from diffpack.checkpoints.overwriting import model_folder
-from diffpack.checkpoints.safetensors_header import make_header, make_index, parse_header
-from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
+from diffpack.checkpoints.endings import (
+    HDF5_SUFFIXES,
+    KERAS_SUFFIX,
+    NPZ_SUFFIX,
+    TORCH_SUFFIXES,
+    WRITTEN_SUFFIXES,
+    ends_as_folder,
+)
+from diffpack.checkpoints.overwriting import model_folder, refuse_file_name
+from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.diff.layout import Headers, Index, recorded_layout
 from diffpack.diff.sidefiles import side_contents
-from diffpack.diff.structure import recorded_structure
-from diffpack.errors import CheckpointError, UsageError
-from diffpack.format.hdf5_structure import FileStructure
+from diffpack.errors import UsageError
 from diffpack.result.result import Result
+from diffpack.result.weights_layout import metadata, open_weights, structure
 from diffpack.support.atomic import AtomicStack
-from diffpack.support.names import listed
-from diffpack.tensors.info import TensorInfo
-
-_FOREIGN_SUFFIXES = frozenset({".dpk", ".gguf", ".gz", ".msgpack", ".npy", ".npz", ".onnx", ".pkl", ".tar", ".zip"})
-"""Endings that name a file of a kind we do not write, even where a folder may have a dot in its name."""
-
-_NO_STRUCTURE = "attributes and all else that an HDF5 file has beside its tensors"
-_BASE_STRUCTURE = f"{_NO_STRUCTURE} (those of the base stand there)"
 
 
 def open_output(
-    path: Path, result: Result, *, files: bool = True, code: bool = False, verify: bool = True, replace: bool = False
+    output: str | os.PathLike[str],
+    result: Result,
+    *,
+    files: bool = True,
+    code: bool = False,
+    verify: bool = True,
+    replace: bool = False,
 ) -> CheckpointWriter:
-    """Open a writer for the result: by the ending of `path`, else a folder laid out as the tuned or the base is.
+    """Open a writer for the result: by the ending of `output`, else a folder laid out as the tuned or the base is.
+
+    A slash at its end says that it is a folder, whatever its ending.
 
     With `verify` the writer raises `ResultMismatchError` in the end if files written in the recorded layout have
-    another SHA-256 than the diff records. Raises `UsageError` if `path` does not tell a layout, or exists and is not to
-    be replaced, or the diff holds code and `code` is false, `WrongBaseError` if the base's folder lacks a side file,
+    another SHA-256 than the diff records. Raises `UsageError` if `output` does not tell a layout, or exists and is not
+    to be replaced, or the diff holds code and `code` is false, `WrongBaseError` if the base's folder lacks a side file,
     `CorruptFileError` if the stored layout does not fit the result.
     """
-    refuse_ending(path, base_is_folder=result.base.folder is not None)
-    name = path.name.lower()
+    refuse_ending(output, base_is_folder=result.base.folder is not None)
+    path = Path(output)
+    name = "" if ends_as_folder(output) else path.name.lower()
+    if name.endswith(NPZ_SUFFIX):
+        from diffpack.checkpoints.npz_writer import NpzWriter
+
+        return NpzWriter(path, result.tensors, replace=replace)
     if name.endswith(TORCH_SUFFIXES):
         from diffpack.checkpoints.torch_writer import TorchWriter
 
@@ -51,14 +61,14 @@ def open_output(
     if name.endswith(HDF5_SUFFIXES):
         from diffpack.checkpoints.hdf5_writer import Hdf5Writer
 
-        return Hdf5Writer(path, result.tensors, _structure(result), replace=replace)
+        return Hdf5Writer(path, result.tensors, structure(result), replace=replace)
     recorded = recorded_layout(result.diff, result.base, result.tensors)
     layout = result.diff.manifest.layout
     sums = (layout.sha256 or ()) if layout is not None and verify else ()
     if name.endswith(".safetensors"):
         headers = recorded[0] if recorded is not None else []
         if len(headers) != 1:
-            header = make_header(result.tensors, _metadata(result.base))
+            header = make_header(result.tensors, metadata(result.base))
             return SafetensorsWriter([(path, header)], replace=replace)
         expected = dict(zip([path], sums, strict=False))
         return SafetensorsWriter([(path, headers[0][1])], sha256=expected, replace=replace)
@@ -66,15 +76,27 @@ def open_output(
     return FolderWriter(path, result, recorded, contents, sums, replace=replace)
 
 
-def refuse_ending(path: Path, *, base_is_folder: bool) -> None:
+def refuse_ending(output: str | os.PathLike[str], *, base_is_folder: bool) -> None:
     """Raise `UsageError` if the ending of an output does not tell a layout, or is a file's and there is a folder."""
-    if path.name.lower().endswith((".safetensors", *TORCH_SUFFIXES, *HDF5_SUFFIXES)):
-        if path.is_dir():
-            raise UsageError(f"{path}: a folder; name the file to write")
+    path = Path(output)
+    if ends_as_folder(output):
         return
-    foreign = path.suffix.lower() in _FOREIGN_SUFFIXES
-    if foreign or (path.suffix and not path.is_dir() and not base_is_folder):
-        raise UsageError(f"{path}: cannot tell a layout from its ending; use .safetensors, .bin, .pt, .h5 or a folder")
+    if path.name.lower().endswith(WRITTEN_SUFFIXES):
+        if path.is_dir():
+            raise UsageError(f"{path}: a folder; name the file to write, or end it with /")
+        return
+    if path.is_dir():
+        return
+    if path.suffix.lower() == KERAS_SUFFIX:
+        raise UsageError(
+            f"{path}: archives of Keras 3 are read, not written: write .weights.h5, which load_weights of a model reads"
+        )
+    refuse_file_name(output, WRITTEN_SUFFIXES)
+    if path.suffix and not base_is_folder:
+        raise UsageError(
+            f"{path}: cannot tell a layout from its ending; use one of {', '.join(WRITTEN_SUFFIXES)}, or end it with / "
+            "to write a folder"
+        )
 
 
 class FolderWriter(CheckpointWriter):
@@ -96,7 +118,7 @@ class FolderWriter(CheckpointWriter):
             for name, content in contents.items():
                 (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self._folder / name).write_bytes(content)
-            self._writer = _open_weights(self._folder, result, recorded, sha256)
+            self._writer = open_weights(self._folder, result, recorded, sha256)
         except BaseException:
             self._stack.discard()
             raise
@@ -118,176 +140,3 @@ class FolderWriter(CheckpointWriter):
         """Remove the temporary folder."""
         self._writer.discard()
         self._stack.discard()
-
-
-def _open_weights(
-    folder: Path, result: Result, recorded: tuple[Headers, Index] | None, sha256: Sequence[str]
-) -> CheckpointWriter:
-    """Open the weights of a folder: laid out as the tuned files were, where that is known, else as the base is.
-
-    `sha256` are the digests of the recorded files, then of the index; none if they are not to be checked.
-    """
-    if recorded is None:
-        if result.base.layout == "hdf5" and result.base.path is not None:
-            from diffpack.checkpoints.hdf5_writer import Hdf5Writer
-
-            return Hdf5Writer(folder / result.base.path.name, result.tensors, _structure(result))
-        return _open_like(result.base, folder, result.tensors, result.view.own, result.ties)
-    headers, index = recorded
-    named = [*headers, *([index] if index else [])]
-    sums = {folder / (name or "model.safetensors"): digest for (name, _), digest in zip(named, sha256, strict=False)}
-    folders: dict[str, list[tuple[Path, bytes]]] = {}
-    for name, raw in headers:
-        folders.setdefault(name.rpartition("/")[0], []).append((folder / (name or "model.safetensors"), raw))
-    parts = _PartsWriter()
-    try:
-        for path, targets in folders.items():
-            (folder / path).mkdir(parents=True, exist_ok=True)
-            extra = [(folder / index[0], index[1])] if index and not path else []
-            own = [name for target, raw in targets for name in parse_header(raw, str(target)).tensors]
-            expected = {file: sums[file] for file, _ in [*targets, *extra] if file in sums}
-            parts.add(path, SafetensorsWriter(targets, extra, expected), own)
-    except BaseException:
-        parts.discard()
-        raise
-    return parts
-
-
-def _open_like(
-    base: Checkpoint,
-    folder: Path,
-    tensors: Mapping[str, TensorInfo],
-    own: Mapping[str, str],
-    ties: Mapping[str, str],
-) -> CheckpointWriter:
-    """Lay tensors out as a base is; `own` leads from their names to the base's. New ones go where the last ones are."""
-    if isinstance(base, FolderCheckpoint):
-        return _open_parts(base, folder, tensors, own, ties)
-    if base.layout in ("torch", "torch-sharded") and base.path is not None:
-        return _open_torch(base, folder, tensors, own, ties)
-    if isinstance(base, ShardedSafetensorsCheckpoint):
-        shards = {
-            shard: {name: tensors[name] for name in names} for shard, names in _shards(tensors, own, base.homes).items()
-        }
-        assert base.path is not None
-        targets = [
-            (folder / shard, make_header(part, base.shards[shard].header.metadata)) for shard, part in shards.items()
-        ]
-        return SafetensorsWriter(targets, [(folder / base.path.name, make_index(shards))])
-    weights = base.path.name if base.layout == "safetensors" and base.path is not None else "model.safetensors"
-    return SafetensorsWriter([(folder / weights, make_header(tensors, _metadata(base)))])
-
-
-def _open_parts(
-    base: FolderCheckpoint,
-    folder: Path,
-    tensors: Mapping[str, TensorInfo],
-    own: Mapping[str, str],
-    ties: Mapping[str, str],
-) -> CheckpointWriter:
-    """Lay tensors out in the folder and the sub-folders of a base, each part as the base's is."""
-    rest = dict(tensors)
-    parts = _PartsWriter()
-    try:
-        for path, part in sorted(base.parts.items(), key=lambda item: -len(item[0])):  # the deepest first
-            prefix = f"{path}/" if path else ""
-            mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
-            if mine:
-                (folder / path).mkdir(parents=True, exist_ok=True)
-                known = {name: own[prefix + name].removeprefix(prefix) for name in mine if prefix + name in own}
-                tied = {
-                    name.removeprefix(prefix): first.removeprefix(prefix)
-                    for name, first in ties.items()
-                    if name.startswith(prefix) and first.startswith(prefix)
-                }
-                parts.add(path, _open_like(part, folder / path, mine, known, tied), mine)
-        if rest:
-            raise CheckpointError(f"{folder}: no part of the base is a place for {listed(sorted(rest))}")
-    except BaseException:
-        parts.discard()
-        raise
-    return parts
-
-
-class _PartsWriter(CheckpointWriter):
-    """Several writers as one: a tensor of the part of a sub-folder is called by its path."""
-
-    def __init__(self) -> None:
-        self._homes: dict[str, tuple[CheckpointWriter, str]] = {}
-        self._writers: list[CheckpointWriter] = []
-
-    def add(self, path: str, writer: CheckpointWriter, names: Iterable[str]) -> None:
-        """Add the part of a sub-folder ("" for none), which has tensors of these names."""
-        self._writers.append(writer)
-        self._homes |= {f"{path}/{name}" if path else name: (writer, name) for name in names}
-
-    def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
-        """Hand the words to the writer of the tensor's part."""
-        writer, own = self._homes[name]
-        writer.write(own, offset, data)
-
-    def publish(self) -> None:
-        """Finish all parts."""
-        for writer in self._writers:
-            writer.publish()
-
-    def discard(self) -> None:
-        """Remove what was written of all parts."""
-        for writer in self._writers:
-            writer.discard()
-
-
-def _structure(result: Result) -> FileStructure:
-    """The structure of an HDF5 output: the tuned file's where it is known, else the base's as far as it fits.
-
-    What is then not the tuned file's is said in `result.untold`.
-    """
-    from diffpack.checkpoints.hdf5_structure_writer import PLAIN, fitted
-
-    recorded = recorded_structure(result.diff, result.base, result.tensors)
-    if recorded is not None:
-        return recorded
-    found = result.base.structure()
-    if found is None:
-        result.untold.append(_NO_STRUCTURE)
-        return PLAIN
-    result.untold.append(_BASE_STRUCTURE)
-    view = result.view
-    return fitted(
-        found[0],
-        result.tensors,
-        lambda name: view.own.get(name) == name and view.info(name) == result.tensors[name],
-    )
-
-
-def _metadata(base: Checkpoint) -> Mapping[str, str]:
-    if isinstance(base, SafetensorsCheckpoint):
-        return base.header.metadata
-    return {"format": "pt"}  # what the transformers library expects to find
-
-
-def _open_torch(
-    base: Checkpoint,
-    folder: Path,
-    tensors: Mapping[str, TensorInfo],
-    own: Mapping[str, str],
-    ties: Mapping[str, str],
-) -> CheckpointWriter:
-    from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
-    from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
-
-    assert base.path is not None
-    if isinstance(base, ShardedTorchCheckpoint):
-        return ShardedTorchWriter(folder, _shards(tensors, own, base.homes), tensors, base.path.name, ties)
-    return TorchWriter(folder / base.path.name, tensors, ties)
-
-
-def _shards(
-    tensors: Mapping[str, TensorInfo], own: Mapping[str, str], homes: Mapping[str, str]
-) -> dict[str, list[str]]:
-    """Sort tensors into the base's shards (`homes`: base tensor -> shard); new ones into the last."""
-    order = sorted(set(homes.values()))
-    shards: dict[str, list[str]] = {shard: [] for shard in order}
-    for name in tensors:
-        shards[homes.get(own.get(name, ""), order[-1])].append(name)
-    return {shard: names for shard, names in shards.items() if names}

@@ -118,6 +118,24 @@ def test_one_file_counts_before_files_of_later_endings(tmp_path: Path) -> None:
     assert passed_over(tmp_path / "a.pth") == ["a.ckpt", "b.h5"]
 
 
+@pytest.mark.parametrize(
+    "name", ["m.ckpt", "m.hdf5", "m.th", "model_best.pth.tar", "m.pt.tar", "m.keras", "weights.npz", "model_final.pkl"]
+)
+def test_one_file_of_any_ending_that_is_read_counts(tmp_path: Path, name: str) -> None:
+    files(tmp_path, name, "tokenizer.model", "config.json", "optimizer.pth.tar", "random_states_0.pkl")
+    assert find_weights(tmp_path).name == name
+
+
+def test_endings_that_came_later_count_after_all_others(tmp_path: Path) -> None:
+    for name in ("labels.pkl", "stats.npz", "m.keras", "old.pt.tar", "old.pth.tar", "old.th", "m.hdf5", "m.bin"):
+        assert find_weights(files(tmp_path, name)).name == name
+
+
+def test_a_tokenizer_is_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="without weights"):
+        find_weights(files(tmp_path, "tokenizer.model", "spiece.model"))
+
+
 def test_what_a_trainer_saves_beside_the_weights_is_no_candidate(tmp_path: Path) -> None:
     state = ["training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth"]
     files(tmp_path, "custom.bin", *state, "rng_state_0.pth", "random_states_0.pt")

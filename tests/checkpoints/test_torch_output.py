@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.checkpoints.torch_layout import ALIGNMENT, TorchLayout, plan
+from diffpack.checkpoints.torch_layout import plan
 from diffpack.checkpoints.torch_reader import TorchCheckpoint
 from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
+from diffpack.checkpoints.zip_layout import ALIGNMENT, ZipLayout
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 from tests.tools.named_tensors import Named, fill, infos, some_words
@@ -68,7 +69,7 @@ def test_the_archive_is_sound_aligned_and_uncompressed(tmp_path: Path) -> None:
 LENGTHS = [(26, 0), (27, 8), (28, 0), (29, 8)]
 
 
-def sparse(path: Path, layout: TorchLayout) -> Path:
+def sparse(path: Path, layout: ZipLayout) -> Path:
     """A file of zeros, laid out: holes, which take no place, where the tensors are."""
     with path.open("wb") as file:
         for offset, piece in layout.pieces.items():

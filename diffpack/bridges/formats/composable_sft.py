@@ -9,6 +9,7 @@ by torch.save from the same objects.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from functools import partial
 from math import prod
@@ -19,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.bridges.bridge import Bridge, Import
-from diffpack.bridges.formats.inert_pickle import StoredTensor, read_torch_zip
 from diffpack.bridges.importing import (
     Added,
     BaseTensor,
@@ -30,6 +30,9 @@ from diffpack.bridges.importing import (
     sorted_positions,
     write_patch,
 )
+from diffpack.checkpoints.stored_tensor import StoredTensor
+from diffpack.checkpoints.torch_archive import load_torch
+from diffpack.checkpoints.weights_file import WeightsFile
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.limits import WORDS
 from diffpack.support.names import printable
@@ -46,7 +49,9 @@ def _detect(path: Path) -> bool:
 
 def _read(job: Import, file: BinaryIO) -> None:
     path = job.source / FILE if job.source.is_dir() else job.source
-    loaded = read_torch_zip(path)
+    opened = WeightsFile(path, mmap=False)
+    loaded = load_torch(opened)
+    _check_sums(path)
     if not isinstance(loaded, dict) or not set(loaded) <= {"diffs", "abs"} or not loaded:
         raise CheckpointError(f"{path}: not a sparse fine-tuning: no dict of 'diffs' and 'abs'")
     diffs, dense = (_named(loaded.get(key, {}), f"{path}: {key}") for key in ("diffs", "abs"))
@@ -57,6 +62,20 @@ def _read(job: Import, file: BinaryIO) -> None:
     changes |= {name: partial(_replaced, path, name, item) for name, item in dense.items()}
     refuse_missing(job, changes)
     write_patch(job, file, changes, {})
+    opened.close()
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the checksums of all members, which torch can be told to leave out. Raises `CorruptFileError`."""
+    if not zipfile.is_zipfile(path):  # torch before 1.6, which wrote none
+        return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            try:
+                if member.CRC:
+                    archive.read(member)
+            except Exception as error:  # what a damaged member leads zipfile to is anyone's guess
+                raise CorruptFileError(f"{path}: damaged: {printable(member.filename)}: {error}") from None
 
 
 def _named(members: Any, where: str) -> Mapping[str, Any]:
@@ -71,16 +90,17 @@ def _added(path: Path, name: str, item: Any, base: BaseTensor | None) -> Added:
     if not isinstance(item, dict) or set(item) != _MEMBERS or not isinstance(item["values"], StoredTensor):
         raise CheckpointError(f"{where}: not a sparse difference (size, index_steps, values)")
     shape, values = item["size"], item["values"]
+    told = values.check(where)
     if shape != info.shape:
         raise WrongBaseError(f"{where}: of the shape {shape!r}, the base's tensor is {info}", (name,))
-    if not values.info.dtype.arithmetic:
-        raise UsageError(f"{where}: differences of {values.info.dtype.name} are not added")
+    if not told.dtype.arithmetic:
+        raise UsageError(f"{where}: differences of {told.dtype.name} are not added")
     flat = _positions(item["index_steps"], prod(info.shape), where)
-    if flat.size != values.words.size or len(values.info.shape) != 1:
-        raise CorruptFileError(f"{where}: {flat.size} positions and values of the shape {values.info.shape}")
+    if flat.size != told.words or len(told.shape) != 1:
+        raise CorruptFileError(f"{where}: {flat.size} positions and values of the shape {told.shape}")
     positions = _c_order(flat, info)
     positions, order = sorted_positions(positions, info.words, where)
-    numbers = to_float(values.words, values.info.dtype)
+    numbers = to_float(values.words(told), told.dtype)
     return Added(positions, numbers if order is None else numbers[order])
 
 
@@ -110,9 +130,10 @@ def _replaced(path: Path, name: str, item: Any, base: BaseTensor | None) -> Whol
     info, _ = needed(base, where)
     if not isinstance(item, StoredTensor):
         raise CheckpointError(f"{where}: not a tensor")
-    if item.info != info:
-        raise WrongBaseError(f"{where}: is {item.info}, the base's {info}", (name,))
-    return Whole(item.info, item.words)
+    told = item.check(where)
+    if told != info:
+        raise WrongBaseError(f"{where}: is {told}, the base's {info}", (name,))
+    return Whole(told, item.words(told))
 
 
 BRIDGE = Bridge(_detect, _read)

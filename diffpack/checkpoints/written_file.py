@@ -1,0 +1,32 @@
+"""A file that is written piece by piece, and opened for each where there may be more of them than can be open."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from diffpack.errors import CheckpointError
+
+CREATE = os.O_CREAT | os.O_TRUNC
+
+
+@contextlib.contextmanager
+def opened(path: Path, flags: int = 0) -> Iterator[int]:
+    """Open a file for a while, to read and write. Raises `CheckpointError`."""
+    with writing(path):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | flags, 0o666)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system raises into a `CheckpointError` about a file."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
