@@ -27,13 +27,18 @@ from .output import one_line, warn
 HINTS = {
     "WrongBaseError": "`diffpack inspect DIFF` shows which base it needs, `diffpack fingerprint BASE` what yours is",
     "TruncatedFileError": "if it is a diff, it did not arrive whole: copy it again",
-    "CorruptFileError": "the file changed since it was written: copy it again, then `diffpack verify DIFF`",
     "UnsupportedFormatError": "pip install --upgrade diffpack",
     "ResultMismatchError": "no output was written; run it again: if it fails again, please report it with both files",
     "BaseNeededError": "name the base with --base BASE, where the verb takes it",
     "MemoryError": "`--threads 1` needs the least memory",
 }
-"""What to do next, by the name of the exception's type or of the nearest base that stands here."""
+"""What to do next, by the name of the exception's type or of the nearest base that stands here; an error of another
+cause than the usual one carries its own hint."""
+
+_DAMAGED = "the file changed since it was written: copy it again, then `diffpack verify DIFF`"
+_MADE_SO = "its digests fit, so it was written like this: have it made anew, and do not trust where it came from"
+_DIGEST_RULES = frozenset({"F1", "F2", "F3", "F4", "F5", "F6", "C2"})
+"""Rules of the format that a diff breaks whose bytes changed; what breaks others has digests that fit."""
 
 EXTRAS = {
     "torch": "torch", "h5py": "hdf5", "scipy": "scipy", "xxhash": "sglang", "transformers": "train",
@@ -110,6 +115,12 @@ def _explain_os(error: OSError, session: Session) -> tuple[str, str, int]:
 
 
 def _hint(error: BaseException) -> str:
+    """The hint that the error carries, else the one for its cause, else the one for its type."""
+    own, rule = getattr(error, "hint", None), getattr(error, "rule", "")
+    if own is not None:
+        return str(own)
+    if type(error).__name__ == "CorruptFileError" and rule:
+        return _DAMAGED if rule in _DIGEST_RULES else _MADE_SO
     return next((HINTS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in HINTS), "")
 
 

@@ -14,6 +14,7 @@ Report = dict[str, Any]
 """What a verb found, as `--json` prints it; the text is made from it."""
 
 _MOST_NAMED = 5  # names a line of text lists; --json has them all
+_FEW_NOTES = 3  # remarks that are told without being asked for; of many only how many there are
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
@@ -38,8 +39,8 @@ def warn(text: str) -> None:
 
 
 def notes(session: Session, remarks: Sequence[str]) -> None:
-    """Tell remarks about checkpoints on stderr: with -v in full, else how many there are."""
-    if session.verbose:
+    """Tell remarks about checkpoints on stderr: with -v, or if there are few, in full, else how many there are."""
+    if session.verbose or (len(remarks) <= _FEW_NOTES and not session.quiet):
         for note in remarks:
             warn(f"note: {one_line(note)}")
     elif remarks and not session.quiet:

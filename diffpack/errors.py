@@ -16,14 +16,22 @@
     |-- ResultMismatchError             exit 1    apply arrived at other bits than the diff records
     `-- MissingDependencyError (ImportError) exit 1   an extra is not installed
 
-Each message says what is wrong, where (file, tensor, chunk) and, when it helps, what to do next.
+Each message says what is wrong, where (file, tensor, chunk) and, when it helps, what to do next. `hint` says more for
+the command line, where the cause is not the usual one of the error's type.
 """
 
 
 class DiffpackError(Exception):
-    """Base of all errors of diffpack; `exit_code` is what the command line exits with."""
+    """Base of all errors of diffpack; `exit_code` is what the command line exits with.
+
+    `hint` is what to do next, "" if the message says all of it, None if it goes by the type.
+    """
 
     exit_code = 1
+
+    def __init__(self, *args: object, hint: str | None = None) -> None:
+        super().__init__(*args)
+        self.hint = hint
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
         return str(self.args[0]) if self.args else ""
@@ -62,18 +70,18 @@ class WrongBaseError(DiffpackError):
 
     exit_code = 10
 
-    def __init__(self, message: str, tensors: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, tensors: tuple[str, ...] = (), *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
         self.tensors = tensors
 
 
 class CorruptFileError(DiffpackError):
-    """A diff breaks a rule of the format; `rule` is the rule's id in the specification."""
+    """A diff breaks a rule of the format; `rule` is the rule's id in the specification, "" for another tool's file."""
 
     exit_code = 11
 
-    def __init__(self, message: str, rule: str = "") -> None:
-        super().__init__(f"{message} [{rule}]" if rule else message)
+    def __init__(self, message: str, rule: str = "", *, hint: str | None = None) -> None:
+        super().__init__(f"{message} [{rule}]" if rule else message, hint=hint)
         self.rule = rule
 
 

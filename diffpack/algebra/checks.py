@@ -24,7 +24,8 @@ def check_chain(diffs: Sequence[Diff]) -> None:
             told = what_would_follow(diffs, before, diff)
             raise WrongBaseError(
                 f"{diff.name}: not made on the result of {before.name} (diff {at + 2} of {len(diffs)}): "
-                f"its base is {base}, that result {result}{told and f'; {told}'}"
+                f"its base is {base}, that result {result}{told and f'; {told}'}",
+                hint="`diffpack inspect DIFF` shows each one's base and result: name them in the order they were made",
             )
 
 

@@ -119,7 +119,8 @@ def compare(
     expected, actual = (diff.manifest.base.fingerprint for diff in diffs)
     if expected != actual:
         raise WrongBaseError(
-            f"{diffs[1].name}: not a diff of the base of {diffs[0].name} (its base is {actual}, that one's {expected})"
+            f"{diffs[1].name}: not a diff of the base of {diffs[0].name} (its base is {actual}, that one's {expected})",
+            hint="`diffpack rebase` carries a diff over to another base",
         )
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:

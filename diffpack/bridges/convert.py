@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import BinaryIO, cast
 
 from diffpack.algebra.resolve import by_own_names
 from diffpack.bridges.bridge import Export, Import
@@ -17,7 +17,7 @@ from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
-from diffpack.errors import BaseNeededError, UsageError
+from diffpack.errors import BaseNeededError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.frame import MAGIC
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
@@ -162,10 +162,24 @@ def _import(job: Import, output: str | os.PathLike[str] | None, force: bool) -> 
     assert bridge.read is not None  # `plan_conversion` has seen to it
     read = [item for item in path.iterdir() if item.is_file()] if path.is_dir() else [path]
     inputs = Inputs([*read, *(base.files if base else [])])
-    diff = write_diff(output, inputs, force, partial(bridge.read, job))
+    diff = write_diff(output, inputs, force, partial(_read, bridge.read, job))
     notes = (*(base.notes if base else ()), *job.notes)
     target = None if output is None else Path(output)
     return Converted(target, "import", job.format, diff.exact, diff.nbytes, notes, diff)
+
+
+def _read(read: Callable[[Import, BinaryIO], None], job: Import, file: BinaryIO) -> None:
+    """Read the source; errors about it get hints about it, since no diff is at fault."""
+    try:
+        read(job, file)
+    except CorruptFileError as error:
+        if not error.rule and error.hint is None:
+            error.hint = f"as {job.format} it cannot be: fetch it again, or save it anew with the tool that made it"
+        raise
+    except WrongBaseError as error:
+        if error.hint is None:
+            error.hint = "--base names the model it was made for, --rename leads from that one's names to its own"
+        raise
 
 
 def _export(

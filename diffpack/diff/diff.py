@@ -12,12 +12,14 @@ import numpy as np
 from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.file_kinds import KINDS, kind_of
 from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.against import BaseView
 from diffpack.diff.group_decoder import GroupDecoder, decoders
 from diffpack.diff.record import TensorDiff
-from diffpack.errors import CorruptFileError, MissingTensorError
+from diffpack.errors import CheckpointError, CorruptFileError, MissingTensorError, TruncatedFileError
 from diffpack.format.chunks import ChunkSpec
+from diffpack.format.frame import MAGIC
 from diffpack.format.manifest import DIGEST_HEX, Manifest
 from diffpack.format.manifest_rules import parse
 from diffpack.format.positions.coding import CONTEXTS
@@ -224,9 +226,27 @@ def open_diff(source: DiffLike) -> Diff:
     opened = FileSource.open(Path(source))
     try:
         return Diff(opened, Path(source))
+    except TruncatedFileError:
+        opened.close()
+        _refuse_no_diff(Path(source))
+        raise
     except BaseException:
         opened.close()
         raise
+
+
+def _refuse_no_diff(path: Path) -> None:
+    """Raise `TruncatedFileError` for a file that is surely no diff, and say what it is."""
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            return
+    try:
+        kind = kind_of(path)
+    except CheckpointError as told:
+        raise TruncatedFileError(str(told), "F1", hint="") from None
+    if kind is not None:
+        hint = "name the diff that `diffpack extract` wrote of it"
+        raise TruncatedFileError(f"{path}: not a diff but {KINDS[kind]}", "F1", hint=hint)
 
 
 def open_diffs(sources: DiffLike | Sequence[DiffLike]) -> list[Diff]:

@@ -94,9 +94,8 @@ def side_contents(diff: Diff, base: Checkpoint, *, code: bool = False) -> dict[s
             there = path.is_file() and path.stat().st_size == item.bytes <= limits.STREAM_DECODED_BYTES
             content = path.read_bytes() if there else b""
             if not there or len(content) != item.bytes or short_digest(content) != item.digest:
-                raise WrongBaseError(
-                    f"{path}: missing, or not the file {diff.name} was made with; --no-files leaves such files out [L3]"
-                )
+                what = f"missing, or not the file {diff.name} was made with"
+                raise WrongBaseError(f"{path}: {what}; --no-files leaves such files out [L3]", hint="")
         contents[item.name] = content
     return contents
 

@@ -16,7 +16,7 @@ import pytest
 
 import diffpack
 from diffpack.checkpoints.endings import seems_a_file, weights_suffix
-from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.errors import CheckpointError, TruncatedFileError, UnsupportedCheckpointError
 from tests.tools.models import bits, write_safetensors, write_shards
 
 torch = pytest.importorskip("torch")
@@ -178,6 +178,15 @@ def test_shards_of_tensorflow_are_named(tmp_path: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"w": "tf_model-00001-of-00001.h5"}}))
     with pytest.raises(UnsupportedCheckpointError, match="HDF5 files of TensorFlow in shards"):
         diffpack.open_checkpoint(index)
+
+
+def test_what_is_given_as_a_diff_and_is_none_is_called_what_it_is(tmp_path: Path) -> None:
+    for kind in KINDS:
+        with pytest.raises(TruncatedFileError, match=f"not a diff but .*{kind}"):
+            diffpack.open(written(kind, tmp_path / "x.dpk"))
+    (tmp_path / "x.dpk").write_bytes(POINTER)
+    with pytest.raises(TruncatedFileError, match="Git LFS pointer"):
+        diffpack.open(tmp_path / "x.dpk")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -273,7 +273,7 @@ def test_verbose_tells_timings_and_notes(work):
     torch.save({"state_dict": {"w": torch.zeros(3)}}, work / "nested.pt")
     args = ("extract", "--base", "nested.pt", "--tuned", "nested.pt", "-o", "n.dpk", "--force")
     assert re.search(r"^note: tensors found under 'state_dict'$", run(*args, "-v").stderr, re.MULTILINE)
-    assert "2 notes about the inputs; -v shows them" in run(*args).stderr
+    assert len(re.findall("^note: ", run(*args).stderr, re.MULTILINE)) == 2
     assert json.loads(ok(*args, "--json"))["notes"]
 
 
