@@ -7,19 +7,21 @@ that is as fast as walking a map. A map is what `words` gives, of a whole tensor
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import mmap as memory_map
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffpack.errors import CheckpointError
+from diffpack.support.pooled_file import PooledFile
 from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import BLOCK_WORDS
 
@@ -40,12 +42,10 @@ class WeightsFile:
 
     def __init__(self, path: Path, notes: list[str] | None = None, *, mmap: bool = True) -> None:
         self.path = path
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-        self._close = weakref.finalize(self, os.close, self._descriptor)
-        self.size = os.fstat(self._descriptor).st_size
+        with self._told("read"):
+            self._pooled = PooledFile(path)
+        self._close = weakref.finalize(self, self._pooled.close)
+        self.size = self._pooled.size
         self._maps = mmap and self.size > 0 and self._can_be_mapped()
         self._map: memory_map.mmap | None = None
         if mmap and self.size and not self._maps and notes is not None:
@@ -85,7 +85,8 @@ class WeightsFile:
 
     def _can_be_mapped(self) -> bool:
         try:
-            memory_map.mmap(self._descriptor, 1, access=memory_map.ACCESS_READ).close()
+            with self._pooled.descriptor() as descriptor:
+                memory_map.mmap(descriptor, 1, access=memory_map.ACCESS_READ).close()
         except OSError as error:
             return error.errno not in _NO_MAPS  # others are told where the whole file is mapped
         except ValueError:  # it became shorter just now
@@ -97,9 +98,8 @@ class WeightsFile:
             if self._map is None and self._maps:
                 self._refuse_shorter(self.size)
                 try:
-                    self._map = memory_map.mmap(self._descriptor, self.size, access=memory_map.ACCESS_READ)
-                except OSError as error:
-                    raise CheckpointError(f"{self.path}: cannot be mapped: {error.strerror}") from error
+                    with self._told("mapped"), self._pooled.descriptor() as descriptor:
+                        self._map = memory_map.mmap(descriptor, self.size, access=memory_map.ACCESS_READ)
                 except ValueError:  # it became shorter just now
                     self._refuse_shorter(self.size)
                     raise
@@ -108,10 +108,8 @@ class WeightsFile:
     def _fill(self, buffer: memoryview, offset: int) -> None:
         while buffer:
             self._refuse_closed()
-            try:
-                count = _read_some(self._descriptor, buffer, offset, self._lock)
-            except OSError as error:
-                raise CheckpointError(f"{self.path}: cannot be read: {error.strerror}") from error
+            with self._told("read"), self._pooled.descriptor() as descriptor:
+                count = _read_some(descriptor, buffer, offset, self._lock)
             if not count:
                 self._refuse_shorter(offset + len(buffer))
                 raise CheckpointError(f"{self.path}: ends before its byte {offset + len(buffer)}")
@@ -119,7 +117,8 @@ class WeightsFile:
 
     def _refuse_shorter(self, end: int) -> None:
         self._refuse_closed()
-        now = os.fstat(self._descriptor).st_size
+        with self._told("read"), self._pooled.descriptor() as descriptor:
+            now = os.fstat(descriptor).st_size
         if now < min(end, self.size):
             raise CheckpointError(
                 f"{self.path}: became shorter while it was read ({now:,} bytes, {self.size:,} before): "
@@ -128,8 +127,15 @@ class WeightsFile:
         if self.size < end:
             raise CheckpointError(f"{self.path}: ends before its byte {end:,}: truncated or damaged")
 
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be {what}: {error.strerror}") from error
+
     def _refuse_closed(self) -> None:
-        if not self._close.alive:  # the descriptor may be another file's by now
+        if not self._close.alive:
             raise CheckpointError(f"{self.path}: asked for after close")
 
 

@@ -1,8 +1,9 @@
-"""More shards than files can be open are written, a few files at a time."""
+"""More shards than files can be open are read and written, a few files at a time."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +11,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import diffpack
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import ShardedSafetensorsWriter
 from diffpack.errors import CheckpointError, ResultMismatchError
+from diffpack.support.pooled_file import MOST_OPEN
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
+from tests.tools.models import write_shards
 
 resource = pytest.importorskip("resource")
 
-SHARDS = 150
+SHARDS = MOST_OPEN + 50
+
+
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files by /proc")
 
 
 @pytest.fixture
 def few_files() -> Iterator[None]:
     """Let this process open few files more than it has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 40, hard))
+    now = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now + MOST_OPEN + 20, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -38,7 +46,7 @@ def targets(folder: Path) -> list[tuple[Path, bytes]]:
     return [(folder / f"m-{at:05}.safetensors", header(at)) for at in range(SHARDS)]
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files by /proc")
+@NEEDS_PROC
 @pytest.mark.usefixtures("few_files")
 def test_more_shards_than_files_can_be_open_are_written(tmp_path: Path) -> None:
     contents = [
@@ -53,6 +61,34 @@ def test_more_shards_than_files_can_be_open_are_written(tmp_path: Path) -> None:
             writer.write(f"w{at}", 0, words[:2])
     assert [path.read_bytes() for path, _ in targets(tmp_path)] == contents
     assert (tmp_path / "index.json").read_bytes() == b"{}"
+
+
+@NEEDS_PROC
+@pytest.mark.usefixtures("few_files")
+def test_a_diff_of_more_shards_than_files_can_be_open_is_made_and_applied(tmp_path: Path) -> None:
+    for folder, value in (("base", 0), ("tuned", 1)):
+        write_shards(
+            tmp_path / folder,
+            {f"m-{at:05}.safetensors": {f"w{at}": np.full(4, at + value, np.float32)} for at in range(SHARDS)},
+        )
+    diff = diffpack.extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "d.dpk")
+    diffpack.apply(tmp_path / "base", diff, tmp_path / "out")
+    for path in (tmp_path / "tuned").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@NEEDS_PROC
+@pytest.mark.usefixtures("few_files")
+def test_more_shards_of_torch_than_files_can_be_open_are_read_and_written(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (tmp_path / "base").mkdir()
+    weight_map = {f"w{at}": f"m-{at:05}.bin" for at in range(SHARDS)}
+    for at, (name, shard) in enumerate(weight_map.items()):
+        torch.save({name: torch.full((4,), float(at))}, tmp_path / "base" / shard)
+    (tmp_path / "base" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    tuned = {name: np.full(4, at + 1, np.float32) for at, name in enumerate(weight_map)}
+    diffpack.apply(tmp_path / "base", diffpack.extract(tmp_path / "base", tuned), tmp_path / "out")
+    assert diffpack.fingerprint(tmp_path / "out") == diffpack.fingerprint(tuned)
 
 
 def test_a_shard_with_other_bytes_than_it_should_have_is_told(tmp_path: Path) -> None:
