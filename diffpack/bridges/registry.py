@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from diffpack.bridges.bridge import Bridge
+from diffpack.checkpoints.file_kinds import KINDS, kind_of
 from diffpack.errors import DiffpackError, UsageError
 
 _MODULES = {
@@ -39,8 +40,14 @@ def detect(path: Path) -> str:
     matching = [name for name in FORMATS if find_bridge(name).detect(path)]
     if len(matching) == 1:
         return matching[0]
-    what = f"could be {' or '.join(matching)}" if matching else "is no diff, and of no format known here"
+    what = f"could be {' or '.join(matching)}" if matching else f"{_told(path)}no diff, and of no format known here"
     raise UsageError(f"{path}: {what}; say which format it is ({', '.join(FORMATS)})")
+
+
+def _told(path: Path) -> str:
+    """What a file is by its first bytes, for people. Raises `CheckpointError` for what nothing here reads."""
+    kind = kind_of(path) if path.is_file() else None
+    return f"is {KINDS[kind]}, " if kind is not None else "is "
 
 
 def format_of_output(path: Path) -> str:

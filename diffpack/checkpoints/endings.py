@@ -54,6 +54,8 @@ FOREIGN = {
     ".dpk": ("a diff, not a checkpoint", "write its result with `diffpack apply` first"),
 }
 """Endings of files that are not read: what they are, and what to do."""
+_DEEPSPEED = "zero_to_fp32.py"
+"""The script that DeepSpeed puts beside a checkpoint, whose weights lie in pieces in folders."""
 _TENSORFLOW_NAME = re.compile(r"(.+\.(index|meta|data-\d{5}-of-\d{5})|checkpoint)$")
 
 _OTHER_FILES = (
@@ -93,6 +95,8 @@ def foreign(name: str) -> tuple[str, str] | None:
     """What a file of a tool whose files are not read is, and what to do; None if its name does not tell."""
     if _TENSORFLOW_NAME.fullmatch(name):
         return _TENSORFLOW
+    if name == _DEEPSPEED:
+        return "the script that joins a checkpoint of DeepSpeed", f"python {_DEEPSPEED} . pytorch_model.bin runs it"
     return FOREIGN.get(PurePath(name).suffix.casefold())
 
 

@@ -63,7 +63,7 @@ def kind_of(path: Path) -> str | None:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
-        raise CheckpointError(f"{path}: empty: {_AGAIN}, its download or copy did not get far")
+        raise CheckpointError(f"{path}: empty: {_AGAIN}")
     if _is_safetensors(head, size):
         return "safetensors"
     if any(head[at : at + len(_HDF5)] == _HDF5 for at in _HDF5_PLACES):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from diffpack.checkpoints.endings import ends_as_folder
 from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, open_diff
 from diffpack.errors import CorruptFileError, UsageError
@@ -25,8 +26,8 @@ def write_diff(
     """Let `body` write a diff to `output`, or to an unnamed temporary file if that is None, and open it.
 
     `inputs` are the files that were opened for it. Raises `UsageError` if the output exists and `force` is false, if it
-    is one of the inputs, or if what was written is no diff by the format's rules; `CheckpointError` if an input is not
-    what it was when it was opened.
+    is one of the inputs or called as a folder, or if what was written is no diff by the format's rules;
+    `CheckpointError` if an input is not what it was when it was opened.
     """
     if output is None:
         with tempfile.TemporaryFile() as file:
@@ -34,6 +35,8 @@ def write_diff(
                 _write(file, body)
             return reopened(file, "diff in memory")
     path = Path(output)
+    if ends_as_folder(output):
+        raise UsageError(f"{os.fspath(output)}: a folder, by the slash at its end; name the file to write")
     refuse_overwriting(path, inputs.paths, force, folder=False)
     with atomic_file(path, replace=force) as file:
         with inputs.unchanged():

@@ -148,6 +148,7 @@ def test_torchscript_is_a_program(tmp_path: Path) -> None:
         ("x.joblib", "joblib"),
         ("saved_model.pb", "TensorFlow"),
         ("__0_0.distcp", "dcp_to_torch"),
+        ("zero_to_fp32.py", "DeepSpeed"),
     ],
 )
 def test_other_tools_files_are_named_alone_and_in_a_folder(tmp_path: Path, name: str, said: str) -> None:

@@ -72,6 +72,12 @@ def test_endings_that_are_written_are_files_and_read_again(base: Path, ending: s
     assert diffpack.open_checkpoint(base.parent / f"out{ending}").notes == []
 
 
+def test_a_diff_is_no_folder(base: Path) -> None:
+    with pytest.raises(UsageError, match="a folder, by the slash"):
+        diffpack.extract(base, base, f"{base.parent}/d.dpk/")
+    assert not (base.parent / "d.dpk").exists()
+
+
 def test_the_folder_of_another_tool_is_not_called_as_a_file_either(base: Path, tmp_path: Path) -> None:
     diff = diff_of(base)
     with pytest.raises(UsageError, match=r"called as a file \(\.safetensor, nearly \.safetensors\)"):
