@@ -15,6 +15,7 @@ from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.support.names import printable
 from diffpack.tensors.rename import Rename, own_names, renamed
+from diffpack.tensors.undo_rename import base_names
 
 Key = tuple[bool, str]
 """What a tensor is known by: whether the base has it, and the base's own name, or that of a new tensor."""
@@ -29,15 +30,6 @@ class SharedNames:
     def shared(self) -> dict[str, str]:
         """The other way: from the diff's names to the shared ones."""
         return {own: name for name, own in self.own.items()}
-
-
-def base_names(name: str, rename: Rename) -> list[str]:
-    """The names a base tensor may have that rename rules call `name`, those that a rule changes first.
-
-    Of several of them a base has at most one: rules never give two tensors one name.
-    """
-    undone = [old + name.removeprefix(new) for old, new in rename if name.startswith(new)]
-    return [found for found in dict.fromkeys([*undone, name]) if renamed(found, rename) == name]
 
 
 def _meant(rules: Sequence[Rename], names: Sequence[Iterable[str]]) -> Counter[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
+from diffpack.diff.naming import find_naming
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.format.manifest import Manifest
@@ -13,28 +14,53 @@ from diffpack.support.names import listed, printable
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
-from diffpack.tensors.rename import own_names
+from diffpack.tensors.undo_rename import base_names
 from diffpack.tensors.word_source import WordSource
+
+_NAMED = 3  # names of the base that an error shows beside those it looked for
 
 
 class BaseView:
     """A base under the names a diff has for it; `own` maps those to the names in the base's files.
 
-    Several names may lead to one tensor of the base: the diff's copies.
+    Several names may lead to one tensor of the base: the diff's copies. `naming` says by which rules the names were
+    found: the diff's own, others, or none where the base has the result's names already.
 
-    `records` are the diff's, `where` is what errors call it. Names, dtypes and shapes are checked, bits are not. Raises
-    `WrongBaseError` if a tensor the diff needs is missing or has another dtype or shape.
+    `records` are the diff's, `digest` gives what is recorded of a record's base tensor, `where` is what errors call the
+    diff. Names, dtypes and shapes are checked, bits are not. Raises `WrongBaseError` if a tensor the diff needs is
+    missing or has another dtype or shape. A live model need not have what is only removed.
     """
 
-    def __init__(self, base: Checkpoint, manifest: Manifest, records: Mapping[str, TensorDiff], where: str) -> None:
+    def __init__(
+        self,
+        base: Checkpoint,
+        manifest: Manifest,
+        records: Mapping[str, TensorDiff],
+        digest: Callable[[str], bytes | None],
+        where: str,
+    ) -> None:
         self.base = base
         self._records = records
+        self._manifest = manifest
+        self._where = where
         self._references: dict[str, Reference] = {}
+        copies = manifest.copies or {}
+        needs = {copies.get(record.name, record.name): record.base for record in records.values() if record.base}
+        recorded = {copies.get(name, name): digest(name) for name in records}
         try:
-            self.own = own_names(base.tensors, manifest.rename, manifest.copies)
+            self.naming = find_naming(base, manifest.rename, needs, recorded.get, live=base.live)
         except UsageError as error:
             raise WrongBaseError(f"{base.source}: not the base of {where}: {error} [A2]") from None
-        self._check(manifest, where)
+        self.own: dict[str, str] = dict(self.naming.view)
+        missing = [source for source in copies.values() if source not in self.own]
+        if missing:
+            copy = next(name for name, source in copies.items() if source == missing[0])
+            raise WrongBaseError(
+                f"{base.source}: not the base of {where}: {copy!r} is a copy of {missing[0]!r}, which is missing [A2]",
+                tuple(missing),
+            )
+        self.own |= {name: self.naming.view[source] for name, source in copies.items()}
+        self._check()
 
     def __contains__(self, name: str) -> bool:
         return name in self.own
@@ -60,22 +86,56 @@ class BaseView:
             known = self._references.setdefault(name, Reference(record.info, record.base, words))
         return known
 
-    def _check(self, manifest: Manifest, where: str) -> None:
-        wrong = [name for name in manifest.removed if name not in self]
-        details = [f"{printable(name)} is missing" for name in wrong]
+    def _check(self) -> None:
+        wrong: dict[str, str] = {}
+        if not self.base.live:
+            wrong = {name: "is missing" for name in self._manifest.removed if name not in self}
+        rule = "A3" if wrong else "A4"
         for name, record in self._records.items():
-            if record.base is None:
-                continue
             there = self.info(name) if name in self else None
-            if there != record.base:
-                wrong.append(name)
-                what = "is missing" if there is None else f"is {there}"
-                details.append(f"{printable(name)} {what}, not {record.base}")
-        if wrong:
-            rule = "A3" if wrong[0] in manifest.removed else "A4"
-            expected, actual = manifest.base.fingerprint, fingerprint(self.base)
-            message = (
-                f"{self.base.source}: not the base of {where}: {listed(details)} "
-                f"(fingerprint expected {expected}, found {actual}) [{rule}]"
-            )
-            raise WrongBaseError(message, tuple(wrong))
+            if record.base is not None and there != record.base:
+                wrong[name] = f"is missing ({record.base})" if there is None else f"is {there}, not {record.base}"
+        for name in self._manifest.aliases.values() if self.base.live else ():
+            if name not in self and name not in self._records:
+                wrong[name] = "is missing"
+        if not wrong:
+            return
+        details = listed([f"{printable(name)} {what}{self._looked_for(name)}" for name, what in wrong.items()])
+        absent = any("is missing" in what for what in wrong.values())
+        expected, actual = self._manifest.base.fingerprint, fingerprint(self.base)
+        raise WrongBaseError(
+            f"{self.base.source}: not the base of {self._where}: {details}{self._shown() if absent else ''}"
+            f"{self._advice(wrong)} (fingerprint expected {expected}, found {actual}) [{rule}]",
+            tuple(wrong),
+        )
+
+    def _looked_for(self, name: str) -> str:
+        """Under which other name a needed tensor was found, or not found."""
+        own = self.own.get(name)
+        if own is not None:
+            return "" if own == name else f" (there it is {printable(own)})"
+        names = [found for found in base_names(name, self._manifest.rename) if found != name]
+        return f", and so is {printable(names[0])}" if names else ""
+
+    def _shown(self) -> str:
+        """A few names of the base, for people who look for another."""
+        names = [printable(name) for name in self.base.tensors]
+        return f"; there is {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
+
+    def _advice(self, wrong: Mapping[str, str]) -> str:
+        """What to do where tensors differ in nothing but their precision."""
+        kinds = set()
+        for name in wrong:
+            record, there = self._records.get(name), self.info(name) if name in self else None
+            before = None if record is None else record.base
+            same = before is not None and there is not None and before.shape == there.shape
+            if not same or before is None or not before.dtype.arithmetic:
+                return ""
+            kinds.add(before.dtype.name)
+        if not self.base.live or len(kinds) != 1:
+            return ""
+        torch_name = _TORCH_FLOATS[kinds.pop()]
+        return f"; the model is in another precision than its base: load it with dtype=torch.{torch_name}"
+
+
+_TORCH_FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

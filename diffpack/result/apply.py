@@ -14,8 +14,9 @@ import numpy as np
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
-from diffpack.errors import CheckpointError, ResultMismatchError, UsageError
+from diffpack.errors import CheckpointError, ResultMismatchError, UsageError, WrongBaseError
 from diffpack.result import overflow
+from diffpack.result.given_names import names_given
 from diffpack.result.outputs import open_output
 from diffpack.result.result import Check, Result
 from diffpack.support.names import listed, printable
@@ -62,6 +63,8 @@ def apply(
     lets code among them through, which is refused otherwise.
     Entries that lossy values make infinite, where the base's are finite, are told in the base's notes.
 
+    A base in memory (a module, its state dict, arrays) must hold the whole base: the output is the whole result.
+
     Raises `WrongBaseError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`, `UsageError` (an existing
     output without `force`, an output that is an input, a folder to replace that is more than a model's).
     """
@@ -70,7 +73,8 @@ def apply(
     inputs += files_behind([opened])
     own = [item.name for item in opened.manifest.files]
     refuse_overwriting(path, inputs, force, own=own)
-    result = Result(opened, checkpoint)
+    result = Result(opened, checkpoint, verify=verify, threads=threads)
+    _require_whole(result)
     total = sum(info.nbytes for info in result.tensors.values())
     with open_output(path, result, files=files, code=code, verify=verify, replace=force) as writer:
         check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
@@ -85,25 +89,36 @@ def load(
     diff: DiffLike,
     *,
     framework: Literal["numpy", "torch"] = "numpy",
+    names: Literal["base", "result"] | None = None,
     verify: bool = True,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """The result of a diff on its base in memory: name -> writable numpy array or torch tensor.
 
     numpy arrays of dtypes numpy lacks have ml_dtypes' dtypes (bfloat16, float8_*); those below a byte are flat
-    arrays of their packed bytes. Raises as `apply` does, `CheckpointError` for a shape that no array can have, and
-    `MissingDependencyError` without torch.
+    arrays of their packed bytes.
+
+    The base may be a live model: a `torch.nn.Module`, its `state_dict()`, or arrays by name. Its names may have another
+    prefix than the diff's base, and it may hold more and lack what the diff does not change. Where it lacks something,
+    each tensor that changes is checked by its own digest, before and after; what the diff does not touch is passed on
+    unchecked, since only the fingerprint of the whole base speaks of it; and what may be tied to a changed tensor
+    under a name the diff does not know is left out (a further name of the same memory gets what the first one gets).
+
+    `names` says whose names the tensors get: those of the diff's "result", or the "base"'s own as far as it has them,
+    which is what `module.load_state_dict(..., strict=False)` takes. None means the base's for a module, a
+    `state_dict()`, and a mapping that has names of its own or is not just the diff's base; the result's for all else.
+
+    Raises as `apply` does, `CheckpointError` for a shape that no array can have, and `MissingDependencyError` without
+    torch.
     """
     if framework not in ("numpy", "torch"):
         raise UsageError(f"the framework is numpy or torch, not {framework!r}")
+    if names not in (None, "base", "result"):
+        raise UsageError(f"the names are those of the base or of the result, not {names!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
-    result = Result(opened, checkpoint)
-    for name, info in result.tensors.items():
-        if not fits_array(info.dtype, info.shape):
-            raise CheckpointError(
-                f"{opened.name}: {printable(name)}: no array can have its shape; apply writes it to a file"
-            )
-    arrays = {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}
+    result = Result(opened, checkpoint, verify=verify, threads=threads)
+    given = names_given(result, names)
+    arrays = _empty_arrays(result)
 
     def write(name: str, offset: int, words: Words) -> None:
         first = offset // words.dtype.itemsize
@@ -112,23 +127,64 @@ def load(
     check = result.run(write, verify=verify, threads=threads)
     check_result(opened, check)
     _note_infinite(checkpoint, check)
+    if verify and not result.extent.whole:
+        checkpoint.notes.append(_partly_checked(result))
+    loaded = _in_framework(result, arrays, framework)
+    return {new: loaded[name] for new, name in given.items()}
+
+
+def _empty_arrays(result: Result) -> dict[str, Words]:
+    """Words for each tensor of a result. Raises `CheckpointError` for a shape that no array can have."""
+    for name, info in result.tensors.items():
+        if not fits_array(info.dtype, info.shape):
+            raise CheckpointError(
+                f"{result.diff.name}: {printable(name)}: no array can have its shape; apply writes it to a file"
+            )
+    return {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}
+
+
+def _in_framework(result: Result, arrays: dict[str, Words], framework: str) -> dict[str, Any]:
+    """A result's words as numpy arrays or torch tensors."""
+    infos = result.tensors
     if framework == "torch":
         from diffpack.checkpoints.torch_tensors import to_torch
 
-        return {name: to_torch(words, result.tensors[name], name) for name, words in arrays.items()}
-    infos = result.tensors
+        return {name: to_torch(words, infos[name], name) for name, words in arrays.items()}
     return {name: words_array(words, infos[name].dtype, infos[name].shape) for name, words in arrays.items()}
+
+
+def _require_whole(result: Result) -> None:
+    """Raise `WrongBaseError` if a base in memory is a part of the diff's base."""
+    if not result.extent.whole:
+        base, recorded = result.base, result.diff.manifest.base
+        raise WrongBaseError(
+            f"{base.source}: not the whole base of {result.diff.name}: it has {len(base.tensors)} tensors that may not "
+            f"be the {recorded.tensors} of the base, and the output would lack some; `load` takes such a base, or "
+            "give the base's files"
+        )
+
+
+def _partly_checked(result: Result) -> str:
+    """Say what of a base was checked, if that was not all."""
+    checked = sum(record.base is not None for record in result.diff.values())
+    return (
+        f"{result.base.source}: not all of the base of {result.diff.name}, so its fingerprint says nothing: the "
+        f"{checked} tensors that change were checked, the others were not"
+    )
 
 
 def check_result(diff: Diff, check: Check) -> None:
     """Raise `ResultMismatchError` if a run arrived at another result than the diff records (if it does)."""
     expected = diff.manifest.result.fingerprint
-    if check.result is None or (expected in (check.result, None) and not check.wrong):
+    if not check.wrong and (check.result is None or expected in (check.result, None)):
         return
     tensors = f"; these tensors differ: {listed([printable(name) for name in check.wrong])}" if check.wrong else ""
-    raise ResultMismatchError(
-        f"{diff.name}: applying it gives the fingerprint {check.result}, recorded is {expected}{tensors} [A6]"
+    found = (
+        "other bits than recorded"
+        if check.result is None
+        else f"the fingerprint {check.result}, recorded is {expected}"
     )
+    raise ResultMismatchError(f"{diff.name}: applying it gives {found}{tensors} [A6]")
 
 
 def _note_infinite(base: Checkpoint, check: Check) -> None:
