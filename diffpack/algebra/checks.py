@@ -8,6 +8,7 @@ from itertools import pairwise
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff
+from diffpack.diff.extent import other_names
 from diffpack.errors import UsageError, WrongBaseError
 
 
@@ -40,5 +41,7 @@ def check_base(diff: Diff, base: Checkpoint, threads: int | None) -> None:
     """Raise `WrongBaseError` if a checkpoint is not a diff's base."""
     expected, actual = diff.manifest.base.fingerprint, fingerprint(base, threads=threads)
     if expected != actual:
-        message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
-        raise WrongBaseError(message)
+        raise WrongBaseError(
+            f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
+            f"{other_names(diff, base)}"
+        )

@@ -28,7 +28,8 @@ class BaseView:
 
     `records` are the diff's, `digest` gives what is recorded of a record's base tensor, `where` is what errors call the
     diff. Names, dtypes and shapes are checked, bits are not. Raises `WrongBaseError` if a tensor the diff needs is
-    missing or has another dtype or shape. A live model need not have what is only removed.
+    missing or has another dtype or shape. A live model need not have what is only removed; and with `partial` some of
+    what changes: `lacking` names the tensors that cannot be made then.
     """
 
     def __init__(
@@ -38,8 +39,12 @@ class BaseView:
         records: Mapping[str, TensorDiff],
         digest: Callable[[str], bytes | None],
         where: str,
+        *,
+        partial: bool = False,
     ) -> None:
         self.base = base
+        self.lacking: frozenset[str] = frozenset()
+        self._partial = partial and base.live
         self._records = records
         self._manifest = manifest
         self._where = where
@@ -53,13 +58,16 @@ class BaseView:
             raise WrongBaseError(f"{base.source}: not the base of {where}: {error} [A2]") from None
         self.own: dict[str, str] = dict(self.naming.view)
         missing = [source for source in copies.values() if source not in self.own]
-        if missing:
+        if missing and not self._partial:
             copy = next(name for name, source in copies.items() if source == missing[0])
             raise WrongBaseError(
                 f"{base.source}: not the base of {where}: {copy!r} is a copy of {missing[0]!r}, which is missing [A2]",
                 tuple(missing),
             )
-        self.own |= {name: self.naming.view[source] for name, source in copies.items()}
+        for name, source in copies.items():
+            self.own.pop(name, None)
+            if source in self.naming.view:
+                self.own[name] = self.naming.view[source]
         self._check()
 
     def __contains__(self, name: str) -> bool:
@@ -81,6 +89,12 @@ class BaseView:
         """The reference of a record; made once."""
         known = self._references.get(name)
         if known is None:
+            if name in self.lacking:
+                raise WrongBaseError(
+                    f"{self.base.source}: not the base of {self._where}: {printable(name)} is missing, and others are "
+                    "coded together with it, against the base",
+                    (name,),
+                )
             record = self._records[name]
             words = self.word_source(name) if record.base is not None else None
             known = self._references.setdefault(name, Reference(record.info, record.base, words))
@@ -98,14 +112,23 @@ class BaseView:
         for name in self._manifest.aliases.values() if self.base.live else ():
             if name not in self and name not in self._records:
                 wrong[name] = "is missing"
+        absent = {name for name in wrong if name not in self}
+        touched = sum(record.base is not None for record in self._records.values())
+        if self._partial and len(absent) < touched:
+            aliases, copies = self._manifest.aliases, self._manifest.copies or {}
+            gone = absent | (copies.keys() - self.own.keys())
+            self.lacking = frozenset(gone | {name for name, target in aliases.items() if target in gone})
+            wrong = {name: what for name, what in wrong.items() if name in self}
         if not wrong:
             return
         details = listed([f"{printable(name)} {what}{self._looked_for(name)}" for name, what in wrong.items()])
-        absent = any("is missing" in what for what in wrong.values())
+        shown = self._shown() if absent else ""
+        if absent and self.base.live and not self._partial and len(absent) < touched:
+            shown += "; `load(..., partial=True)` leaves them out"
         expected, actual = self._manifest.base.fingerprint, fingerprint(self.base)
         raise WrongBaseError(
-            f"{self.base.source}: not the base of {self._where}: {details}{self._shown() if absent else ''}"
-            f"{self._advice(wrong)} (fingerprint expected {expected}, found {actual}) [{rule}]",
+            f"{self.base.source}: not the base of {self._where}: {details}{shown}{self._advice(wrong)} "
+            f"(fingerprint expected {expected}, found {actual}) [{rule}]",
             tuple(wrong),
         )
 

@@ -88,9 +88,12 @@ class Diff(Mapping[str, TensorDiff]):
         """  # noqa: D205 - one sentence
         return self._with(self.view(open_checkpoint(base)).reference)
 
-    def view(self, base: Checkpoint) -> BaseView:
-        """The base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so."""
-        return BaseView(base, self.manifest, self, lambda name: self.digests(name)[0], self.name)
+    def view(self, base: Checkpoint, *, partial: bool = False) -> BaseView:
+        """The base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so.
+
+        With `partial` a model in memory may lack some of them.
+        """
+        return BaseView(base, self.manifest, self, lambda name: self.digests(name)[0], self.name, partial=partial)
 
     def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
         """The records with access to their references if any may need it, else the diff."""

@@ -57,14 +57,35 @@ def find_extent(diff: Diff, view: BaseView, *, verify: bool, threads: int | None
     if not base.live:
         return _of_files(diff, base, names, threads)
     search = _Search(diff, view, names)
-    if search.plain:
+    if search.plain and not view.lacking:
         return Extent(True, names[0])
-    found = search.whole(threads) if verify else None
+    found = search.whole(threads) if verify and not view.lacking else None
     if found is not None:
         return found
     if verify:
         _require_digests(diff, view)
     return search.part(threads)
+
+
+def other_names(diff: Diff, base: Checkpoint) -> str:
+    """Say so if a checkpoint whose fingerprint is not that of a diff's base has its tensors under other names; or "".
+
+    For operations that need the base under its own names.
+    """
+    try:
+        naming = diff.view(base).naming
+    except WrongBaseError:
+        return ""
+    if naming.recorded:
+        return ""
+    for name, own in naming.view.items():
+        known = [found for found in base_names(name, diff.manifest.rename) if found != own]
+        if name in diff and known:
+            return (
+                f"; its tensors have other names than the base's: {printable(own)} is there {printable(known[0])} "
+                "(`load`, `apply` and `verify` take it so)"
+            )
+    return ""
 
 
 def _of_files(diff: Diff, base: Checkpoint, names: list[dict[str, str]], threads: int | None) -> Extent:
@@ -97,7 +118,7 @@ class _Search:
         self._diff, self._view, self._base, self._names = diff, view, view.base, names
         manifest = diff.manifest
         copies = manifest.copies or {}
-        self._touched = {view.own[name]: name for name in diff if diff[name].base is not None}
+        self._touched = {view.own[name]: name for name in diff if diff[name].base is not None and name in view}
         mentioned = {*diff, *manifest.aliases, *manifest.aliases.values(), *manifest.removed, *copies.values()}
         self._mentioned = {view.own[name] for name in mentioned if name in view}
         self._new = {
@@ -195,6 +216,7 @@ def _require_digests(diff: Diff, view: BaseView) -> None:
     manifest = diff.manifest
     unchecked = [name for name in manifest.copies or {} if name not in diff]
     unchecked += [name for name, target in manifest.aliases.items() if target not in diff]
+    unchecked = [name for name in unchecked if name not in view.lacking]
     touches = any(record.base is not None for record in diff.values())
     if touches and not unchecked:
         return

@@ -135,7 +135,8 @@ def _other_rules(base: Checkpoint, rename: Rename, needs: Needs) -> Iterator[Ren
 def _prefixes(own: Mapping[str, TensorInfo], needs: Needs) -> list[tuple[str, str]]:
     """Pairs of prefixes, ending at dots, that lead from a base's names to needed ones: those of most tensors first.
 
-    The longest tail counts that a needed name shares with names of the base; if shapes never agree, the names alone.
+    The longest tail counts that a needed name shares with names of the base (a last name alone, "weight", only where it
+    is a whole name); if shapes never agree, the names alone.
     """
     by_tail: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
     for name, info in own.items():
@@ -144,7 +145,12 @@ def _prefixes(own: Mapping[str, TensorInfo], needs: Needs) -> list[tuple[str, st
     with_shape: Counter[tuple[str, str]] = Counter()
     by_name: Counter[tuple[str, str]] = Counter()
     for name, info in needs.items():
-        cuts = [(prefix, by_tail[tail]) for prefix, tail in _cuts(name) if tail in by_tail]
+        cuts = [
+            (prefix, [(old, shape) for old, shape in by_tail[tail] if "." in tail or not (old and prefix)])
+            for prefix, tail in _cuts(name)
+            if tail in by_tail
+        ]
+        cuts = [(prefix, there) for prefix, there in cuts if there]
         for prefix, there in cuts[:1]:
             by_name.update((old, prefix) for old, _ in there if old != prefix)
         for prefix, there in cuts:

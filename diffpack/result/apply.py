@@ -90,6 +90,7 @@ def load(
     *,
     framework: Literal["numpy", "torch"] = "numpy",
     names: Literal["base", "result"] | None = None,
+    partial: bool = False,
     verify: bool = True,
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -99,14 +100,15 @@ def load(
     arrays of their packed bytes.
 
     The base may be a live model: a `torch.nn.Module`, its `state_dict()`, or arrays by name. Its names may have another
-    prefix than the diff's base, and it may hold more and lack what the diff does not change. Where it lacks something,
-    each tensor that changes is checked by its own digest, before and after; what the diff does not touch is passed on
-    unchecked, since only the fingerprint of the whole base speaks of it; and what may be tied to a changed tensor
-    under a name the diff does not know is left out (a further name of the same memory gets what the first one gets).
+    prefix than the diff's base, and it may hold more and lack what the diff does not change (with `partial` also some
+    of what it does, which is then left out). Where it lacks something, each tensor that changes is checked by its own
+    digest, before and after; what the diff does not touch is passed on unchecked, since only the fingerprint of the
+    whole base speaks of it; and what may be tied to a changed tensor under a name the diff does not know is left out
+    (a further name of the same memory gets what the first one gets).
 
     `names` says whose names the tensors get: those of the diff's "result", or the "base"'s own as far as it has them,
-    which is what `module.load_state_dict(..., strict=False)` takes. None means the base's for a module, a
-    `state_dict()`, and a mapping that has names of its own or is not just the diff's base; the result's for all else.
+    which `module.load_state_dict(..., strict=False)` takes. None means the base's for a module, a `state_dict()`, and
+    a mapping that has names of its own or is not just the diff's base; the result's for all else.
 
     Raises as `apply` does, `CheckpointError` for a shape that no array can have, and `MissingDependencyError` without
     torch.
@@ -116,8 +118,15 @@ def load(
     if names not in (None, "base", "result"):
         raise UsageError(f"the names are those of the base or of the result, not {names!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
-    result = Result(opened, checkpoint, verify=verify, threads=threads)
+    result = Result(opened, checkpoint, verify=verify, partial=partial, threads=threads)
     given = names_given(result, names)
+    arrays = _made(result, verify, threads)
+    loaded = _in_framework(result, arrays, framework)
+    return {new: loaded[name] for new, name in given.items()}
+
+
+def _made(result: Result, verify: bool, threads: int | None) -> dict[str, Words]:
+    """The words of each tensor of a result, checked; what is to be said of them is added to the base's notes."""
     arrays = _empty_arrays(result)
 
     def write(name: str, offset: int, words: Words) -> None:
@@ -125,12 +134,11 @@ def load(
         arrays[name][first : first + words.size] = words
 
     check = result.run(write, verify=verify, threads=threads)
-    check_result(opened, check)
-    _note_infinite(checkpoint, check)
+    check_result(result.diff, check)
+    _note_infinite(result.base, check)
     if verify and not result.extent.whole:
-        checkpoint.notes.append(_partly_checked(result))
-    loaded = _in_framework(result, arrays, framework)
-    return {new: loaded[name] for new, name in given.items()}
+        result.base.notes.append(_partly_checked(result))
+    return arrays
 
 
 def _empty_arrays(result: Result) -> dict[str, Words]:
@@ -166,10 +174,11 @@ def _require_whole(result: Result) -> None:
 
 def _partly_checked(result: Result) -> str:
     """Say what of a base was checked, if that was not all."""
-    checked = sum(record.base is not None for record in result.diff.values())
+    checked = sum(record.base is not None and name in result.tensors for name, record in result.diff.items())
+    lacking = listed([printable(name) for name in sorted(result.view.lacking)])
     return (
         f"{result.base.source}: not all of the base of {result.diff.name}, so its fingerprint says nothing: the "
-        f"{checked} tensors that change were checked, the others were not"
+        f"{checked} tensors that change were checked, the others were not{f'; left out: {lacking}' if lacking else ''}"
     )
 
 

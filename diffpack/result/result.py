@@ -47,14 +47,17 @@ class Result:
     `tensors` are the result's, in the base's order, new ones after them; `untold` is what of the tuned files
     neither the diff nor the base tells, found when the output is opened. `extent` says what of a base in memory is the
     diff's base: of a part, the result is that of what is there. Raises `WrongBaseError` if a tensor the diff needs is
-    missing or has another dtype or shape, and with `verify` if a part of a base cannot be checked.
+    missing or has another dtype or shape, and with `verify` if a part of a base cannot be checked. With `partial` the
+    result lacks what a model in memory lacks of what changes.
     """
 
-    def __init__(self, diff: Diff, base: Checkpoint, *, verify: bool = True, threads: int | None = None) -> None:
+    def __init__(
+        self, diff: Diff, base: Checkpoint, *, verify: bool = True, partial: bool = False, threads: int | None = None
+    ) -> None:
         self.diff = diff
         self.base = base
         self._inputs = Inputs([*base.files, *files_behind([diff])])
-        self.view = diff.view(base)
+        self.view = diff.view(base, partial=partial)
         self.records = diff.bound(self.view.reference)
         self.extent = find_extent(diff, self.view, verify=verify, threads=threads)
         self.untold: list[str] = []
@@ -65,7 +68,7 @@ class Result:
             if name not in removed and own not in self.extent.extra:
                 self.tensors[name] = self._info(name)
         for name in [*diff, *manifest.aliases]:
-            if name not in self.tensors:
+            if name not in self.tensors and name not in self.view.lacking:
                 self.tensors[name] = self._info(name)
         whole = self.extent.whole
         if whole and manifest.structure is not None and manifest.structure.content is not None:
@@ -143,12 +146,12 @@ class Result:
 
     def _wrong_results(self, digests: dict[str, bytes]) -> tuple[str, ...]:
         """Name the records whose result is not the recorded one."""
-        recorded = {name: self.diff.digests(name)[1] for name in self.diff}
+        recorded = {name: self.diff.digests(name)[1] for name in self.diff if name in digests}
         return tuple(name for name, digest in recorded.items() if digest and digests[name][:DIGEST_BYTES] != digest)
 
     def _order(self) -> list[str]:
         """The tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
-        changed = [name for group in self.diff.manifest.groups for name in group.names]
+        changed = [name for group in self.diff.manifest.groups for name in group.names if name in self.tensors]
         rest = sorted(set(self.tensors) - set(changed), key=lambda name: (-self.tensors[name].nbytes, name))
         return changed + rest
 
@@ -188,7 +191,11 @@ class Result:
         wrong = []
         for name in self.diff:
             recorded, _ = self.diff.digests(name)
-            if recorded is not None and digests[self.view.own[name]][:DIGEST_BYTES] != recorded:
+            if (
+                name not in self.view.lacking
+                and recorded is not None
+                and digests[self.view.own[name]][:DIGEST_BYTES] != recorded
+            ):
                 wrong.append(name)
         if not wrong and whole in (None, expected):
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -150,6 +151,37 @@ def test_a_whole_model_is_checked_by_its_fingerprint_under_any_prefix(tmp_path: 
     assert diffpack.verify(diff, headed).part  # of tensors it has more, nothing tells whether they are the base's
 
 
+def test_a_body_of_a_model_with_a_tuned_head_takes_its_part_if_told_to(as_base, tmp_path: Path):
+    base = make("BertForMaskedLM", tmp_path / "base", WITH_BERT)
+    task = tuned("BertForMaskedLM", base, tmp_path / "tuned")
+    diff = diffpack.extract(base, tmp_path / "tuned")
+    live = loaded("BertModel", base)
+    with pytest.raises(WrongBaseError, match=r"cls\.predictions\.bias is missing .*partial=True"):
+        diffpack.load(as_base(live), diff)
+    opened = diffpack.open_checkpoint(as_base(live))
+    weights = diffpack.load(opened, diff, framework="torch", partial=True)
+    assert opened.notes[-1].endswith("cls.predictions.transform.dense.weight")
+    expected = task.bert.state_dict()
+    assert set(weights) == set(live.state_dict())
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    live.embeddings.LayerNorm.bias.data[0] += 1
+    with pytest.raises(WrongBaseError, match=r"these tensors differ: bert\.embeddings\.LayerNorm\.bias"):
+        diffpack.load(as_base(live), diff, partial=True)
+    with pytest.raises(WrongBaseError, match="is missing"):
+        diffpack.load(loaded("GPT2Model", make("GPT2Model", tmp_path / "other")), diff, partial=True)
+
+
+def test_a_part_is_no_base_where_its_words_are_coded_among_those_it_lacks():
+    rng = np.random.default_rng(0)
+    base = {name: (rng.standard_normal((256, 256)) / 50).astype(ml_dtypes.bfloat16) for name in "vw"}
+    noise = rng.standard_normal((256, 256)).astype(np.float32) * np.float32(2e-5)
+    task = {name: (array.astype(np.float32) + noise).astype(array.dtype) for name, array in base.items()}
+    diff = diffpack.extract(base, task, profile="smallest", positions="levels")
+    assert diff.contexts("w") == diff.contexts("v") != ()
+    with pytest.raises(WrongBaseError, match="v is missing, and others are coded together with it"):
+        diffpack.load({"w": base["w"]}, diff, partial=True)
+
+
 def untouched_case() -> tuple[dict[str, Any], dict[str, Any], Any]:
     base = model() | {"buffer": np.arange(3)}
     tuned_arrays = base | {"embed": base["embed"] + 1}
@@ -260,6 +292,18 @@ def test_a_base_that_has_the_results_names_already_is_taken(tmp_path: Path):
     renamed["bert.ids"] = renamed["bert.ids"] + 1
     with pytest.raises(WrongBaseError, match="does not touch"):
         diffpack.load(write_safetensors(tmp_path / "other.safetensors", renamed), diff)
+
+
+def test_operations_that_need_the_bases_own_names_say_so():
+    base = model()
+    renamed = {f"bert.{name}": array for name, array in base.items()}
+    diff = diffpack.extract(base, tune(renamed, 0.3))
+    message = r"its tensors have other names than the base's: bert\.e[a-z0-9.]+ is there e"
+    for work in (diffpack.stats, lambda diff, base: diffpack.invert(diff, base=base)):
+        with pytest.raises(WrongBaseError, match=message):
+            work(diff, renamed)
+        with pytest.raises(WrongBaseError, match=r"found [0-9a-f]{64}\)$"):
+            work(diff, base | {"ids": base["ids"] + 1})
 
 
 def test_what_is_missing_is_named_as_it_was_looked_for():
