@@ -8,6 +8,7 @@ from itertools import pairwise
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff
+from diffpack.diff.extent import other_names
 from diffpack.diff.links import diffs_beside, place_in_chain, what_would_follow
 from diffpack.errors import UsageError, WrongBaseError
 
@@ -51,4 +52,4 @@ def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequenc
         for item in beside:
             item.close()
         message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
-        raise WrongBaseError(f"{message}; {place}" if place else message)
+        raise WrongBaseError(f"{message}; {place}" if place else message + other_names(diff, base))

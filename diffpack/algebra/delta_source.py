@@ -17,7 +17,7 @@ from diffpack.format.values import floats
 from diffpack.format.values.exact import EXACT
 from diffpack.result.result import Result
 from diffpack.support.names import printable
-from diffpack.tensors.dtypes import DType, Positions, Words, to_float
+from diffpack.tensors.dtypes import Positions, to_float
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference, comparable
 from diffpack.tensors.rename import own_names
@@ -142,19 +142,11 @@ class Source:
             where = f"{self.diff.name}: {printable(record.name)}"
             raise BaseNeededError(f"{where} is stored exactly, as steps: give the base, which makes them floats")
         before = reference.slice(part.start, part.stop) if places is None else reference.at(places)
-        return places, _change(before, EXACT.change(before, numbers, record.info.dtype), record.info.dtype)
+        return places, floats.change(before, EXACT.change(before, numbers, record.info.dtype), record.info.dtype)
 
     def _from_alias(self, name: str, info: TensorInfo, reference: Reference | None) -> Delta:
         assert reference is not None  # infos() asked for the base
         parts = [np.empty(0, to_float(np.empty(0, info.dtype.word), info.dtype).dtype)]
         for start, words in self._result.blocks(self.own(name)):
-            parts.append(_change(reference.slice(start, start + words.size), words, info.dtype))
+            parts.append(floats.change(reference.slice(start, start + words.size), words, info.dtype))
         return Delta(info.shape, None, np.concatenate(parts))
-
-
-def _change(before: Words, after: Words, dtype: DType) -> Values:
-    """The differences of words; what keeps its bits does not change, be it infinite or no number."""
-    differences: Values = floats.difference(before, after, dtype)
-    if not np.isfinite(differences).all():
-        differences = np.where(before == after, differences.dtype.type(0), differences)
-    return differences

@@ -15,7 +15,6 @@ from typing import BinaryIO
 
 from msgspec.structs import replace
 
-from diffpack.algebra.shared_names import base_names
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.against import BaseView
@@ -30,6 +29,7 @@ from diffpack.support.inputs import Inputs
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename, own_names
+from diffpack.tensors.undo_rename import base_names
 from diffpack.tensors.word_source import WordSource
 
 

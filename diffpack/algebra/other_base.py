@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from diffpack.algebra.shared_names import base_names
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
 from diffpack.diff.diff import Diff
@@ -18,6 +17,7 @@ from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.prefix_search import find_rename
 from diffpack.tensors.reference import Reference, convert
 from diffpack.tensors.rename import Rename, compose_rename, own_names
+from diffpack.tensors.undo_rename import base_names
 
 
 @dataclass(frozen=True)

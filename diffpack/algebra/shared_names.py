@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.support.names import printable
-from diffpack.tensors.rename import Rename, Renamer, own_names, renamed
+from diffpack.tensors.rename import Rename, own_names, renamed
+from diffpack.tensors.undo_rename import base_names
 
 Key = tuple[bool, str]
 """What a tensor is known by: whether the base has it, and the base's own name, or that of a new tensor."""
@@ -30,26 +30,6 @@ class SharedNames:
     def shared(self) -> dict[str, str]:
         """The other way: from the diff's names to the shared ones."""
         return {own: name for name, own in self.own.items()}
-
-
-def base_names(name: str, rename: Rename) -> list[str]:
-    """The names a base tensor may have that rename rules call `name`, those that a rule changes first.
-
-    Of several of them a base has at most one: rules never give two tensors one name.
-    """
-    called, by_new = _looked_up(rename)
-    fitting = sorted(rule for end in range(len(name) + 1) for rule in by_new.get(name[:end], ()))
-    undone = [old + name.removeprefix(new) for _, old, new in fitting]
-    return [found for found in dict.fromkeys([*undone, name]) if called(found) == name]
-
-
-@lru_cache(maxsize=8)  # the rules of the diffs that are brought together; names are asked for one by one
-def _looked_up(rename: Rename) -> tuple[Renamer, Mapping[str, list[tuple[int, str, str]]]]:
-    """The rules, and their places among all by what they lead to."""
-    by_new: dict[str, list[tuple[int, str, str]]] = {}
-    for at, (old, new) in enumerate(rename):
-        by_new.setdefault(new, []).append((at, old, new))
-    return Renamer(rename), by_new
 
 
 def _meant(rules: Sequence[Rename], names: Sequence[Iterable[str]]) -> Counter[str]:

@@ -10,37 +10,47 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.endings import indexed, is_index, layout_of
 from diffpack.checkpoints.file_kinds import KINDS, kind_of, refuse_foreign
 from diffpack.checkpoints.folder_checkpoint import open_folder
-from diffpack.checkpoints.memory import MappingCheckpoint
+from diffpack.checkpoints.memory import MappingCheckpoint, is_module, module_checkpoint
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
-from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.errors import CheckpointError, UnsupportedCheckpointError, UsageError
 from diffpack.format import limits
 from diffpack.support.names import printable
 from diffpack.tensors.info import TensorInfo
 
 __all__ = ["Checkpoint", "CheckpointLike", "TensorInfo", "open_checkpoint"]
 
-CheckpointLike = str | os.PathLike[str] | Mapping[str, Any] | Checkpoint
-"""What a function that wants a checkpoint takes: a path, named arrays or tensors, or an opened one."""
+if TYPE_CHECKING:
+    import torch
+
+CheckpointLike: TypeAlias = "str | os.PathLike[str] | Mapping[str, Any] | torch.nn.Module | Checkpoint"
+"""What a function that wants a checkpoint takes: a path, named arrays or tensors, a torch module, or an opened one."""
 
 
 def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
-    """Open a checkpoint by its path, or wrap tensors in memory.
+    """Open a checkpoint by its path, or wrap tensors in memory: a torch module, its `state_dict()`, arrays by name.
 
     With `mmap` false no file is mapped: `words` reads a tensor into new memory. An opened checkpoint stays as it is.
 
-    Raises `CheckpointError` (missing, damaged), `UnsupportedCheckpointError` (unknown layout or dtype),
-    `MissingDependencyError` (h5py is needed and not installed).
+    Raises `UsageError` for what is none of these, `CheckpointError` (missing, damaged), `UnsupportedCheckpointError`
+    (unknown layout or dtype, tensors without values here), `MissingDependencyError` (h5py is needed and not installed).
     """
     if isinstance(source, Checkpoint):
         return source
     if isinstance(source, Mapping):
         return _storable(MappingCheckpoint(source))
+    if is_module(source):
+        return _storable(module_checkpoint(source))
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(
+            f"a checkpoint is a path, a torch module, its state_dict(), or a mapping of arrays, not a "
+            f"{type(source).__name__}"
+        )
     path = Path(source)
     if path.is_dir():
         return _storable(open_folder(path, partial(_open_file, mmap=mmap)))

@@ -33,6 +33,10 @@ class Checkpoint(ABC):
     """
 
     layout: str = "?"
+    live = False
+    """Whether it is a model in memory, which may lack, add and rename tensors against the files it came from."""
+    named_for_module = False
+    """Whether its names are those of a module, which takes tensors back under no others."""
 
     def __init__(self, source: str, path: Path | None = None) -> None:
         self.source = source

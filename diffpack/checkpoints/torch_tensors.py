@@ -49,14 +49,47 @@ def import_torch(what: str = "a tensor of torch's") -> Any:
 
 
 def tensor_info(tensor: torch.Tensor, name: str) -> TensorInfo:
-    """A tensor's dtype and shape. Raises `UnsupportedCheckpointError` unless it is a plain array."""
+    """A tensor's dtype and shape. Raises `UnsupportedCheckpointError` unless it is a plain array, its values here."""
+    for sort in type(tensor).__mro__:
+        if sort.__name__ in _NO_VALUES:
+            raise UnsupportedCheckpointError(f"{name}: {_NO_VALUES[sort.__name__]}")
+    if tensor.is_meta:
+        raise UnsupportedCheckpointError(
+            f"{name}: on the meta device, it has no values here: load the model whole (from_pretrained without "
+            "device_map, or its offloaded layers brought back), then give it again"
+        )
     kind = str(tensor.dtype).removeprefix("torch.")
     plain = tensor.layout == import_torch().strided and not tensor.is_quantized and not tensor.is_nested
-    if not plain or tensor.is_meta or kind not in FROM_TORCH:
-        layout = "meta" if tensor.is_meta else f"{tensor.layout}".removeprefix("torch.")
+    if not plain or kind not in FROM_TORCH:
+        layout = f"{tensor.layout}".removeprefix("torch.")
         raise UnsupportedCheckpointError(f"{name}: {kind} tensors ({layout}) are not supported")
+    if not hasattr(tensor, "untyped_storage") or _is_wrapper(tensor):
+        raise UnsupportedCheckpointError(
+            f"{name}: a {type(tensor).__name__}, which keeps its values in a form of its own (quantised, sharded): "
+            "give the model as it was before, in plain tensors"
+        )
     ours = FROM_TORCH[kind]
     return TensorInfo(DTYPES[ours], our_shape(ours, tuple(tensor.shape)))
+
+
+_GATHER = (
+    "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+    "options=StateDictOptions(full_state_dict=True)) gathers them all on every process: give what that gives"
+)
+_NO_VALUES = {
+    "DTensor": f"a DTensor, of which each process holds a part: {_GATHER}",
+    "ShardedTensor": f"a ShardedTensor, of which each process holds a part: {_GATHER}",
+    "UninitializedTensorMixin": "not initialised, it has no shape yet: run the module once, then give it again",
+    "FakeTensor": "a FakeTensor, it has no values: give the model outside of FakeTensorMode",
+}
+"""Kinds of tensors without their values here, by a class they derive from, and what to do."""
+
+
+def _is_wrapper(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is but a front for others (torch's quantised and distributed kinds are)."""
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    return bool(is_traceable_wrapper_subclass(tensor))
 
 
 def as_tensor(words: Words, info: TensorInfo, name: str) -> torch.Tensor:

@@ -82,22 +82,30 @@ class Diff(Mapping[str, TensorDiff]):
         return any(decoder.position_coding.needs_base(decoder.group) for decoder in self.decoders)
 
     def against(self, base: CheckpointLike) -> Mapping[str, TensorDiff]:
-        """The records together with the base, which those of the profile "smallest" need to be decoded.
+        """The records together with the base, which those of the profile "smallest" need to be decoded, and exact ones
+        to be given as `differences`.
 
-        Names, dtypes and shapes are checked, the base's bits are not. Raises `WrongBaseError`, `CheckpointError`.
+        Names, dtypes and shapes are checked, the base's bits are not. The base may be a model in memory, with what the
+        diff does not touch under other names or not there. Raises `WrongBaseError`, `CheckpointError`.
+        """  # noqa: D205 - one sentence
+        return self._with(self.view(open_checkpoint(base)).reference)
+
+    def view(self, base: Checkpoint, *, partial: bool = False) -> BaseView:
+        """The base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so.
+
+        With `partial` a model in memory may lack some of them.
         """
-        return self.bound(self.view(open_checkpoint(base)).reference)
-
-    def view(self, base: Checkpoint) -> BaseView:
-        """The base as this diff sees it. Raises `WrongBaseError` if a tensor it needs is not there so."""
-        return BaseView(base, self.manifest, self, self.name)
+        return BaseView(base, self.manifest, self, lambda name: self.digests(name)[0], self.name, partial=partial)
 
     def bound(self, references: Callable[[str], Reference]) -> Mapping[str, TensorDiff]:
         """The records with access to their references if any may need it, else the diff."""
-        if not self.may_need_base:
-            return self
+        return self._with(references) if self.may_need_base else self
+
+    def _with(self, references: Callable[[str], Reference]) -> dict[str, TensorDiff]:
+        """The records with access to their references, sorted by name."""
         made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
-        return {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
+        records = {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
+        return {name: records[name] for name in self}
 
     @property
     def chunks(self) -> list[ChunkSpec]:

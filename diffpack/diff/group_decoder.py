@@ -67,6 +67,10 @@ class GroupDecoder:
         self.chunks = range(first_chunk, self._first + len(group.ends))
         self._decoded: Cache[int, Decoded] = Cache(_nbytes)
 
+    def bound(self, references: Callable[[str], Reference]) -> GroupDecoder:
+        """The same with access to references."""
+        return GroupDecoder(self.group, self.chunks.start, self._chunk, self.line.where, references)
+
     def __len__(self) -> int:
         """How many records the group has."""
         return len(self.group.names)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.diff.differences import Differences, given_reference, only
 from diffpack.diff.group_decoder import Changes, GroupDecoder
-from diffpack.errors import CheckpointError, MissingDependencyError
+from diffpack.errors import BaseNeededError, CheckpointError, MissingDependencyError, UsageError
+from diffpack.format.manifest import DIGEST_HEX
 from diffpack.format.streams import Numbers
+from diffpack.format.values import floats
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, Positions, Words, fits_array
 from diffpack.tensors.info import TensorInfo, blocks
@@ -124,6 +127,52 @@ class TensorDiff:
             return np.concatenate(numbers) if numbers else np.empty(0, self.info.dtype.step)
         parts = [self.value_coding.differences(part, self.scale) for part in numbers]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
+
+    def differences(self, base_words: Any = None) -> Differences:
+        """The changes as float differences, float32 (float64 for F64), with their positions, whatever the coding.
+
+        `base_words` is the base tensor: its flat words, as a checkpoint's `words(name)` gives them, or a numpy array or
+        torch tensor of its dtype and shape. It is checked by its digest. A new tensor (its differences are its
+        entries), lossy values not coded against the base, and records of `Diff.against(base)`, which are not checked,
+        need none. Of a resized or retyped tensor they are relative to the reference: the base tensor in the result's
+        dtype and shape. Lossy values are those stored, before they are added and rounded.
+
+        Raises `BaseNeededError` without base words that are needed, `WrongBaseError` for others than the base's,
+        `UsageError` for integers, bools and other dtypes without float differences (`values` has their steps),
+        `CorruptFileError`.
+        """
+        dtype = self.info.dtype
+        if not dtype.arithmetic:
+            raise UsageError(f"{printable(self.name)}: {dtype.name} has no float differences; `values` has the steps")
+        record, reference = self._with_base(base_words)
+        wide = np.float64 if dtype.name == "F64" else np.float32
+        places, values = [np.empty(0, np.int64)], [np.empty(0, wide)]
+        for part in record.changes():
+            positions, numbers = record._stored(part)
+            if not self.exact:
+                change = self.value_coding.differences(numbers, self.scale)
+            elif reference is None:
+                raise BaseNeededError(f"{printable(self.name)} is stored as steps: give the base tensor's words")
+            else:
+                before = reference.at(positions)
+                change = floats.change(before, self.value_coding.change(before, numbers, dtype, self.scale), dtype)
+            places.append(positions)
+            values.append(change.astype(wide, copy=False))
+        return Differences(np.concatenate(places), np.concatenate(values))
+
+    def _with_base(self, base_words: Any) -> tuple[TensorDiff, Reference | None]:
+        """The record as it can be decoded with the base tensor, and its reference, if that is at hand."""
+        references = self._decoder.line.references
+        if self.base is None:
+            return self, Reference(self.info)
+        if base_words is None:
+            return self, None if references is None else references(self.name)
+        group, first = self._decoder.group, self._record * DIGEST_HEX
+        digest = bytes.fromhex((group.base_digests or "")[first : first + DIGEST_HEX])
+        reference = given_reference(self.name, self.info, self.base, digest, base_words)
+        if references is not None or not self.position_coding.needs_base(group):
+            return self, reference
+        return TensorDiff(self._decoder.bound(only(self.name, reference)), self._record), reference
 
     @property
     def count(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff, DiffLike, open_diffs
+from diffpack.diff.extent import other_names
 from diffpack.diff.group_decoder import GroupDecoder
 from diffpack.errors import WrongBaseError
 from diffpack.format.chunks import ChunkSpec
@@ -147,15 +148,16 @@ def stats(
 
     With `base`, raises `WrongBaseError` if a diff has another one. Raises `CorruptFileError`.
     """
-    counted = tuple(map(diff_stats, open_diffs(diffs)))
+    opened = open_diffs(diffs)
+    counted = tuple(map(diff_stats, opened))
     if base is not None:
         checkpoint = open_checkpoint(base)
         actual = fingerprint(checkpoint, threads=threads)
-        for item in counted:
+        for diff, item in zip(opened, counted, strict=True):
             if item.base_fingerprint != actual:
                 raise WrongBaseError(
                     f"{checkpoint.source}: not the base of {item.name} "
-                    f"(fingerprint expected {item.base_fingerprint}, found {actual})"
+                    f"(fingerprint expected {item.base_fingerprint}, found {actual}){other_names(diff, checkpoint)}"
                 )
     return Stats(counted)
 

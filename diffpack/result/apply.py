@@ -16,6 +16,7 @@ from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.errors import CheckpointError, ResultMismatchError, UsageError, WrongBaseError
 from diffpack.result import overflow
+from diffpack.result.given_names import names_given
 from diffpack.result.outputs import open_output
 from diffpack.result.result import Check, Result
 from diffpack.result.unchanged import unchanged
@@ -68,6 +69,8 @@ def apply(
     Entries that lossy values make infinite, where the base's are finite, are told in the base's notes. A base that is
     the diff's result already is written as it is.
 
+    A base in memory (a module, its state dict, arrays) must hold the whole base: the output is the whole result.
+
     Raises `WrongBaseError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`, `UsageError` (an existing
     output without `force`, an output that is an input, a folder to replace that is more than a model's).
     """
@@ -78,7 +81,8 @@ def apply(
     refuse_overwriting(path, inputs, force, own=own)
 
     def write(source: Diff) -> Applied:
-        result = Result(source, checkpoint)
+        result = Result(source, checkpoint, verify=verify, threads=threads)
+        _require_whole(result)
         total = sum(info.nbytes for info in result.tensors.values())
         with open_output(output, result, files=files, code=code, verify=verify, replace=force) as writer:
             check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
@@ -99,52 +103,112 @@ def load(
     diff: DiffLike,
     *,
     framework: Literal["numpy", "torch"] = "numpy",
+    names: Literal["base", "result"] | None = None,
+    partial: bool = False,
     verify: bool = True,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """The result of a diff on its base in memory: name -> writable numpy array or torch tensor.
 
     numpy arrays of dtypes numpy lacks have ml_dtypes' dtypes (bfloat16, float8_*); those below a byte are flat
-    arrays of their packed bytes. Raises as `apply` does, `CheckpointError` for a shape that no array can have, and
-    `MissingDependencyError` without torch.
+    arrays of their packed bytes.
+
+    The base may be a live model: a `torch.nn.Module`, its `state_dict()`, or arrays by name. Its names may have another
+    prefix than the diff's base, and it may hold more and lack what the diff does not change (with `partial` also some
+    of what it does, which is then left out). Where it lacks something, each tensor that changes is checked by its own
+    digest, before and after; what the diff does not touch is passed on unchecked, since only the fingerprint of the
+    whole base speaks of it; and what may be tied to a changed tensor under a name the diff does not know is left out
+    (a further name of the same memory gets what the first one gets).
+
+    `names` says whose names the tensors get: those of the diff's "result", or the "base"'s own as far as it has them,
+    which `module.load_state_dict(..., strict=False)` takes. None means the base's for a module, a `state_dict()`, and
+    a mapping that has names of its own or is not just the diff's base; the result's for all else.
+
+    Raises as `apply` does, `CheckpointError` for a shape that no array can have, and `MissingDependencyError` without
+    torch.
     """
     if framework not in ("numpy", "torch"):
         raise UsageError(f"the framework is numpy or torch, not {framework!r}")
+    if names not in (None, "base", "result"):
+        raise UsageError(f"the names are those of the base or of the result, not {names!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
     with told_where(opened, checkpoint, threads):
-        result = Result(opened, checkpoint)
-    for name, info in result.tensors.items():
-        if not fits_array(info.dtype, info.shape):
-            raise CheckpointError(
-                f"{opened.name}: {printable(name)}: no array can have its shape; apply writes it to a file"
-            )
-    arrays = {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}
+        result = Result(opened, checkpoint, verify=verify, partial=partial, threads=threads)
+        given = names_given(result, names)
+        arrays = _made(result, verify, threads)
+    loaded = _in_framework(result, arrays, framework)
+    return {new: loaded[name] for new, name in given.items()}
+
+
+def _made(result: Result, verify: bool, threads: int | None) -> dict[str, Words]:
+    """The words of each tensor of a result, checked; what is to be said of them is added to the base's notes."""
+    arrays = _empty_arrays(result)
 
     def write(name: str, offset: int, words: Words) -> None:
         first = offset // words.dtype.itemsize
         arrays[name][first : first + words.size] = words
 
-    with told_where(opened, checkpoint, threads):
-        check = result.run(write, verify=verify, threads=threads)
-    check_result(opened, check)
-    _note_infinite(checkpoint, check)
+    check = result.run(write, verify=verify, threads=threads)
+    check_result(result.diff, check)
+    _note_infinite(result.base, check)
+    if verify and not result.extent.whole:
+        result.base.notes.append(_partly_checked(result))
+    return arrays
+
+
+def _empty_arrays(result: Result) -> dict[str, Words]:
+    """Words for each tensor of a result. Raises `CheckpointError` for a shape that no array can have."""
+    for name, info in result.tensors.items():
+        if not fits_array(info.dtype, info.shape):
+            raise CheckpointError(
+                f"{result.diff.name}: {printable(name)}: no array can have its shape; apply writes it to a file"
+            )
+    return {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}
+
+
+def _in_framework(result: Result, arrays: dict[str, Words], framework: str) -> dict[str, Any]:
+    """A result's words as numpy arrays or torch tensors."""
+    infos = result.tensors
     if framework == "torch":
         from diffpack.checkpoints.torch_tensors import to_torch
 
-        return {name: to_torch(words, result.tensors[name], name) for name, words in arrays.items()}
-    infos = result.tensors
+        return {name: to_torch(words, infos[name], name) for name, words in arrays.items()}
     return {name: words_array(words, infos[name].dtype, infos[name].shape) for name, words in arrays.items()}
+
+
+def _require_whole(result: Result) -> None:
+    """Raise `WrongBaseError` if a base in memory is a part of the diff's base."""
+    if not result.extent.whole:
+        base, recorded = result.base, result.diff.manifest.base
+        raise WrongBaseError(
+            f"{base.source}: not the whole base of {result.diff.name}: it has {len(base.tensors)} tensors that may not "
+            f"be the {recorded.tensors} of the base, and the output would lack some; `load` takes such a base, or "
+            "give the base's files"
+        )
+
+
+def _partly_checked(result: Result) -> str:
+    """Say what of a base was checked, if that was not all."""
+    checked = sum(record.base is not None and name in result.tensors for name, record in result.diff.items())
+    lacking = listed([printable(name) for name in sorted(result.view.lacking)])
+    return (
+        f"{result.base.source}: not all of the base of {result.diff.name}, so its fingerprint says nothing: the "
+        f"{checked} tensors that change were checked, the others were not{f'; left out: {lacking}' if lacking else ''}"
+    )
 
 
 def check_result(diff: Diff, check: Check) -> None:
     """Raise `ResultMismatchError` if a run arrived at another result than the diff records (if it does)."""
     expected = diff.manifest.result.fingerprint
-    if check.result is None or (expected in (check.result, None) and not check.wrong):
+    if not check.wrong and (check.result is None or expected in (check.result, None)):
         return
     tensors = f"; these tensors differ: {listed([printable(name) for name in check.wrong])}" if check.wrong else ""
-    raise ResultMismatchError(
-        f"{diff.name}: applying it gives the fingerprint {check.result}, recorded is {expected}{tensors} [A6]"
+    found = (
+        "other bits than recorded"
+        if check.result is None
+        else f"the fingerprint {check.result}, recorded is {expected}"
     )
+    raise ResultMismatchError(f"{diff.name}: applying it gives {found}{tensors} [A6]")
 
 
 def _note_infinite(base: Checkpoint, check: Check) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
 from diffpack.diff.diff import Diff, files_behind
+from diffpack.diff.extent import find_extent
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.format.hdf5_structure import check_tensors
 from diffpack.result import overflow
@@ -29,7 +30,7 @@ _MOST_BYTES = 1 << 48
 
 @dataclass(frozen=True)
 class Check:
-    """What a run found: fingerprints (None where they were not computed) and result tensors that differ.
+    """What a run found: fingerprints (None where they were not computed, or of a part) and result tensors that differ.
 
     `infinite` counts, by tensor, the entries that lossy values make infinite although the reference is finite.
     `digests` (32 bytes) are those of the result's tensors.
@@ -46,26 +47,33 @@ class Result:
     """A diff bound to a base.
 
     `tensors` are the result's, in the base's order, new ones after them; `untold` is what of the tuned files
-    neither the diff nor the base tells, found when the output is opened. Raises `WrongBaseError` if a tensor the
-    diff needs is missing or has another dtype or shape.
+    neither the diff nor the base tells, found when the output is opened. `extent` says what of a base in memory is the
+    diff's base: of a part, the result is that of what is there. Raises `WrongBaseError` if a tensor the diff needs is
+    missing or has another dtype or shape, and with `verify` if a part of a base cannot be checked. With `partial` the
+    result lacks what a model in memory lacks of what changes.
     """
 
-    def __init__(self, diff: Diff, base: Checkpoint) -> None:
+    def __init__(
+        self, diff: Diff, base: Checkpoint, *, verify: bool = True, partial: bool = False, threads: int | None = None
+    ) -> None:
         self.diff = diff
         self.base = base
         self._inputs = Inputs([*base.files, *files_behind([diff])])
-        self.view = diff.view(base)
+        self.view = diff.view(base, partial=partial)
         self.records = diff.bound(self.view.reference)
+        self.extent = find_extent(diff, self.view, verify=verify, threads=threads)
         self.untold: list[str] = []
         manifest = diff.manifest
         removed = set(manifest.removed)
         self.tensors: dict[str, TensorInfo] = {}
-        for name in [name for name in self.view if name not in removed]:
-            self.tensors[name] = self._info(name)
-        for name in [*diff, *manifest.aliases]:
-            if name not in self.tensors:
+        for name in self.view:
+            if name not in removed and self.view.own.get(name) not in self.extent.extra:
                 self.tensors[name] = self._info(name)
-        if manifest.structure is not None and manifest.structure.content is not None:
+        for name in [*diff, *manifest.aliases]:
+            if name not in self.tensors and name not in self.view.lacking:
+                self.tensors[name] = self._info(name)
+        whole = self.extent.whole
+        if whole and manifest.structure is not None and manifest.structure.content is not None:
             check_tensors(manifest.structure.content, self.tensors, diff.name)
         total = sum(info.nbytes for info in self.tensors.values())
         if total > _MOST_BYTES:
@@ -128,21 +136,24 @@ class Result:
         if not verify:
             self._compare_base(before, None)
             return Check(None, None, infinite=infinite)
-        own = {self.view.own[name]: digest for name, digest in before.items() if name in self.view.own}
-        own |= digests_of(self.base, (name for name in self.base.tensors if name not in own), threads)
-        whole = combine(self.base.tensors, own)
-        self._compare_base(before, whole)
         of_result = {name: digest for name, digest in digests.items() if digest is not None}
+        if not self.extent.whole:
+            self._compare_base(before, None)
+            return Check(None, None, self._wrong_results(of_result), infinite, of_result)
+        own = {self.view.own[name]: digest for name, digest in before.items() if name in self.view.own}
+        own |= digests_of(self.base, (name for name in self.extent.names if name not in own), threads)
+        whole = self.extent.fingerprint(self.base.tensors, own)
+        self._compare_base(before, whole)
         return Check(whole, combine(self.tensors, of_result), self._wrong_results(of_result), infinite, of_result)
 
     def _wrong_results(self, digests: dict[str, bytes]) -> tuple[str, ...]:
         """Name the records whose result is not the recorded one."""
-        recorded = {name: self.diff.digests(name)[1] for name in self.diff}
+        recorded = {name: self.diff.digests(name)[1] for name in self.diff if name in digests}
         return tuple(name for name, digest in recorded.items() if digest and digests[name][:DIGEST_BYTES] != digest)
 
     def _order(self) -> list[str]:
         """The tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
-        changed = [name for group in self.diff.manifest.groups for name in group.names]
+        changed = [name for group in self.diff.manifest.groups for name in group.names if name in self.tensors]
         rest = sorted(set(self.tensors) - set(changed), key=lambda name: (-self.tensors[name].nbytes, name))
         return changed + rest
 
@@ -153,7 +164,8 @@ class Result:
             for name in self.diff
             if name in self.view
         }
-        self._compare_base(before, combine(self.base.tensors, digests))
+        whole = self.extent.fingerprint(self.base.tensors, digests) if self.extent.whole else None
+        self._compare_base(before, whole)
 
     def _produce(
         self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None
@@ -190,7 +202,7 @@ class Result:
         wrong = []
         for name in self.diff:
             recorded, _ = self.diff.digests(name)
-            if recorded is not None and digests[name][:DIGEST_BYTES] != recorded:
+            if name not in self.view.lacking and recorded is not None and digests[name][:DIGEST_BYTES] != recorded:
                 wrong.append(name)
         if not wrong and whole in (None, expected):
             return
@@ -203,7 +215,7 @@ class Result:
             if wrong
             else "only tensors this diff does not touch differ"
         )
-        if len(self.base.tensors) != self.diff.manifest.base.tensors:
+        if len(self.extent.names) != self.diff.manifest.base.tensors:
             which += f"; it has {len(self.base.tensors)} tensors, not {self.diff.manifest.base.tensors}"
         raise WrongBaseError(
             f"{self.base.source}: not the base of {self.diff.name}: {which} "

@@ -18,9 +18,10 @@ from diffpack.support.parallel import run_in_order
 
 @dataclass(frozen=True)
 class Verified:
-    """What was checked: chunks, records, and the result's fingerprint if there was a base (else None).
+    """What was checked: chunks, records, and the result's fingerprint if there was a whole base (else None).
 
-    `sealed` says whether the diff records that fingerprint.
+    `sealed` says whether the diff records that fingerprint. `part` is True if the base was a model in memory that is
+    not all of it: then every record was applied, and the tensors it changes compared with their digests, nothing else.
     """
 
     chunks: int
@@ -28,6 +29,7 @@ class Verified:
     exact: bool
     result: str | None
     sealed: bool = True
+    part: bool = False
 
 
 def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int | None = None) -> Verified:
@@ -38,19 +40,20 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
     """
     opened = open_diff(diff)
     check_chunks(opened, threads)
-    fingerprint = None
+    fingerprint, part = None, False
     if base is not None:
         checkpoint = open_checkpoint(base)
         with told_where(opened, checkpoint, threads):
-            result = Result(opened, checkpoint)
+            result = Result(opened, checkpoint, threads=threads)
             check = result.run(None, threads=threads)
         check_result(opened, check)
-        layout = recorded_layout(result.diff, result.base, result.tensors)
+        part = not result.extent.whole
+        layout = None if part else recorded_layout(result.diff, result.base, result.tensors)
         if layout is not None:
             check_recorded_files(result, *layout)
         fingerprint = check.result
     sealed = opened.manifest.result.fingerprint is not None
-    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed)
+    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed, part)
 
 
 def check_chunks(diff: Diff, threads: int | None = None) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.algebra.shared_names import base_names, share_names
+from diffpack.algebra.shared_names import share_names
 from diffpack.errors import BaseNeededError, UsageError
+from diffpack.tensors.undo_rename import base_names
 from tests.tools.merging import diffs_of
 from tests.tools.models import bits, model, tune
 

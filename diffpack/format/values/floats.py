@@ -20,6 +20,14 @@ def difference(reference: Words, tuned: Words, dtype: DType) -> npt.NDArray[Any]
     return result
 
 
+def change(before: Words, after: Words, dtype: DType) -> npt.NDArray[Any]:
+    """The differences of words; what keeps its bits does not change, be it infinite or no number."""
+    differences = difference(before, after, dtype)
+    if not np.isfinite(differences).all():
+        differences = np.where(before == after, differences.dtype.type(0), differences)
+    return differences
+
+
 def add(reference: Words, values: npt.NDArray[np.float32], dtype: DType) -> Words:
     """Add float32 values to a reference: float32 (F64: float64) addition, then one rounding to the dtype."""
     with np.errstate(invalid="ignore", over="ignore"):

@@ -16,7 +16,8 @@ from diffpack.train.selections.regrowth import INTERVAL, RATE, Regrowth
 from diffpack.train.selections.structure import biases, layers
 from diffpack.train.task import Task
 from diffpack.train.tuners.optimise import adamw
-from diffpack.train.tuners.sparse import Positions, SparseTuner
+from diffpack.train.tuners.positions import Positions
+from diffpack.train.tuners.sparse import SparseTuner
 
 
 class PickStage(Stage):

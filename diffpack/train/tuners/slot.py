@@ -182,9 +182,11 @@ def make_slot(name: str, parameter: nn.Parameter, positions: Tensor | None) -> S
 
 def require_positions(name: str, positions: Tensor, size: int) -> None:
     """Raise `UsageError` unless they are sorted, unique and within a tensor of `size` entries."""
+    if positions.dim() != 1:
+        raise UsageError(f"{name!r}: positions must be 1-D, not of the shape {list(positions.shape)}")
     rising = positions.numel() < 2 or bool((positions[1:] > positions[:-1]).all())
     inside = positions.numel() == 0 or (int(positions[0]) >= 0 and int(positions[-1]) < size)
-    if positions.dim() != 1 or not rising or not inside:
+    if not rising or not inside:
         raise UsageError(f"{name!r}: positions must be 1-D, sorted, unique and below {size}")
 
 

@@ -36,39 +36,38 @@ from torch.utils.hooks import RemovableHandle
 
 from diffpack.errors import UsageError
 from diffpack.train.strings import listed_strings
+from diffpack.train.tuners.positions import Positions, by_parameter
 from diffpack.train.tuners.processes import DDP_IGNORES, average_gradients, hide_from_ddp, several, share_positions
 from diffpack.train.tuners.slot import Slot, make_slot
 from diffpack.train.tuners.state import checked
 from diffpack.train.tuners.untouched import Untouched
 
-Positions = Mapping[str, Tensor | None]
-"""Parameter name -> sorted flat positions (int64, C order) that are trained; None trains all of a tensor."""
-
 
 class SparseTuner:
     """Trains chosen entries of a module's parameters; everything else is frozen until `close`.
 
-    `positions` says which entries of which parameters; `dense` names parameters that are trained as they are (a new
-    head). A parameter of a half-precision dtype named there gets a float32 master like any other. Tied parameters
-    may be named by any of their names, once. With `torch.distributed` running, rank 0's positions and values count.
-    What the module holds when the tuner is made is the base: it is hashed once.
+    `positions` says which entries of which parameters, as sorted flat positions (C order): a tensor, a numpy array or a
+    list of whole numbers, a `TensorDiff` (its positions), None for all of a parameter; or a whole `Diff`, whose tensors
+    are found also where the model's names have another prefix. `dense` names parameters that are trained as they are
+    (a new head). A parameter of a half-precision dtype named there gets a float32 master like any other. Tied
+    parameters may be named by any of their names, once. With `torch.distributed` running, rank 0's positions and values
+    count. What the module holds when the tuner is made is the base: it is hashed once.
 
-    Raises `UsageError` for a name the model lacks or has twice, for positions that are not sorted, unique and within
-    the tensor, and for parameters that do not lie contiguously in memory.
+    Raises `UsageError` for a name the model lacks or has twice, for positions that are not whole, sorted, unique and
+    within the tensor, and for parameters that do not lie contiguously in memory.
     """
 
     def __init__(self, model: nn.Module, positions: Positions, dense: Iterable[str] = ()) -> None:
         self._model = model
         named = dict(model.named_parameters(remove_duplicate=False))
-        if not isinstance(positions, Mapping):
-            raise UsageError("positions are a mapping: a parameter's name -> its positions, or None for all of it")
+        where = by_parameter(model, positions)
         dense = listed_strings(dense, "the names in dense")
-        wanted = _unique(named, [*positions, *dense])
+        wanted = _unique(named, [*where, *dense])
         half = [name for name in dense if wanted[name].dtype in (torch.bfloat16, torch.float16)]
         self._frozen = {name: value.requires_grad for name, value in model.named_parameters()}
         self.dense = {name: wanted[name] for name in dense if name not in half}
-        slots = {**positions, **dict.fromkeys(half)}
-        self.slots = [make_slot(name, wanted[name], where) for name, where in slots.items()]
+        slots = {**where, **dict.fromkeys(half)}
+        self.slots = [make_slot(name, wanted[name], at) for name, at in slots.items()]
         if several():
             share_positions(self.slots)
             hide_from_ddp(model, named, self.slots)
