@@ -11,7 +11,7 @@ from diffpack.checkpoints.endings import FOREIGN, foreign
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.format.frame import MAGIC
-from diffpack.support.names import printable
+from diffpack.support.names import listed, printable
 
 KINDS = {
     "safetensors": "a safetensors file",
@@ -121,8 +121,8 @@ def _kind_of_zip(path: Path) -> str | None:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
-    inside = f" of {len(names)} files, {printable(names[0])} first" if names else ", empty"
-    raise UnsupportedCheckpointError(f"{path}: a zip archive{inside}: {_UNPACK}")
+    inside = listed([printable(name) for name in names]) or "empty"
+    raise UnsupportedCheckpointError(f"{path}: a zip archive ({inside}): {_UNPACK}")
 
 
 def _named(head: bytes, size: int) -> tuple[str, str] | None:

@@ -37,7 +37,7 @@ class Hdf5Checkpoint(Checkpoint):
     def __init__(self, path: Path, *, mmap: bool = True, part: tuple[int, int] | None = None) -> None:
         super().__init__(str(path), path)
         h5py = import_h5py("reading HDF5 checkpoints")
-        with LIBRARY, named_by_content(path, "hdf5"), explained(self.source):
+        with LIBRARY, named_by_content(path, "hdf5" if part is None else "keras"), explained(self.source):
             self._bytes = WeightsFile(path, self.notes, mmap=mmap)
             self._begin, self._size = part or (0, self._bytes.size)
             self._file = h5py.File(path if part is None else FileStream(self._bytes, *part), "r")

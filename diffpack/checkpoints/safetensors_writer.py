@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header
-from diffpack.checkpoints.written_file import CREATE, opened, writing
+from diffpack.checkpoints.written_file import CREATE, opened
 from diffpack.errors import CheckpointError, ResultMismatchError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.support.placed_bytes import put, reserve
@@ -70,8 +70,8 @@ class ShardedSafetensorsWriter(CheckpointWriter):
     """Writes the safetensors files of a folder that exists and is the caller's to publish.
 
     `targets` and `sha256` are as of `SafetensorsWriter`, `extra` other files with their content. Files are opened for
-    each piece: there may be more than can be open. Raises `CheckpointError` as `SafetensorsWriter`, and for what cannot
-    be written.
+    each piece: there may be more than can be open. Raises `CheckpointError` as `SafetensorsWriter`, `OSError` for what
+    cannot be written.
     """
 
     def __init__(
@@ -90,8 +90,7 @@ class ShardedSafetensorsWriter(CheckpointWriter):
                     starts = _begin(descriptor, raw, path)
                 self._homes |= {name: (path, start) for name, start in starts.items()}
             for path, content in extra:
-                with writing(path):
-                    path.write_bytes(content)
+                path.write_bytes(content)
         except BaseException:
             self.discard()
             raise

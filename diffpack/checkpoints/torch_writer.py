@@ -66,7 +66,7 @@ class ShardedTorchWriter(CheckpointWriter):
         }
         try:
             for filling in self._fillings.values():
-                with opened(filling.path, CREATE) as descriptor:
+                with writing(filling.path), opened(filling.path, CREATE) as descriptor:
                     filling.begin(descriptor)
         except BaseException:
             self.discard()
@@ -75,13 +75,14 @@ class ShardedTorchWriter(CheckpointWriter):
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Write a piece of a tensor at its place; see `CheckpointWriter.write`."""
         filling = self._fillings[self._where[name]]
-        with opened(filling.path) as descriptor:  # for each piece: there may be more shards than files can be open
+        # opened for each piece: there may be more shards than files can be open
+        with writing(filling.path), opened(filling.path) as descriptor:
             filling.write(descriptor, name, offset, data)
 
     def publish(self) -> None:
         """Finish the shards, then write the index."""
         for filling in self._fillings.values():
-            with opened(filling.path) as descriptor:
+            with writing(filling.path), opened(filling.path) as descriptor:
                 filling.finish(descriptor)
         size = sum(info.nbytes for info in self._tensors.values())
         where = {name: self._where[name] for name in self._tensors}

@@ -14,13 +14,12 @@ CREATE = os.O_CREAT | os.O_TRUNC
 
 @contextlib.contextmanager
 def opened(path: Path, flags: int = 0) -> Iterator[int]:
-    """Open a file for a while, to read and write. Raises `CheckpointError`."""
-    with writing(path):
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | flags, 0o666)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+    """Open a file for a while, to read and write. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) | flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

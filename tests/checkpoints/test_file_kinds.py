@@ -107,7 +107,7 @@ FOREIGN = {
     "gzip.*gunzip": gzip.compress(b"weights" * 99),
     "xz": b"\xfd7zXZ\0" + bytes(9),
     "tar archive.*tar xf": tar(),
-    "zip archive of 1 files, pytorch_model.bin first.*unpack": zipped("pytorch_model.bin"),
+    r"zip archive \(pytorch_model\.bin\).*unpack": zipped("pytorch_model.bin"),
     "one NumPy array": b"\x93NUMPY\x01\0" + bytes(80),
     "TensorFlow Lite": b"\x1c\0\0\0TFL3" + bytes(64),
     "a web page": b"\n<!DOCTYPE html><html><body>Sign in</body></html>",

@@ -130,7 +130,7 @@ def test_compressed_members_doubled_ones_and_other_archives_are_refused(tmp_path
         TorchCheckpoint(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", b"hello")
-    with pytest.raises(CheckpointError, match=r"0 members data\.pkl"):
+    with pytest.raises(CheckpointError, match=r"a zip archive \(readme\.txt\)"):
         TorchCheckpoint(path)
 
 

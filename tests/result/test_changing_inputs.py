@@ -134,7 +134,7 @@ def test_exports_are_refused_too(tmp_path, to, monkeypatch):
         monkeypatch.setattr(module, function, first(overwrite, getattr(module, function)))
     before = sorted(os.listdir(tmp_path))
     with pytest.raises(CheckpointError, match="changed while it was read"):
-        diffpack.convert(tmp_path / "d.dpk", tmp_path / "out.h5", to=to, base=path)
+        diffpack.convert(tmp_path / "d.dpk", tmp_path / "out", to=to, base=path)
     assert sorted(os.listdir(tmp_path)) == before
 
 
