@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.errors import UsageError, WrongBaseError
+from diffpack.errors import WrongBaseError
 from tests.tools import ORACLES
 from tests.tools.models import bits
 
@@ -52,7 +52,7 @@ def test_matrices_that_scipy_saved_are_added():
     assert bits(found) == bits(expected)
 
 
-@pytest.mark.parametrize("case", ["lora", "lora-rslora", "lora-turned"])
+@pytest.mark.parametrize("case", ["lora", "lora-rslora", "lora-turned", "lora-dora"])
 def test_a_merged_lora_adapter_is_what_peft_merges_but_for_rounding(case):
     done, found, expected = imported(case, "adapter")
     assert not done.exact
@@ -74,11 +74,6 @@ def test_a_merged_bfloat16_adapter_is_what_peft_merges_but_for_its_second_roundi
         ours, theirs, before = (item.astype(np.float32) for item in (found[name], array, base[name]))
         ulp = 2.0**-7 * np.maximum(np.abs(theirs), np.abs(theirs - before))
         assert (np.abs(ours - theirs) <= ulp).all(), name
-
-
-def test_an_adapter_that_is_no_plain_lora_is_refused():
-    with pytest.raises(UsageError, match="use_dora"):
-        imported("lora-dora", "adapter")
 
 
 def test_peft_merges_our_adapter_into_the_tuned_model():

@@ -28,6 +28,10 @@ def lora(path, **config):
         ({"alpha_pattern": {"m.q": 1}}, 0.5),
         ({"alpha_pattern": {"^m\\.q$": 1}}, 0.5),
         ({"alpha_pattern": {"^q": 1, "k": 9, "mq": 9}}, 2.0),
+        ({"alpha_pattern": {".*q": 1}}, 0.5),
+        ({"alpha_pattern": {"(k|q)": 1, "m.q": 9}}, 0.5),
+        ({"alpha_pattern": {"m[.]q|v": 1}}, 0.5),
+        ({"alpha_pattern": {"(a+)+$": 9}}, 2.0),
     ],
 )
 def test_the_scale_is_pefts(tmp_path, config, scale):
@@ -50,15 +54,17 @@ def test_the_same_adapter_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"use_dora": True}, "use_dora"),
-        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"use_dora": True}, "no magnitudes"),
+        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters.*merge_and_unload"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"enable_lora": [True, False]}, "enable_lora"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"init_lora_weights": "pissa"}, "changes the base itself"),
         ({"init_lora_weights": "pissa_niter_4"}, "changes the base itself"),
         ({"init_lora_weights": "olora"}, "changes the base itself"),
         ({"init_lora_weights": ["pissa"]}, "changes the base itself"),
-        ({"alpha_pattern": {"(a+)+$": 1}}, "regular expression"),
-        ({"alpha_pattern": {".*q": 1}}, "regular expression"),
+        ({"alpha_pattern": {"(?<=m)q": 1}}, "alpha_pattern: the regular expression.*write it out"),
+        ({"alpha_pattern": {"(q": 1}}, "alpha_pattern: the regular expression"),
     ],
 )
 def test_other_kinds_of_lora_are_refused(tmp_path, config, message):
@@ -76,7 +82,7 @@ def test_other_kinds_of_lora_are_refused(tmp_path, config, message):
         ({"m.q.lora_B.weight": B}, CorruptFileError, "only one of the factors"),
         ({"m.q.lora_A.weight": A[:0], "m.q.lora_B.weight": B[:, :0]}, CheckpointError, "without a rank: DeepSpeed"),
         ({"m.q.lora_A.weight": A * np.float32(np.inf), "m.q.lora_B.weight": B}, CorruptFileError, "not finite"),
-        ({"m.q.lora_magnitude_vector": A[0]}, UsageError, "not of plain LoRA"),
+        ({"m.q.lora_magnitude_vector": A[0]}, UsageError, "not of LoRA"),
         ({"x.lora_A.weight": A, "x.lora_B.weight": B}, WrongBaseError, "no tensors of these names: x.weight"),
         ({"m.q.weight": A}, WrongBaseError, "the base's tensor"),
     ],

@@ -22,8 +22,10 @@ from diffpack.algebra.delta_source import Source
 from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
-from diffpack.bridges.formats.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
+from diffpack.bridges.formats.peft_adapter import CONFIG, WEIGHTS, Adapter, is_adapter, open_adapter
+from diffpack.bridges.formats.peft_base import with_names_of
 from diffpack.bridges.formats.peft_changes import AdapterChanges
+from diffpack.bridges.formats.peft_keys import PREFIX
 from diffpack.bridges.formats.peft_targets import note_layers_without
 from diffpack.bridges.importing import Added, BaseTensor, sorted_positions, write_patch
 from diffpack.checkpoints.safetensors_header import make_header
@@ -45,6 +47,7 @@ _EXACT_F32 = 1 << 24  # PEFT writes indices as float32 on Windows; beyond this t
 
 def _read(job: Import, file: BinaryIO) -> None:
     adapter = open_adapter(job.source, _KIND)
+    job = with_names_of(job, adapter)
     sums = Sums(job.clip)
     changes = AdapterChanges(adapter, job, sums)
     adapted = []
