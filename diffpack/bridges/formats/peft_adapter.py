@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffpack.bridges.bridge import Export
 from diffpack.bridges.formats.peft_keys import plain_keys
 from diffpack.checkpoints import Checkpoint, open_checkpoint
+from diffpack.checkpoints.safetensors_header import make_header
+from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CheckpointError, UsageError
 from diffpack.support.names import listed, printable
+from diffpack.tensors.dtypes import Words
+from diffpack.tensors.info import TensorInfo
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -110,3 +115,13 @@ def what_is_wrong(path: Path) -> CheckpointError | UsageError | None:
     if inside and not any(path.glob("*.safetensors")):
         return UsageError(f"{path}: a folder of adapters; give one: {listed([printable(name) for name in inside])}")
     return None
+
+
+def write_adapter(job: Export, tensors: Mapping[str, tuple[TensorInfo, Words]], settings: Mapping[str, object]) -> None:
+    """Write an adapter's folder, whole or not at all."""
+    with job.folder() as folder:
+        header = make_header({key: info for key, (info, _) in tensors.items()}, {"format": "pt"})
+        with SafetensorsWriter([(folder / WEIGHTS, header)]) as writer:
+            for key, (_, words) in tensors.items():
+                writer.write(key, 0, words)
+        (folder / CONFIG).write_text(json.dumps(settings, indent=2) + "\n")

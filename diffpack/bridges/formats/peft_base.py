@@ -7,6 +7,7 @@ transformers stores the weights of a bare model without the name its head's clas
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -23,8 +24,14 @@ EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "shared", "embed_in", "t
 """What transformers calls embeddings of words."""
 HEADS = ("lm_head.weight", "embed_out.weight", "cls.predictions.decoder.weight", "lm_head.decoder.weight")
 """What it calls heads that may be tied to them and are then in no file."""
+_EMBEDDING = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|shared)\.weight$")  # how libraries call their embeddings
 _DEEPEST = 3  # parts of a name that a model within a model adds
 _MOST_SETTINGS = 1 << 24
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a weight's name is that of an embedding: of words, positions, kinds of tokens."""
+    return _EMBEDDING.search(name) is not None and not is_head(name)
 
 
 def is_head(name: str) -> bool:

@@ -3,8 +3,6 @@
 The change is dense, and the diff keeps the merged weights, not the factors. PEFT multiplies in float32, in the order
 of its matrix library, so its last bits differ; docs/bridges.md says by how much. So a diff with such sums is called
 lossy, although each of its steps is exact.
-
-Written: the factors a diff of `diffpack train --method lora` holds, or those its changes are found to be made of.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from diffpack.bridges.formats.peft_adapter import MERGE, Adapter, is_adapter, op
 from diffpack.bridges.formats.peft_base import with_names_of
 from diffpack.bridges.formats.peft_changes import TIED, AdapterChanges
 from diffpack.bridges.formats.peft_factors import Layer, find_layers
+from diffpack.bridges.formats.peft_lora_export import LORA_OPTIONS, write_lora
 from diffpack.bridges.formats.peft_merge import biased, merged
 from diffpack.bridges.formats.peft_targets import note_layers_without
 from diffpack.bridges.formats.peft_tokens import TOKENS, add_tokens
@@ -89,4 +88,4 @@ def _detect(path: Path) -> bool:
     return is_adapter(path, _KIND)
 
 
-BRIDGE = Bridge(_detect, _read, read_options=TIED)
+BRIDGE = Bridge(_detect, _read, write_lora, TIED, LORA_OPTIONS)

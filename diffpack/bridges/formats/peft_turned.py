@@ -52,11 +52,13 @@ def _guessed(adapter: Adapter, module: str, known: Mapping[str, bool | None], ba
     if len(alike) == 1:
         return alike.pop()
     if own in _OF_CONV1D:
-        wide = [
-            info.shape[0] < info.shape[1]
-            for name, info in base.items()
-            if name.endswith(_WIDENING) and len(info.shape) == 2
-        ]
-        if wide:
-            return all(wide)
+        return stored_turned(module, base)
     return bool(adapter.config.get("fan_in_fan_out"))
+
+
+def stored_turned(module: str, tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether a model's tensors show that a layer of such a name is (in, out): those that widen have more columns."""
+    if module.rpartition(".")[2] not in _OF_CONV1D:
+        return False
+    shapes = [info.shape for name, info in tensors.items() if name.endswith(_WIDENING) and len(info.shape) == 2]
+    return bool(shapes) and all(rows < columns for rows, columns in shapes)
