@@ -52,13 +52,16 @@ def test_matrices_that_scipy_saved_are_added():
     assert bits(found) == bits(expected)
 
 
-@pytest.mark.parametrize("case", ["lora", "lora-rslora", "lora-turned", "lora-dora"])
+LORA = ["lora", "lora-rslora", "lora-turned", "lora-dora", "lora-0.3.0", "lora-0.6.2", "lora-0.10.0"]
+
+
+@pytest.mark.parametrize("case", LORA)
 def test_a_merged_lora_adapter_is_what_peft_merges_but_for_rounding(case):
     done, found, expected = imported(case, "adapter")
     assert not done.exact
     base = load(HERE / case / "base.safetensors")
     assert found.keys() == expected.keys()
-    changed = {name for name in base if not np.array_equal(expected[name], base[name])}
+    changed = {name for name in expected if name not in base or not np.array_equal(expected[name], base[name])}
     assert changed == set(done.diff)
     for name, array in expected.items():
         assert found[name].dtype == array.dtype

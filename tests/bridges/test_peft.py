@@ -43,6 +43,14 @@ def test_the_scale_is_pefts(tmp_path, config, scale):
     assert list(done.diff) == ["m.q.weight"]
 
 
+@pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
+def test_trained_biases_that_were_not_saved_are_told(tmp_path, bias):
+    notes = diffpack.convert(lora(tmp_path / "a", bias=bias), base=BASE).notes
+    assert any("not saved these, left as in the base: m.q.bias" in note for note in notes) == (bias != "none")
+    kept = {"m.q.lora_A.weight": A, "m.q.lora_B.weight": B, "m.q.base_layer.bias": np.ones(6, np.float32)}
+    assert not diffpack.convert(adapter(tmp_path / "b", kept, bias=bias), base=BASE).notes
+
+
 def test_the_same_adapter_gives_the_same_bytes(tmp_path):
     outputs = [diffpack.convert(lora(tmp_path / "a"), tmp_path / f"{at}.dpk", base=BASE, threads=at) for at in (1, 4)]
     first, second = (done.output.read_bytes() for done in outputs)

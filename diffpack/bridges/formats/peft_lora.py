@@ -18,6 +18,7 @@ from diffpack.bridges.formats.peft_adapter import MERGE, Adapter, is_adapter, op
 from diffpack.bridges.formats.peft_base import with_names_of
 from diffpack.bridges.formats.peft_changes import TIED, AdapterChanges
 from diffpack.bridges.formats.peft_factors import Layer, find_layers
+from diffpack.bridges.formats.peft_keys import BASE_LAYER
 from diffpack.bridges.formats.peft_lora_export import LORA_OPTIONS, write_lora
 from diffpack.bridges.formats.peft_merge import biased, merged
 from diffpack.bridges.formats.peft_targets import note_layers_without
@@ -59,6 +60,7 @@ def _read(job: Import, file: BinaryIO) -> None:
         changes.replace(name)
     makes = changes.makes()
     note_layers_without(job, adapter.config, {changes.target(layer.module + _WEIGHT) for layer in layers})
+    _note_lost_biases(job, adapter, layers)
     recipe = {"merged": "scale x B A, in float64"}
     write_patch(job, file, makes, recipe, aliases=changes.ties(makes), sums=sums)
 
@@ -76,6 +78,21 @@ def _refuse(adapter: Adapter) -> None:
         )
     if adapter.config.get("use_dora") and not any("lora_magnitude_vector" in name for name in adapter.keys):
         raise UsageError(f"{adapter.path}: use_dora, but there are no magnitudes: save or copy the adapter anew")
+
+
+def _note_lost_biases(job: Import, adapter: Adapter, layers: Sequence[Layer]) -> None:
+    """Tell of biases that were trained and are not there: some versions of PEFT do not save those of adapted layers."""
+    trained = adapter.config.get("bias", "none")
+    view = job.view()
+    lost = [
+        f"{layer.module}.bias"
+        for layer in layers
+        if f"{layer.module}.bias" in view
+        and not {f"{layer.module}.bias", f"{layer.module}.{BASE_LAYER}.bias"} & adapter.keys.keys()
+    ]
+    if trained != "none" and lost:
+        which = listed([printable(name) for name in lost])
+        job.notes.append(f"bias is {trained!r}, and the adapter has not saved these, left as in the base: {which}")
 
 
 def _turned(adapter: Adapter, layers: Sequence[Layer], changes: AdapterChanges, job: Import) -> set[str]:
