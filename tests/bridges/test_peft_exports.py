@@ -113,6 +113,33 @@ def test_what_was_trained_with_lora_is_the_adapter_that_was_trained(tmp_path, va
     assert "encoder.layer.0.attention.self.query.weight" in merged
 
 
+def test_a_class_with_a_head_finds_layers_of_a_base_without_its_prefix(tmp_path):
+    """There and back: PEFT finds every tensor by its name, or `load_adapted` fails."""
+    kind, base = "BertForSequenceClassification", make_model("BertModel", tmp_path / "base")
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=2, init_lora_weights=False, bias="lora_only")
+    adapter = train_adapter(kind, base, config, tmp_path / "adapter")
+    diff = diffpack.convert(adapter, base=base).diff
+    done = diffpack.convert(diff, tmp_path / "out", to="peft-lora", base=base, options={"prefix": "bert."})
+    assert not any("the option prefix" in note for note in done.notes)
+    plain = diffpack.convert(diff, tmp_path / "plain", to="peft-lora", base=base)
+    assert any("the option prefix says so" in note for note in plain.notes)
+    ours, theirs = merge_adapter(kind, base, tmp_path / "out"), merge_adapter(kind, base, adapter)
+    for name, array in theirs.items():
+        assert np.abs(ours[name] - array).max() <= 1e-6, name
+    assert set(load_file(tmp_path / "out" / "adapter_model.safetensors")) == set(
+        load_file(adapter / "adapter_model.safetensors")
+    )
+
+
+def test_a_shira_adapter_of_a_base_without_the_prefix(tmp_path):
+    kind, base = "BertForSequenceClassification", make_model("BertModel", tmp_path / "base")
+    name = "encoder.layer.0.attention.self.query.weight"
+    diff = diffpack.extract(base, changed(base, tmp_path / "tuned", [name]))
+    diffpack.convert(diff, tmp_path / "out", to="peft-shira", base=base, options={"prefix": "bert."})
+    ours = merge_adapter(kind, base, tmp_path / "out")["bert." + name]
+    assert np.array_equal(ours, load_file(tmp_path / "tuned" / "model.safetensors")[name].numpy())
+
+
 def test_factors_without_a_scale_are_refused(tmp_path):
     base = {"m.q.weight": np.eye(4, dtype=np.float32)}
     factors = {"m.q.lora_A.default.weight": np.ones((1, 4), np.float32), "m.q.lora_B.default.weight": np.ones((4, 1))}

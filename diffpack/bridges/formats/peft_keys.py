@@ -13,6 +13,8 @@ from diffpack.errors import CorruptFileError, UsageError
 from diffpack.support.names import listed, printable
 
 PREFIX = "base_model.model."
+CALLED = {"prefix": "what the model that loads the adapter has in front of the base's names, such as bert. or model."}
+"""The option of adapters that are written."""
 _FACTORS = {"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector", "shira_weight"}
 _NAMED = _FACTORS | {"shira_indices", "modules_to_save", "trainable_tokens_delta"}
 """Parts of a name behind which that of the adapter may stand."""

@@ -18,7 +18,7 @@ from diffpack.bridges.bridge import Export
 from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.formats.peft_adapter import write_adapter
 from diffpack.bridges.formats.peft_base import is_embedding
-from diffpack.bridges.formats.peft_keys import adapted, plain_keys
+from diffpack.bridges.formats.peft_keys import CALLED, adapted, plain_keys
 from diffpack.bridges.formats.peft_parts import Missed, Parts
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import UsageError
@@ -29,6 +29,7 @@ _WEIGHT = ".weight"
 _RANK, _TOLERANCE = 64, 0.01
 LORA_OPTIONS = {
     "rank": f"the largest rank of a layer (default {_RANK})",
+    **CALLED,
     "tolerance": f"the largest part of a layer's change that its factors may miss (default {_TOLERANCE})",
 }
 """The options of this direction."""
@@ -63,7 +64,8 @@ def write_lora(job: Export) -> bool:
     parts.keep_modules(others, {name for name in others if diff[name].kind == "new"})
     if not parts.ranks:
         raise UsageError(f"{diff.name}: changes no matrix: there is nothing for LoRA to hold")
-    write_adapter(job, parts.tensors, _settings(job, parts, trained=bool(factors)))
+    written = parts.with_prefix(job.options.get("prefix", ""))
+    write_adapter(job, written.tensors, _settings(job, written, trained=bool(factors)))
     note_left_out(job)
     _note(job, parts, missed)
     return not missed
@@ -158,6 +160,11 @@ def _note(job: Export, parts: Parts, missed: list[Missed]) -> None:
     if new:
         which = listed([printable(module) for module in new])
         job.notes.append(f"load it on a model that has {which}, which the base has not")
+        if not job.diff.manifest.rename and "prefix" not in job.options:
+            job.notes.append(
+                "PEFT finds layers by their names alone: if that model has a name in front of the base's (bert., model.), "
+                "the option prefix says so"
+            )
     embeddings = [printable(module) for module in parts.ranks if is_embedding(module + _WEIGHT)]
     if embeddings:
         job.notes.append(f"a head that is tied to {listed(embeddings)} follows it in PEFT only when it is merged")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -128,6 +128,25 @@ class Parts:
             self.saved.append(module)
             for other in _inside(module, everything):
                 self.keep(other, other)
+
+    def with_prefix(self, prefix: str) -> Parts:
+        """The same, with `prefix` in front of the names of modules that the base has.
+
+        It is what a class with a head calls the model whose names the base has (`bert.`, `model.`).
+        """
+        known = {name[:at] for name in self.result.view.own for at, letter in enumerate(name) if letter == "."}
+
+        def called(name: str) -> str:
+            ends = [at for at, letter in enumerate(f"{name}.") if letter == "."]
+            return prefix + name if any(name[:at] in known for at in ends) else name
+
+        return replace(
+            self,
+            tensors={PREFIX + called(key.removeprefix(PREFIX)): stored for key, stored in self.tensors.items()},
+            ranks={called(module): rank for module, rank in self.ranks.items()},
+            alphas={called(module): alpha for module, alpha in self.alphas.items()},
+            saved=[called(module) for module in self.saved],
+        )
 
 
 def _inside(module: str, names: Iterable[str]) -> list[str]:

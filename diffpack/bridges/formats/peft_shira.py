@@ -23,7 +23,7 @@ from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.formats.peft_adapter import Adapter, is_adapter, open_adapter, write_adapter
 from diffpack.bridges.formats.peft_base import is_embedding, with_names_of
 from diffpack.bridges.formats.peft_changes import AdapterChanges
-from diffpack.bridges.formats.peft_keys import PREFIX
+from diffpack.bridges.formats.peft_keys import CALLED, PREFIX
 from diffpack.bridges.formats.peft_targets import note_layers_without
 from diffpack.bridges.formats.peft_turned import stored_turned
 from diffpack.bridges.importing import Added, BaseTensor, sorted_positions, write_patch
@@ -118,16 +118,16 @@ def _write(job: Export) -> bool:
         values = delta.values[kept].astype(np.float32)
         changes[name] = record.info, positions[kept], values
         exact = exact and (job.base is not None or bool(kept.all())) and _adds_up(job, name, positions[kept], values)
-    rank = _rank(job, changes)
+    rank, called = _rank(job, changes), job.options.get("prefix", "")
     tensors = {}
     for name, (info, positions, values) in changes.items():
-        module = PREFIX + name.removesuffix(_WEIGHT)
+        module = PREFIX + called + name.removesuffix(_WEIGHT)
         rows, columns = info.shape
         places, filled = _filled(positions, values, rank * (rows + columns), info.words)
         indices = np.stack(np.divmod(places, columns)).astype("<i4")
         tensors[module + _INDICES] = TensorInfo(DTYPES["I32"], (2, places.size)), indices.reshape(-1).view("<u4")
         tensors[module + _VALUES] = TensorInfo(DTYPES["F32"], (places.size,)), filled.view("<u4")
-    write_adapter(job, tensors, _config(job, list(changes), rank))
+    write_adapter(job, tensors, _config(job, [called + name for name in changes], rank))
     note_left_out(job)
     job.notes.append(_LINEAR)
     if not exact:
@@ -217,4 +217,4 @@ def _detect(path: Path) -> bool:
     return is_adapter(path, _KIND)
 
 
-BRIDGE = Bridge(_detect, _read, _write)
+BRIDGE = Bridge(_detect, _read, _write, write_options=CALLED)
