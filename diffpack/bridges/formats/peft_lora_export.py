@@ -162,7 +162,7 @@ def _note(job: Export, parts: Parts, missed: list[Missed]) -> None:
         job.notes.append(f"load it on a model that has {which}, which the base has not")
         if not job.diff.manifest.rename and "prefix" not in job.options:
             job.notes.append(
-                "PEFT finds layers by their names alone: if that model has a name in front of the base's (bert., model.), "
+                "PEFT finds layers by their names: if that model has a name in front of the base's (bert., model.), "
                 "the option prefix says so"
             )
     embeddings = [printable(module) for module in parts.ranks if is_embedding(module + _WEIGHT)]
