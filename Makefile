@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 PAIR   := .cache/pair
 ORACLE := .cache/oracle
 BRIDGES := .cache/oracle-bridges
+OLD_PEFT := 0.3.0 0.6.2 0.10.0
 SIZE   := .cache/size
 PEERS  := .cache/peers
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -52,6 +53,8 @@ oracle: $(ORACLE)/.installed
 # What PEFT, ModelExpress, scipy and torch write and read, frozen for the tests of the bridges.
 oracle-bridges: $(BRIDGES)/.installed
 	PYTHONHASHSEED=0 $(BRIDGES)/bin/python tests/oracles/make_bridge_oracles.py
+	for old in $(OLD_PEFT); do \
+	  PYTHONPATH=$(BRIDGES)/peft-$$old $(BRIDGES)/bin/python tests/oracles/make_old_adapters.py || exit 1; done
 
 # Rows that are measured stay; AGAIN=diffpack measures those of diffpack again.
 bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
@@ -120,6 +123,8 @@ $(BRIDGES)/.installed: benchmarks/requirements-oracle-bridges.txt constraints.tx
 	$(PYTHON) -m venv $(BRIDGES)
 	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements-oracle-bridges.txt
 	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps peft==0.21.2 modelexpress==0.7.0
+	for old in $(OLD_PEFT); do \
+	  $(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(BRIDGES)/peft-$$old peft==$$old || exit 1; done
 	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 

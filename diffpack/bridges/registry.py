@@ -34,12 +34,20 @@ def find_bridge(name: str) -> Bridge:
 
 
 def detect(path: Path) -> str:
-    """The format of a file or folder. Raises `UsageError` if it is none or several could be meant."""
+    """The format of a file or folder.
+
+    Raises `UsageError` if it is none or several could be meant, `CheckpointError` for a part of an adapter.
+    """
+    from diffpack.bridges.formats.peft_adapter import what_is_wrong  # loaded when it is used, as the bridges are
+
     if not path.exists():
         raise DiffpackError(f"{path}: no such file or folder")
     matching = [name for name in FORMATS if find_bridge(name).detect(path)]
     if len(matching) == 1:
         return matching[0]
+    wrong = None if matching else what_is_wrong(path)
+    if wrong is not None:
+        raise wrong
     what = f"could be {' or '.join(matching)}" if matching else f"{_told(path)}no diff, and of no format known here"
     raise UsageError(f"{path}: {what}; say which format it is ({', '.join(FORMATS)})")
 

@@ -28,6 +28,10 @@ def lora(path, **config):
         ({"alpha_pattern": {"m.q": 1}}, 0.5),
         ({"alpha_pattern": {"^m\\.q$": 1}}, 0.5),
         ({"alpha_pattern": {"^q": 1, "k": 9, "mq": 9}}, 2.0),
+        ({"alpha_pattern": {".*q": 1}}, 0.5),
+        ({"alpha_pattern": {"(k|q)": 1, "m.q": 9}}, 0.5),
+        ({"alpha_pattern": {"m[.]q|v": 1}}, 0.5),
+        ({"alpha_pattern": {"(a+)+$": 9}}, 2.0),
     ],
 )
 def test_the_scale_is_pefts(tmp_path, config, scale):
@@ -37,6 +41,14 @@ def test_the_scale_is_pefts(tmp_path, config, scale):
     expected = BASE["m.q.weight"] + (scale * (B.astype(np.float64) @ A)).astype(np.float32)
     assert np.allclose(diffpack.load(BASE, done.diff)["m.q.weight"], expected, rtol=1e-6, atol=1e-7)
     assert list(done.diff) == ["m.q.weight"]
+
+
+@pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
+def test_trained_biases_that_were_not_saved_are_told(tmp_path, bias):
+    notes = diffpack.convert(lora(tmp_path / "a", bias=bias), base=BASE).notes
+    assert any("not saved these, left as in the base: m.q.bias" in note for note in notes) == (bias != "none")
+    kept = {"m.q.lora_A.weight": A, "m.q.lora_B.weight": B, "m.q.base_layer.bias": np.ones(6, np.float32)}
+    assert not diffpack.convert(adapter(tmp_path / "b", kept, bias=bias), base=BASE).notes
 
 
 def test_the_same_adapter_gives_the_same_bytes(tmp_path):
@@ -50,15 +62,17 @@ def test_the_same_adapter_gives_the_same_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"use_dora": True}, "use_dora"),
-        ({"trainable_token_indices": [1]}, "trainable_token_indices"),
+        ({"use_dora": True}, "no magnitudes"),
+        ({"target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters.*merge_and_unload"),
+        ({"use_qalora": True}, "use_qalora"),
+        ({"enable_lora": [True, False]}, "enable_lora"),
         ({"layer_replication": [[0, 2]]}, "layer_replication"),
         ({"init_lora_weights": "pissa"}, "changes the base itself"),
         ({"init_lora_weights": "pissa_niter_4"}, "changes the base itself"),
         ({"init_lora_weights": "olora"}, "changes the base itself"),
         ({"init_lora_weights": ["pissa"]}, "changes the base itself"),
-        ({"alpha_pattern": {"(a+)+$": 1}}, "regular expression"),
-        ({"alpha_pattern": {".*q": 1}}, "regular expression"),
+        ({"alpha_pattern": {"(?<=m)q": 1}}, "alpha_pattern: the regular expression.*write it out"),
+        ({"alpha_pattern": {"(q": 1}}, "alpha_pattern: the regular expression"),
     ],
 )
 def test_other_kinds_of_lora_are_refused(tmp_path, config, message):
@@ -76,7 +90,7 @@ def test_other_kinds_of_lora_are_refused(tmp_path, config, message):
         ({"m.q.lora_B.weight": B}, CorruptFileError, "only one of the factors"),
         ({"m.q.lora_A.weight": A[:0], "m.q.lora_B.weight": B[:, :0]}, CheckpointError, "without a rank: DeepSpeed"),
         ({"m.q.lora_A.weight": A * np.float32(np.inf), "m.q.lora_B.weight": B}, CorruptFileError, "not finite"),
-        ({"m.q.lora_magnitude_vector": A[0]}, UsageError, "not of plain LoRA"),
+        ({"m.q.lora_magnitude_vector": A[0]}, UsageError, "not of LoRA"),
         ({"x.lora_A.weight": A, "x.lora_B.weight": B}, WrongBaseError, "no tensors of these names: x.weight"),
         ({"m.q.weight": A}, WrongBaseError, "the base's tensor"),
     ],
@@ -98,8 +112,97 @@ def test_folders_that_are_no_adapters(tmp_path):
     with pytest.raises(UsageError, match="not of the kind SHIRA"):
         diffpack.convert(tmp_path, base=BASE, from_="peft-shira")
     (tmp_path / "adapter_config.json").write_text("[" * 100_000)
-    with pytest.raises(UsageError, match="of no format known"):
+    with pytest.raises(CheckpointError, match="no JSON object; copy it anew"):
         diffpack.convert(tmp_path, base=BASE)
+
+
+def test_parts_of_adapters_and_other_kinds_are_called_what_they_are(tmp_path):
+    """Each error says what it is, and what to do."""
+    whole = lora(tmp_path / "whole")
+    with pytest.raises(UsageError, match=f"one file of an adapter; give its folder, {re.escape(str(whole))}"):
+        diffpack.convert(whole / "adapter_model.safetensors", base=BASE)
+    with pytest.raises(UsageError, match="a folder of adapters; give one: whole"):
+        diffpack.convert(tmp_path, base=BASE)
+    ia3 = adapter(tmp_path / "ia3", {"m.q.ia3_l": A}, "IA3")
+    for options in ({}, {"from_": "peft-lora"}):
+        with pytest.raises(UsageError, match=r"'IA3'; LORA and SHIRA are read.*merge_and_unload.*diffpack extract"):
+            diffpack.convert(ia3, base=BASE, **options)
+    (whole / "adapter_config.json").unlink()
+    for options in ({}, {"from_": "peft-lora"}):
+        with pytest.raises(CheckpointError, match=r"an adapter without adapter_config\.json"):
+            diffpack.convert(whole, base=BASE, **options)
+
+
+def test_an_adapter_of_another_base_says_which(tmp_path):
+    lora(tmp_path / "a", base_model_name_or_path="bert-base-uncased")
+    for base in ({"x.weight": A}, {"m.q.weight": A}):
+        with pytest.raises(WrongBaseError, match=r"; the adapter says it is for bert-base-uncased$"):
+            diffpack.convert(tmp_path / "a", base=base)
+
+
+@pytest.mark.parametrize(
+    ("base", "named"),
+    [
+        ({"q.weight": "m.q.weight"}, "q.weight"),
+        ({"a.b.m.q.weight": "m.q.weight"}, "a.b.m.q.weight"),
+        ({"m.q.weight": "m.q.weight", "other.m.q.weight": "m.q.weight"}, "m.q.weight"),
+    ],
+)
+def test_a_prefix_more_or_less_is_found(tmp_path, base, named):
+    done = diffpack.convert(lora(tmp_path / "a"), base={name: BASE[own] for name, own in base.items()})
+    assert list(done.diff) == [named]
+    assert any("taken as the same" in note for note in done.notes) == (named != "m.q.weight")
+
+
+def test_a_prefix_that_may_be_two_is_asked_for(tmp_path):
+    base = {"a.m.q.weight": BASE["m.q.weight"], "b.m.q.weight": BASE["m.q.weight"]}
+    with pytest.raises(
+        UsageError, match=r"may be several tensors of the base; say which by --rename, one of a\.=, b\.="
+    ):
+        diffpack.convert(lora(tmp_path / "a"), base=base)
+    done = diffpack.convert(tmp_path / "a", base=base, rename=[("b.", "")])
+    assert list(done.diff) == ["b.m.q.weight"]
+
+
+@pytest.mark.parametrize("path", ["{}", "_orig_mod.{}", "m._fsdp_wrapped_module.{}"])
+@pytest.mark.parametrize("name", ["", ".default", ".mine"])
+def test_names_of_state_dicts_are_those_peft_saves(tmp_path, path, name):
+    """With the adapter's own name, and what torch puts around modules."""
+    wanted = diffpack.convert(lora(tmp_path / "plain"), base=BASE).diff
+    module = path.replace("{}", "q" if path.startswith("m.") else "m.q")
+    tensors = {f"{module}.lora_A{name}.weight": A, f"{module}.lora_B{name}.weight": B}
+    found = diffpack.convert(adapter(tmp_path / "a", tensors), base=BASE).diff
+    assert found.manifest.result.fingerprint == wanted.manifest.result.fingerprint
+
+
+def test_several_adapters_in_one_file_are_refused(tmp_path):
+    tensors = {f"m.q.lora_{end}.{name}.weight": x for end, x in (("A", A), ("B", B)) for name in ("one", "two")}
+    with pytest.raises(UsageError, match=r"holds several adapters \(one, two\)"):
+        diffpack.convert(adapter(tmp_path / "a", tensors), base=BASE)
+
+
+TOKENS = {"m.q.token_adapter.trainable_tokens_delta": A, "m.v.lora_A.weight": B.T, "m.v.lora_B.weight": A.T}
+
+
+@pytest.mark.parametrize("rows", [[5, 0], {"q": [5, 0]}, {"m.q": [5, 0], "q": [1, 2]}])
+def test_rows_of_trained_tokens_are_replaced(tmp_path, rows):
+    done = diffpack.convert(adapter(tmp_path / "a", TOKENS, trainable_token_indices=rows), base=BASE)
+    expected = BASE["m.q.weight"].copy()
+    expected[[5, 0]] = A
+    assert bits({"m.q.weight": diffpack.load(BASE, done.diff)["m.q.weight"]}) == bits({"m.q.weight": expected})
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        (None, CorruptFileError), ([1, 1], CorruptFileError), ([-1, 2], CorruptFileError),
+        ([True, 2], CorruptFileError), ({"k": [1, 2]}, CorruptFileError),
+        ([1], WrongBaseError), ([1, 6], WrongBaseError),
+    ],
+)  # fmt: skip
+def test_rows_that_do_not_fit_are_refused(tmp_path, rows, kind):
+    with pytest.raises(kind):
+        diffpack.convert(adapter(tmp_path / "a", TOKENS, trainable_token_indices=rows), base=BASE)
 
 
 def test_shira_indices_are_rows_and_columns(tmp_path):
@@ -166,23 +269,34 @@ def test_what_shira_cannot_hold_is_refused(tmp_path):
             diffpack.convert(diffpack.extract(BASE, tuned), tmp_path / "a", to="peft-shira", base=BASE)
     with pytest.raises(UsageError, match="changes nothing"):
         diffpack.convert(diffpack.extract(BASE, BASE), tmp_path / "a", to="peft-shira", base=BASE)
-    with pytest.raises(UsageError, match="only read"):
-        diffpack.convert(diffpack.extract(BASE, BASE), tmp_path / "a", to="peft-lora", base=BASE)
     assert not (tmp_path / "a").exists()
 
 
+CONV1D = {"h.0.attn.c_attn.weight": np.ones((4, 12), np.float32), "h.0.attn.c_proj.weight": np.ones((4, 4), np.float32)}
+
+
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "others", "said"),
     [
-        ("model.embed_tokens.weight", "will refuse embeddings: model.embed_tokens.weight"),
-        ("transformer.wte.weight", "will refuse embeddings: transformer.wte.weight"),
-        ("h.0.attn.c_attn.weight", "a diff does not tell whether these are"),
+        ("model.embed_tokens.weight", {}, "model.embed_tokens.weight is an embedding"),
+        ("transformer.wte.weight", {}, "transformer.wte.weight is an embedding"),
+        ("bert.embeddings.position_embeddings.weight", {}, "position_embeddings.weight is an embedding"),
+        ("h.0.attn.c_attn.weight", CONV1D, "c_attn.weight is of transformers' Conv1D"),
+        ("h.0.attn.c_proj.weight", CONV1D, "c_proj.weight is of transformers' Conv1D"),
     ],
 )
-def test_what_peft_will_not_load_as_shira_is_said(tmp_path, name, said):
-    base = {name: np.ones((6, 4), np.float32)}
-    tuned = {name: base[name].copy()}
+def test_what_peft_does_not_load_as_shira_is_refused(tmp_path, name, others, said):
+    base = {name: np.ones((6, 4), np.float32), **others}
+    tuned = {key: array.copy() for key, array in base.items()}
     tuned[name][2, 1] = 3
     diff = diffpack.extract(base, tuned)
-    done = diffpack.convert(diff, tmp_path / "adapter", to="peft-shira", base=base)
-    assert any(said in note for note in done.notes)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        diffpack.convert(diff, tmp_path / "adapter", to="peft-shira", base=base)
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_what_may_be_no_linear_layer_is_said(tmp_path):
+    base = {"h.0.mix.weight": np.ones((6, 4), np.float32)}
+    tuned = {"h.0.mix.weight": np.eye(6, 4, dtype=np.float32)}
+    done = diffpack.convert(diffpack.extract(base, tuned), tmp_path / "adapter", to="peft-shira", base=base, options={})
+    assert any("a diff does not tell whether these are" in note for note in done.notes)

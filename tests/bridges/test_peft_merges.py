@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import diffpack
 from diffpack.errors import UsageError, WrongBaseError
+from tests.tools.peft_models import load_adapted, load_model, merge_adapter
 from tests.tools.tiny_llama import ROWS, adapt, make_llama
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -104,13 +105,49 @@ def test_a_tied_head(tmp_path, targets, grown):
     assert any("more rows than in the base" in note for note in done.notes) == (grown > 0)
 
 
-@pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens", "lm_head"]])
-def test_factors_of_a_tied_head_are_refused(tmp_path, targets):
-    """PEFT would add the head's change to the embedding, which the adapter leaves as it is."""
+TIED_TARGETS = [["lm_head"], ["embed_tokens", "lm_head"], ["lm_head", "q_proj"]]
+
+
+@pytest.mark.parametrize("ensured", [False, True])
+@pytest.mark.parametrize("targets", TIED_TARGETS)
+def test_factors_of_a_tied_head_change_both_as_peft_merges_them(tmp_path, targets, ensured):
+    base = make_llama(tmp_path / "base", tied=True)
+    ensured = ensured and "embed_tokens" in targets  # PEFT then gives the head factors that are tied, too
+    adapt(base, tmp_path / "adapter", lora(target_modules=targets, ensure_weight_tying=ensured))
+    merged = merge_adapter("LlamaForCausalLM", base, tmp_path / "adapter")
+    done, found = imported(base, tmp_path / "adapter")
+    same(found, merged, without=(HEAD,))
+    assert any("both change, as in PEFT's merge_and_unload" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("targets", TIED_TARGETS)
+def test_factors_of_a_tied_head_may_change_it_apart_as_an_adapter_runs(tmp_path, targets):
+    """Untied, the model answers what the adapter answers while it is not merged."""
     base = make_llama(tmp_path / "base", tied=True)
     adapt(base, tmp_path / "adapter", lora(target_modules=targets))
-    with pytest.raises(WrongBaseError, match=r"lm_head\.weight.* a model that ties"):
+    done, _ = imported(base, tmp_path / "adapter", options={"tied": "apart"})
+    assert done.diff[HEAD].kind == "new"
+    diffpack.apply(base, done.diff, tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    words = torch.arange(ROWS)[None]
+    with torch.no_grad():
+        answered = load_model("LlamaForCausalLM", tmp_path / "out")(words).logits
+        adapted = load_adapted("LlamaForCausalLM", base, tmp_path / "adapter")(words).logits
+    assert torch.allclose(answered, adapted, atol=1e-5)
+
+
+def test_a_tied_head_is_refused_where_the_base_says_that_it_has_its_own(tmp_path):
+    base = make_llama(tmp_path / "base", tied=True)
+    adapt(base, tmp_path / "adapter", lora(target_modules=["lm_head"]))
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    with pytest.raises(
+        WrongBaseError, match=r"no tensors of these names: lm_head\.weight .*the adapter says it is for"
+    ):
         imported(base, tmp_path / "adapter")
+    with pytest.raises(UsageError, match="tied is together or apart"):
+        imported(base, tmp_path / "adapter", options={"tied": "no"})
 
 
 def test_a_base_that_has_the_tied_head_twice_is_told_of(tmp_path):
@@ -164,10 +201,10 @@ def test_a_head_the_base_lacks_is_new(tmp_path):
     unprefixed.mkdir()
     renamed = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     save_file(renamed, unprefixed / "model.safetensors")
-    with pytest.raises(WrongBaseError, match="no tensors of these names"):
-        imported(unprefixed, tmp_path / "adapter")
-    _, found = imported(unprefixed, tmp_path / "adapter", rename=[("", "model.")])
-    assert set(found) == {*renamed, "score.weight"}
+    for rules in ([], [("", "model.")]):
+        told, found = imported(unprefixed, tmp_path / "adapter", rename=rules)
+        assert set(found) == {*renamed, "score.weight"}
+        assert any("no 'model.' in front" in note for note in told.notes) == (not rules)
 
 
 def test_half_precision_is_rounded_once(tmp_path):
@@ -256,8 +293,10 @@ SETTINGS = {
     ),
     "saved whole": ({"target_modules": ["q_proj", "lm_head"], "modules_to_save": ["lm_head", "layers.1"]}, []),
     "all linear": ({"target_modules": "all-linear"}, ["model.layers.1.self_attn.q_proj"]),
-    "an expression": ({"target_modules": r".*\.q_proj"}, None),
-    "an expression that leaves out": ({"exclude_modules": r".*\.q_proj"}, None),
+    "an expression": ({"target_modules": r".*\.q_proj"}, ["model.layers.1.self_attn.q_proj"]),
+    "an expression that leaves out": ({"exclude_modules": r".*\.q_proj"}, []),
+    "an expression of some": ({"target_modules": r".*\.0\..*q_proj"}, []),
+    "an expression that is not known": ({"target_modules": r"(?<=x).*"}, None),
     "nothing": ({"target_modules": None}, []),
 }  # fmt: skip
 

@@ -15,6 +15,8 @@ import numpy as np
 from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Import
 from diffpack.bridges.formats.peft_adapter import Adapter
+from diffpack.bridges.formats.peft_base import EMBEDDINGS, is_head, tied_heads
+from diffpack.bridges.formats.peft_keys import UNTOUCHED, unwrapped
 from diffpack.bridges.importing import Added, BaseTensor, Make, Whole, checked, needed
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.support.names import listed, printable
@@ -23,11 +25,11 @@ from diffpack.tensors.reference import convert
 
 Addition = Callable[[BaseTensor], Whole | Added]
 """What is added to a tensor, made from that tensor."""
-_UNTOUCHED = "original_module"  # beside a module of `modules_to_save`: the base's own, which is not used
-_WRAPPERS = {"base_layer", "modules_to_save", _UNTOUCHED}
-_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "shared")
-_HEADS = ("lm_head.weight", "embed_out.weight")
-"""What transformers calls embeddings, and heads that may be tied to them and are then in no file."""
+TIED = {
+    "tied": "what factors of a head that is tied to the embedding change: together (default), both, as PEFT's merge "
+    "does; apart, the head alone, as the adapter does while it is not merged"
+}
+"""The option of adapters on tied heads."""
 
 
 class AdapterChanges:
@@ -42,13 +44,42 @@ class AdapterChanges:
         self._sums = sums
         self._view = job.view()
         self._replacing: dict[str, list[str]] = {}
-        self._adding: dict[str, tuple[str, Addition]] = {}
+        self._adding: dict[str, dict[str, tuple[str, Addition]]] = {}
+        self._heads = self._tied_heads(tied_heads(job, adapter))
+
+    def _tied_heads(self, heads: Mapping[str, str]) -> Mapping[str, str]:
+        """Tell of tied heads; give those that change apart from their embedding (name -> the embedding's)."""
+        answer = self._job.options.get("tied", "together")
+        if answer not in ("together", "apart"):
+            raise UsageError(f"tied is together or apart, not {answer!r}")
+        saved = self._adapter.config.get("modules_to_save") or ()
+        self._together: dict[str, str] = {}
+        apart = {}
+        for head, embedding in heads.items():
+            what = f"{printable(head)} is tied to {printable(embedding)} in the base"
+            replaced = any(f".{module}." in f".{embedding}" for module in saved)
+            if answer == "apart" or replaced:
+                apart[head] = embedding
+                why = "which the adapter replaces" if replaced else "as while PEFT has not merged it"
+                self._job.notes.append(f"{what}, and changes apart from it ({why}): set tie_word_embeddings to false")
+            else:
+                self._together[head] = embedding
+                self._job.notes.append(
+                    f"{what}: both change, as in PEFT's merge_and_unload; while the adapter is not merged the head "
+                    "alone does, which the option tied=apart gives"
+                )
+        return apart
 
     def target(self, name: str) -> str:
         """The tensor a name leads to: without the names of PEFT's wrappers, unless the base has them."""
-        if name in self._view:
-            return name
-        return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        plain = name if name in self._view else unwrapped(name)
+        return self._together.get(plain, plain)
+
+    def base_info(self, name: str) -> TensorInfo | None:
+        """Dtype and shape of the tensor that the changes of `name` start from, as the base has it."""
+        target = self.target(name)
+        own = self._view.get(self._heads.get(target, target))
+        return None if own is None else self._job.needed_base.info(own)
 
     def replace(self, name: str) -> None:
         """Let the adapter's tensor of a name replace what it leads to."""
@@ -57,15 +88,16 @@ class AdapterChanges:
     def add(self, name: str, source: str, addition: Addition) -> None:
         """Let something be added to the tensor that `name` leads to; `source` is the adapter's name for it.
 
-        Raises `UsageError` if something is added to that tensor already.
+        Raises `UsageError` if something is added under that name already (a tied head and its embedding have two).
         """
-        target = self.target(name)
-        if target in self._adding:
+        target, plain = self.target(name), unwrapped(name)
+        adding = self._adding.setdefault(target, {})
+        if plain in adding:
             raise UsageError(
-                f"{self._adapter.path}: both {printable(self._adding[target][0])} and {printable(source)} are added to "
+                f"{self._adapter.path}: both {printable(adding[plain][0])} and {printable(source)} are added to "
                 f"{printable(target)}: only one of them can be meant"
             )
-        self._adding[target] = source, addition
+        adding[plain] = source, addition
 
     def makes(self) -> dict[str, Make]:
         """The change of each tensor. Raises `WrongBaseError` if the base lacks tensors the adapter is for."""
@@ -106,19 +138,14 @@ class AdapterChanges:
         return ties
 
     def _check_names(self, targets: list[str]) -> None:
-        missing = [name for name in targets if name not in self._view]
-        lost = [name for name in missing if name in self._adding] or (missing if len(missing) == len(targets) else [])
+        missing = [name for name in targets if name not in self._view and name not in self._heads]
+        lost = [name for name in missing if name in self._adding]
+        lost = lost or (missing if len(missing) == len(targets) else [])
         if lost:
-            apart = [name for name in lost if name in self._replacing]
-            hint = (
-                f"; a model that ties {printable(apart[0])} to its embedding has one tensor for both, to which PEFT "
-                "would add the change of either: save the base with a tensor of its own for it"
-                if apart
-                else ""
-            )
             raise WrongBaseError(
                 f"{self._job.source}: the base has no tensors of these names: "
-                f"{listed([printable(name) for name in lost])} (rename rules lead from its names to them){hint}",
+                f"{listed([printable(name) for name in lost])} (rename rules lead from its names to them)"
+                f"{self._adapter.made_for}",
                 tuple(lost),
             )
 
@@ -137,8 +164,8 @@ class AdapterChanges:
             for name in sorted(self._replacing)
             if name in view
             and name not in self._adding
-            and name.removesuffix(".weight").rpartition(".")[2] in _EMBEDDINGS
-            and not any(head in names for head in _HEADS for names in (view, self._replacing))
+            and name.removesuffix(".weight").rpartition(".")[2] in EMBEDDINGS
+            and not any(is_head(other) for names in (view, self._replacing) for other in names)
         ]
         if alone:
             what = "replaced whole; a head that the model ties to it changes here with it, in PEFT it keeps the old one"
@@ -151,7 +178,7 @@ class AdapterChanges:
     def _chosen(self, target: str) -> str:
         """The adapter's name of what replaces a tensor. Raises `UsageError` if two replacements differ."""
         names = self._replacing[target]
-        used = [name for name in names if name in self._view or _UNTOUCHED not in name.split(".")]
+        used = [name for name in names if name in self._view or UNTOUCHED not in name.split(".")]
         if not used:
             raise UsageError(
                 f"{self._adapter.path}: {printable(names[0])} is the base's own tensor; what was trained is missing"
@@ -175,12 +202,29 @@ class AdapterChanges:
         if target not in self._adding:
             assert whole is not None
             return whole
-        source, addition = self._adding[target]
-        where = f"{self._adapter.path}: {printable(source)}"
-        start = needed(base, where) if whole is None else (whole.info, whole.words)
-        change = addition(start)
-        if isinstance(change, Whole) or whole is None or _same(start, base):
-            return change
+        base = self._head_base(target) if base is None else base
+        start, lossy = (base, False) if whole is None else ((whole.info, whole.words), whole.lossy)
+        adding = self._adding[target].values()
+        for source, addition in adding:
+            where = f"{self._adapter.path}: {printable(source)}"
+            start = needed(start, where)
+            change = addition(start)
+            if isinstance(change, Added):
+                if len(adding) == 1 and _same(start, base):
+                    return change
+                change = self._added_up(target, start, change, where)
+            start, lossy = (change.info, change.words), lossy or change.lossy
+        assert start is not None
+        return Whole(*start, lossy=lossy)
+
+    def _head_base(self, target: str) -> BaseTensor | None:
+        """What a head that changes apart from its embedding starts from: that embedding."""
+        if target not in self._heads:
+            return None
+        base, own = self._job.needed_base, self._view[self._heads[target]]
+        return base.info(own), base.words(own)
+
+    def _added_up(self, target: str, start: BaseTensor, change: Added, where: str) -> Whole:
         values = checked(change, start[0], where).astype(np.float64)
         after = np.array(start[1])
         places = slice(None) if change.positions is None else change.positions

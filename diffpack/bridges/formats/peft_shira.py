@@ -7,8 +7,6 @@ that of PEFT 0.21.
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -22,12 +20,13 @@ from diffpack.algebra.delta_source import Source
 from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Bridge, Export, Import
 from diffpack.bridges.exporting import note_left_out
-from diffpack.bridges.formats.peft_adapter import CONFIG, PREFIX, WEIGHTS, Adapter, is_adapter, open_adapter
+from diffpack.bridges.formats.peft_adapter import Adapter, is_adapter, open_adapter, write_adapter
+from diffpack.bridges.formats.peft_base import is_embedding, with_names_of
 from diffpack.bridges.formats.peft_changes import AdapterChanges
+from diffpack.bridges.formats.peft_keys import CALLED, PREFIX
 from diffpack.bridges.formats.peft_targets import note_layers_without
+from diffpack.bridges.formats.peft_turned import stored_turned
 from diffpack.bridges.importing import Added, BaseTensor, sorted_positions, write_patch
-from diffpack.checkpoints.safetensors_header import make_header
-from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.values import floats
 from diffpack.result.result import Result
@@ -36,15 +35,17 @@ from diffpack.tensors.dtypes import DTYPES, Positions, to_float
 from diffpack.tensors.info import TensorInfo
 
 _KIND = "SHIRA"
-_EMBEDDING = re.compile(r"(^|\.)(\w*embed\w*|wte|wpe|shared)\.weight$")  # how libraries call their embeddings
 _VALUES, _INDICES = ".shira_weight", ".shira_indices"
 _WEIGHT = ".weight"
+_LINEAR = "PEFT's SHiRA adapts linear layers (torch.nn.Linear) alone; a diff does not tell whether these are"
+"""What no diff tells of layers that may be linear."""
 _MOST_ROWS = 1 << 31  # rows and columns are int32
 _EXACT_F32 = 1 << 24  # PEFT writes indices as float32 on Windows; beyond this they are wrong
 
 
 def _read(job: Import, file: BinaryIO) -> None:
     adapter = open_adapter(job.source, _KIND)
+    job = with_names_of(job, adapter)
     sums = Sums(job.clip)
     changes = AdapterChanges(adapter, job, sums)
     adapted = []
@@ -117,43 +118,27 @@ def _write(job: Export) -> bool:
         values = delta.values[kept].astype(np.float32)
         changes[name] = record.info, positions[kept], values
         exact = exact and (job.base is not None or bool(kept.all())) and _adds_up(job, name, positions[kept], values)
-    rank = _rank(job, changes)
+    rank, called = _rank(job, changes), job.options.get("prefix", "")
     tensors = {}
     for name, (info, positions, values) in changes.items():
-        module = PREFIX + name.removesuffix(_WEIGHT)
+        module = PREFIX + called + name.removesuffix(_WEIGHT)
         rows, columns = info.shape
         places, filled = _filled(positions, values, rank * (rows + columns), info.words)
         indices = np.stack(np.divmod(places, columns)).astype("<i4")
         tensors[module + _INDICES] = TensorInfo(DTYPES["I32"], (2, places.size)), indices.reshape(-1).view("<u4")
         tensors[module + _VALUES] = TensorInfo(DTYPES["F32"], (places.size,)), filled.view("<u4")
-    with job.folder() as folder:
-        header = make_header({key: info for key, (info, _) in tensors.items()}, {"format": "pt"})
-        with SafetensorsWriter([(folder / WEIGHTS, header)]) as writer:
-            for key, (_, words) in tensors.items():
-                writer.write(key, 0, words)
-        (folder / CONFIG).write_text(json.dumps(_config(job, list(changes), rank), indent=2) + "\n")
+    write_adapter(job, tensors, _config(job, [called + name for name in changes], rank))
     note_left_out(job)
-    _note_layers(job, list(changes))
+    job.notes.append(_LINEAR)
     if not exact:
         job.notes.append("base + value, in float32, is not the diff's result bit for bit: the adapter is lossy")
     return exact
 
 
-def _note_layers(job: Export, names: list[str]) -> None:
-    """Say what PEFT will not load: SHiRA adapts torch.nn.Linear alone; no diff tells what a matrix is of."""
-    embeddings = [name for name in names if _EMBEDDING.search(name)]
-    if embeddings:
-        which = listed([printable(name) for name in embeddings])
-        job.notes.append(f"PEFT's SHiRA adapts linear layers alone and will refuse embeddings: {which}")
-    else:
-        job.notes.append(
-            "PEFT's SHiRA adapts linear layers (torch.nn.Linear) alone; a diff does not tell whether these are"
-        )
-
-
 def _refuse(job: Export) -> None:
-    """Raise `UsageError` if the diff does more than change 2-D float weights."""
+    """Raise `UsageError` if the diff does more than change 2-D float weights of layers that PEFT's SHiRA adapts."""
     diff, manifest = job.diff, job.diff.manifest
+    infos = {name: record.info for name, record in diff.items()} if job.base is None else job.base.tensors
     reasons = ["tensors are renamed"] if manifest.rename else []
     reasons += [f"{printable(name)} is removed" for name in manifest.removed]
     reasons += [f"{printable(name)} is tied" for name in manifest.aliases]
@@ -161,9 +146,16 @@ def _refuse(job: Export) -> None:
         matrix = len(record.shape) == 2 and name.endswith(_WEIGHT) and record.info.dtype.arithmetic
         if record.kind != "changed" or not matrix or max(record.shape) >= _MOST_ROWS:
             reasons.append(f"{printable(name)} ({record.kind}, {record.info}) is no float matrix that changes")
+        elif is_embedding(name):
+            reasons.append(f"{printable(name)} is an embedding")
+        elif stored_turned(name.removesuffix(_WEIGHT), infos):
+            reasons.append(f"{printable(name)} is of transformers' Conv1D")
     if reasons or not len(diff):
         what = listed(reasons) or "it changes nothing"
-        raise UsageError(f"{diff.name}: a SHiRA adapter adds to the weights of linear layers, but {what}")
+        raise UsageError(
+            f"{diff.name}: a SHiRA adapter adds to the weights of linear layers, and PEFT loads no other, but {what} "
+            "(sparse-safetensors holds any change)"
+        )
 
 
 def _adds_up(job: Export, name: str, positions: Positions, values: npt.NDArray[np.float32]) -> bool:
@@ -225,4 +217,4 @@ def _detect(path: Path) -> bool:
     return is_adapter(path, _KIND)
 
 
-BRIDGE = Bridge(_detect, _read, _write)
+BRIDGE = Bridge(_detect, _read, _write, write_options=CALLED)

@@ -16,11 +16,13 @@ from diffpack.train.task import Task
 RANK = 8
 TARGETS = ("query", "value")
 _PART = ".lora_"
+_ALPHA = 2  # times the rank: what the product is multiplied by, times the rank
 
 
 def lora(task: Task) -> Sequence[Stage]:
     """Wrap the targets and train what PEFT adds, and the head."""
-    builder = {"kind": "lora", "rank": task.options.size or RANK, "targets": list(TARGETS)}
+    rank = task.options.size or RANK
+    builder = {"kind": "lora", "rank": rank, "alpha": _ALPHA * rank, "targets": list(TARGETS)}
     torch.manual_seed(task.options.seed)
     rebuild(task.model, builder)
     task.builder.update(builder)
@@ -43,7 +45,7 @@ def rebuild(model: nn.Module, builder: dict[str, Any]) -> None:
     except ImportError:
         raise MissingDependencyError("peft", "train", "the method lora") from None
     rank = int(builder["rank"])
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=list(builder["targets"]))
+    config = LoraConfig(r=rank, lora_alpha=builder.get("alpha", _ALPHA * rank), target_modules=list(builder["targets"]))
     try:
         inject_adapter_in_model(config, model)
     except ValueError as error:  # PEFT's word for no module of these names
