@@ -158,8 +158,11 @@ def _made_anew(result: Result, name: str, own: str | None) -> Entry:
 
 def _kept(diff: Diff, result: Result, name: str) -> Entry:
     """The record of another tensor as it is."""
-    record = result.records[name]
-    digests = diff.digests(name)
+    return kept_entry(result.records[name], name, diff.digests(name))
+
+
+def kept_entry(record: TensorDiff, name: str, digests: tuple[bytes | None, bytes | None]) -> Entry:
+    """The entry that writes a record again as it is, under a name of its own; grid values as float32 numbers."""
     if record.value_coding.class_offsets:  # numbers chosen class by class
         parts = tuple(_as_floats(record, part) for part in record.changes())
         return Entry(name, record.info, record.base, *digests, parts, F32, adds_zeros=True)
