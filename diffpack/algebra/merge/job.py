@@ -16,7 +16,7 @@ from diffpack.algebra.merge.labels import label_names
 from diffpack.algebra.merge.method import Method
 from diffpack.algebra.merge.origin import candidates
 from diffpack.algebra.merge.per_tensor import Layers, check_patterns
-from diffpack.algebra.merge.rows import vocabularies
+from diffpack.algebra.merge.rows import check_tokens, vocabularies
 from diffpack.algebra.merge.structure import Structure, Wishes, structure
 from diffpack.algebra.merge.summary import merged_summary
 from diffpack.algebra.merge.tensors import Merged, Merger
@@ -106,6 +106,7 @@ class MergeJob:
             layers = Layers(known)
         merged = [name for name in plan.stored if name not in plan.taken]
         unions = vocabularies(merged, sources)
+        check_tokens(unions, sources, self.base, self.wishes)
         labels = [label_names(diff, self.base) for diff in self.diffs]
         heads = find_heads(merged, sources, labels, self.wishes, unions)
         return Merger(sources, self.method, self.choices, layers, plan, heads, unions, self.value_coding, self.sums)

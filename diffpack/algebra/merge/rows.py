@@ -1,8 +1,8 @@
 """Vocabularies of different sizes: the union of their rows.
 
 Rows of the base are merged by the method. A row beyond them comes from the diffs that have it: from one as it is, from
-several as their average by weight. What a diff with fewer rows than the base has is what it has; of the others it says
-nothing.
+several as their average by weight, unless their tokenizers say that it is another token in each. What a diff with
+fewer rows than the base has is what it has; of the others it says nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ import numpy as np
 from diffpack.algebra.delta import Delta
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.merge.combine import NO_WEIGHT, Combined, combine
+from diffpack.algebra.merge.heads import way_out
+from diffpack.algebra.merge.labels import new_tokens
+from diffpack.algebra.merge.structure import Wishes
+from diffpack.checkpoints import Checkpoint
+from diffpack.errors import UsageError
+from diffpack.support.names import printable
 from diffpack.tensors.info import TensorInfo
 
 _VOCABULARY = re.compile(r"(^|[._])(\w*emb\w*|wte|shared|lm_head|predictions|\w*vocab\w*)([._]|$)", re.IGNORECASE)
@@ -65,6 +71,27 @@ def _united(infos: Infos) -> TensorInfo:
     info, before = infos[0]
     assert before is not None  # `_alike`
     return replace(info, shape=(max(before.shape[0], *(own.shape[0] for own, _ in infos)), *info.shape[1:]))
+
+
+def check_tokens(
+    unions: Mapping[str, TensorInfo], sources: Sequence[Source], base: Checkpoint | None, wishes: Wishes
+) -> None:
+    """Raise `UsageError` if a new row is one token in a diff and another in the next, as far as their files tell."""
+    for name in sorted(unions):
+        having = [source for source in sources if source.brings(name)]
+        before = having[0].infos(name)[1]
+        if before is None or len(having) < 2 or wishes.mixes(name):
+            continue
+        seen: dict[int, tuple[str, str]] = {}
+        for source in having:
+            rows = source.infos(name)[0].shape[0]
+            for number, word in sorted(new_tokens(source.diff, base, before.shape[0]).items()):
+                first, other = seen.setdefault(number, (word, source.diff.name))
+                if first != word and number < rows:
+                    raise UsageError(
+                        f"{printable(name)}: row {number} is {printable(first)} in {other}, {printable(word)} in "
+                        f"{source.diff.name}: {way_out(name, sources)}, mix (--mix) averages them all the same"
+                    )
 
 
 def merged_rows(
