@@ -98,8 +98,9 @@ class Choices:
             raise UsageError(f"{method.name} needs t: how far to go from the first diff (0) to the second (1)")
         if diffs != 2:
             raise UsageError(f"{method.name} goes from one diff to another: it takes two, not {diffs}")
-        for what, given in (("weights", self.weighed), ("normalize", self.normalize), ("scale", self.scale.plain != 1)):
-            if given not in (False, None):
+        chosen = {"weights": self.weighed, "normalize": self.normalize is not None, "scale": self.scale.plain != 1}
+        for what, given in chosen.items():
+            if given:
                 raise UsageError(f"{method.name} takes no {what}: t says how much of each diff counts")
 
     def _given(self) -> Iterator[str]:

@@ -126,7 +126,7 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def _numbers(what: str, number: Number) -> tuple[float, ...]:
-    several: list[object] = [number] if is_number(number) or isinstance(number, str) else list(number)  # type: ignore[arg-type] # anything may be given
+    several = list(number) if isinstance(number, Sequence | np.ndarray) else [number]
     found = tuple(float(item) for item in several if is_number(item) and isfinite(item))
     if not found or len(found) != len(several):
         raise UsageError(f"{what}: {number!r} is neither a number nor a list of numbers along the layers")
