@@ -100,7 +100,11 @@ def _share(text: str) -> float:
 @click.option(
     "--gamma", type=Share(), default=0.01, metavar="D", help="For breadcrumbs: the fraction of outliers left out."
 )
-@click.option("--epsilon", type=Share(), metavar="D", help="For della: how far chances reach around the density.")
+@click.option(
+    "--epsilon", type=Share(), metavar="D",
+    help="For della: how far chances reach around the density. For sce: mean squares below it weigh alike (mergekit: "
+    "1e-6).",
+)  # fmt: skip
 @click.option(
     "--rescale", type=click.Choice(_RESCALES), default="expected", show_default=True,
     help="For dare and della: how kept values make up for dropped ones; norm: as mergekit does.",

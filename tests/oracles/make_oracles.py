@@ -193,6 +193,11 @@ def between_models(t: float) -> Callable[[list[torch.Tensor]], torch.Tensor]:
     return run
 
 
+def small_sce(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Give mergekit's `sce` of changes whose mean squares are below its bound."""
+    return with_mergekit("sce", tensors, select_topk=DENSITY)
+
+
 def linear_of_models(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Give mergekit's `linear` of whole models."""
     batch = TensorBatch(tuple(tensor[None] for tensor in tensors))
@@ -218,12 +223,18 @@ def main() -> None:
     ]
     arrays |= {f"base.{name}": array for name, array in base.items()}
     arrays |= {f"input.tuned.{at}.{name}": a for at, model in enumerate(inputs["tuned"]) for name, a in model.items()}
+    inputs["small"] = [
+        {name: (change * np.float32(1e-3)).astype(np.float32) for name, change in model.items()}
+        for model in inputs["dense"]
+    ]
+    arrays |= {f"input.small.{at}.{name}": a for at, model in enumerate(inputs["small"]) for name, a in model.items()}
     rows = []
     average = {"weights": WEIGHTS}
     listed = [
         *cases(),
         *(("mergekit linear", "dense", average | {"method": name}, linear_of_models) for name in ("average", "linear")),
         ("mergekit linear, of tuned models", "tuned", average | {"method": "linear"}, linear_of_models),
+        ("mergekit sce, of small changes", "small", {"method": "sce", "density": DENSITY, "epsilon": 1e-6}, small_sce),
         *(
             (f"mergekit slerp, t {t:g}", kind, {"method": "slerp", "t": t}, between_models(t))
             for kind in ("dense", "tuned")

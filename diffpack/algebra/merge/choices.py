@@ -86,7 +86,7 @@ class Choices:
         for option in self._given():
             if option not in method.options:
                 raise UsageError(f"{method.name} takes no {option}")
-            if option != "t" and not pruned:
+            if option != "t" and method.select is None and not pruned:
                 raise UsageError(f"{option} says how {method.name} leaves changes out: give a density as well")
         if method.select is not None and len(set(self.weights)) > 1:
             raise UsageError(f"{method.name} finds its weights by itself")

@@ -40,6 +40,7 @@ _PARAMETERS = {
     "slerp": ("t",),
 }
 """mergekit's methods that merge changes, with the parameters each has there."""
+_EQUAL = 1e-6  # mean squares that add up to less do not weigh anything in mergekit's sce
 _ONE = 1e-6  # how far weights that are not normalised may be from adding up to 1
 DIFF_SUFFIX = ".dpk"
 
@@ -222,8 +223,10 @@ class _Reader:
             each = [scopes.of(theirs, at) for at in kept]
             if (method.prune is not None or ours != "density") and any(item is not None for item in each):
                 options[ours] = each[0] if all(item == each[0] for item in each) else each
-        if (topk := scopes.of("select_topk", None)) is not None:
-            options["density"] = topk
+        if method.select is not None:
+            options["epsilon"] = _EQUAL
+            if (topk := scopes.of("select_topk", None)) is not None:
+                options["density"] = topk
         if (scale := scopes.of("lambda", None)) is not None:
             options["scale"] = scale
         return options | self._rescale(method, scopes, "density" in options)

@@ -68,8 +68,8 @@ def merge(
     `method` is a name in `METHODS` of this package; `weights` has a number for each diff (default 1), `density` is the
     fraction of each tensor's entries that a method keeps of each diff, `scale` multiplies the result (lambda of the
     papers), `normalize` divides by the weights that counted (None: as the method does), `t` is for slerp, `seed` for
-    random methods, `gamma` for breadcrumbs, `epsilon` for della, `rescale` says how random methods make up for what
-    they drop. `values` is how merged values are stored (default f32).
+    random methods, `gamma` for breadcrumbs, `epsilon` for della and sce, `rescale` says how random methods make up for
+    what they drop. `values` is how merged values are stored (default f32).
 
     Each of these numbers may be a mapping from patterns of tensor names to numbers, of which the first that fits
     counts (a pattern with *, ? or [ fits whole names, another a part), or a list of numbers between which the layers
