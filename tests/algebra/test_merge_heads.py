@@ -222,6 +222,9 @@ def test_a_diff_that_is_coded_against_its_base_needs_it_to_be_taken_from(two):
     diffpack.extract("base", "a", "s.dpk", profile="smallest")
     merged = diffpack.merge(["s.dpk", diffs[1]], base="base", take={"*": 0})
     assert bits(diffpack.load("base", merged)) == bits(of("a"))
+    budget = diffpack.extract("base", "a", budget=1500)
+    lossy = diffpack.merge([budget, diffs[1]], base="base", take={"*": 0})
+    assert bits(diffpack.load("base", lossy)) == bits(diffpack.load("base", budget))
     with pytest.raises(BaseNeededError):
         diffpack.merge(["s.dpk", diffs[1]], take={"*": 0})
 

@@ -130,3 +130,25 @@ def test_config_and_tokenizer_are_those_of_the_largest_vocabulary(work):
     diffpack.apply("base", "m.dpk", "out")
     for name in ("config.json", "tokenizer.json"):
         assert (work / "out" / name).read_bytes() == (work / "b" / name).read_bytes()
+
+
+def test_a_head_s_configuration_that_knows_fewer_tokens_is_told(work):
+    for name, seed, tokens in (("a", 1, ["<x>"]), ("b", 2, ["<x>", "<z>"])):
+        head = {"score.weight": np.ones((2, WIDTH), np.float32)} if name == "a" else {}
+        folder(work / name, grown(seed, len(tokens)) | head, tokens)
+        diffpack.extract("base", name, f"{name}.dpk")
+    notes = []
+    diffpack.merge(["a.dpk", "b.dpk"], "m.dpk", base="base", method="linear", notes=notes)
+    assert [note for note in notes if "the vocabulary has 14 rows, the last from b.dpk" in note]
+    diffpack.apply("base", "m.dpk", "out")
+    assert (work / "out" / "config.json").read_bytes() == (work / "a" / "config.json").read_bytes()
+
+
+def test_who_else_brings_new_tensors_is_told(work):
+    for seed, name in enumerate("ab"):
+        folder(work / name, grown(seed + 1, 0) | {f"{name}.weight": np.ones((2, WIDTH), np.float32)}, [])
+        diffpack.extract("base", name, f"{name}.dpk")
+    notes = []
+    diffpack.merge(["a.dpk", "b.dpk"], base="base", notes=notes)
+    assert [note for note in notes if "those of a.dpk" in note]
+    assert [note for note in notes if "come from b.dpk, too" in note]

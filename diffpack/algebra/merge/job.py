@@ -14,7 +14,7 @@ from diffpack.algebra.merge.choices import Choices
 from diffpack.algebra.merge.heads import Heads, find_heads
 from diffpack.algebra.merge.labels import label_names
 from diffpack.algebra.merge.method import Method
-from diffpack.algebra.merge.origin import candidates
+from diffpack.algebra.merge.origin import files_from
 from diffpack.algebra.merge.per_tensor import Layers, check_patterns
 from diffpack.algebra.merge.rows import check_tokens, vocabularies
 from diffpack.algebra.merge.structure import Structure, Wishes, structure
@@ -113,20 +113,8 @@ class MergeJob:
 
     def _files(self, writer: ContainerWriter, merger: Merger) -> tuple[SideFile, ...]:
         """Keep the side files of the diff that heads come from; none, which means the base's, if there is no such."""
-        places = [
-            place
-            for place in candidates(merger.sources, merger.plan, merger.unions)
-            if self.diffs[place].manifest.files
-        ]
-        if not places:
-            return ()
-        chosen, *others = (self.diffs[place] for place in places)
-        self.notes.append(f"config and other side files are those of {chosen.name}, which heads or new rows come from")
-        if others:
-            self.notes.append(
-                f"of {listed([diff.name for diff in others])} tensors that are new or resized come as well"
-            )
-        return inherited_files(writer, [chosen], self.profile)
+        origin = files_from(merger.sources, merger.plan, merger.unions, self.notes)
+        return () if origin is None else inherited_files(writer, [origin], self.profile)
 
     def _nbytes(self, sources: Sequence[Source], name: str) -> int:
         return next(source.infos(name)[0].nbytes for source in sources if source.brings(name))

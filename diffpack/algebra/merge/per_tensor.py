@@ -115,9 +115,10 @@ class PerTensor:
         return (1 - (scaled - low)) * numbers[low] + (scaled - low) * numbers[high]
 
     def __str__(self) -> str:
-        if self.plain is not None:
-            return f"{self.plain:g}"
-        return " ".join(f"{pattern}:{','.join(f'{number:g}' for number in numbers)}" for pattern, numbers in self.rules)
+        said = {pattern: ",".join(f"{number:g}" for number in numbers) for pattern, numbers in self.rules}
+        if self.patterns == [EVERY]:
+            return said[EVERY]
+        return " ".join(f"{pattern}:{numbers}" for pattern, numbers in said.items())
 
 
 def is_number(value: object) -> TypeGuard[float]:
