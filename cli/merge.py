@@ -229,10 +229,14 @@ def _diff_of(session: Session, model: str, named: str | None, base: Checkpoint |
     if base is None:
         raise click.UsageError(f"{model}: name the base, in the file (base_model) or with --base: a diff is made of it")
     if os.path.lexists(model) and base.source != model:
-        return diffpack.extract(base, open_checkpoint(session, model), threads=session.threads)
-    if model == named:  # the base is a model of its own there, which changes nothing
-        return diffpack.extract(base, base, threads=session.threads)
-    raise click.UsageError(f"{model}: no such diff or checkpoint here; models are not fetched from a hub")
+        tuned = open_checkpoint(session, model)
+    elif model == named:  # the base is a model of its own there, which changes nothing
+        tuned = base
+    else:
+        raise click.UsageError(f"{model}: no such diff or checkpoint here; models are not fetched from a hub")
+    made = diffpack.extract(base, tuned, threads=session.threads)
+    made.name = model  # what errors and notes are about
+    return made
 
 
 def _meetings(report: Report) -> tuple[Report, str]:

@@ -79,8 +79,7 @@ def way_out(name: str, sources: Sequence[Source]) -> str:
     place = next((at for at, source in enumerate(sources) if source.stores(name)), 0)
     return (
         f"take (--take '{printable(name)}={sources[place].diff.name}', or its place: {place}) takes one diff's and the "
-        "configuration with it, exclude (--exclude) "
-        "leaves what the base has"
+        "configuration with it, exclude (--exclude) leaves what the base has"
     )
 
 
