@@ -49,6 +49,7 @@ bench-algebra: $(VENV)/.bench $(PAIR)/.installed
 # What mergekit and PEFT make of small models, frozen for the tests; they get an environment of their own.
 oracle: $(ORACLE)/.installed
 	$(ORACLE)/bin/python tests/oracles/make_oracles.py
+	$(ORACLE)/bin/python tests/oracles/make_config_oracles.py
 
 # What PEFT, ModelExpress, scipy and torch write and read, frozen for the tests of the bridges.
 oracle-bridges: $(BRIDGES)/.installed

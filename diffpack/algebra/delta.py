@@ -59,7 +59,7 @@ def side_by_side(deltas: Sequence[Delta]) -> Iterator[Block]:
     entries = deltas[0].entries
     if any(delta.positions is None for delta in deltas):
         for start, stop in blocks(entries):
-            rows = [_dense_row(delta, start, stop) for delta in deltas]
+            rows = [dense_row(delta, start, stop) for delta in deltas]
             yield Block(start, stop, None, np.stack(rows))
         return
     union = united([delta.positions for delta in deltas if delta.positions is not None])
@@ -82,7 +82,8 @@ def united(sets: Sequence[Positions]) -> Positions:
     return merged[first]
 
 
-def _dense_row(delta: Delta, start: int, stop: int) -> npt.NDArray[np.float64]:
+def dense_row(delta: Delta, start: int, stop: int) -> npt.NDArray[np.float64]:
+    """A delta's values at every entry of [start, stop)."""
     if delta.positions is None:
         return delta.values[start:stop].astype(np.float64)
     row = np.zeros(stop - start)

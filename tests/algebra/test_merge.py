@@ -50,7 +50,7 @@ def test_ties_is_the_formula_of_the_paper(seed, density, weights, changed):
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.floats(-3, 3), min_size=1, max_size=5), st.floats(-2, 2))
-def test_linear_is_the_weighted_sum(seed, weights, scale):
+def test_the_default_is_the_weighted_sum(seed, weights, scale):
     base = zeros((7, 9), (30,))
     models = [tuned(base, seed + at) for at in range(len(weights))]
     diff = diffpack.merge(diffs_of(base, models), weights=weights, scale=scale)
@@ -64,7 +64,9 @@ def test_linear_is_the_weighted_sum(seed, weights, scale):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**32), st.permutations(range(4)), st.sampled_from(["linear", "average", "magnitude", "ties", "sce"])
+    st.integers(0, 2**32),
+    st.permutations(range(4)),
+    st.sampled_from(["task_arithmetic", "linear", "magnitude", "ties", "sce"]),
 )
 def test_the_order_of_the_diffs_changes_no_bit(seed, order, method):
     base = {
@@ -74,7 +76,7 @@ def test_the_order_of_the_diffs_changes_no_bit(seed, order, method):
     models = [{name: base[name] + change for name, change in tuned(base, seed + at, 0.7).items()} for at in range(4)]
     diffs = diffs_of(base, models)
     weights = [0.1, 0.7, 0.3, 1.1] if method != "sce" else [1.0] * 4
-    options = {"method": method, "density": None if method in ("linear", "average") else 0.4}
+    options = {"method": method, "density": None if method in ("task_arithmetic", "linear") else 0.4}
     first = diffpack.merge(diffs, weights=weights, **options)
     other = diffpack.merge([diffs[at] for at in order], weights=[weights[at] for at in order], **options)
     assert bits({name: record.values for name, record in first.items()}) == bits(
@@ -84,7 +86,7 @@ def test_the_order_of_the_diffs_changes_no_bit(seed, order, method):
 
 
 @pytest.mark.parametrize("values", ["exact", "f32", "f16", "bf16", "int8"])
-@pytest.mark.parametrize("method", ["linear", "average"])
+@pytest.mark.parametrize("method", ["task_arithmetic", "linear", "average"])
 def test_one_diff_with_weight_1_is_that_diff(values, method, tmp_path):
     diff = diffpack.extract(model(), tune(model(), 0.3), tmp_path / "a.dpk", values=values, metadata={"task": "x"})
     merged = diffpack.merge([diff], tmp_path / "b.dpk", method=method, weights=[1])
@@ -241,7 +243,7 @@ def test_diffs_of_a_byte_budget_are_merged_and_compared():
     base = {"w": rng.standard_normal((200, 100)).astype(np.float32)}
     tuned = [{"w": base["w"] + rng.normal(0, 0.01, (200, 100)).astype(np.float32)} for _ in range(2)]
     first, second = (diffpack.extract(base, side, budget=6000) for side in tuned)
-    merged = diffpack.merge([first, second], method="linear", weights=(0.5, 0.25))
+    merged = diffpack.merge([first, second], weights=(0.5, 0.25))
     expected = 0.5 * first["w"].to_dense().astype(np.float64) + 0.25 * second["w"].to_dense()
     assert np.allclose(merged["w"].to_dense(), expected, rtol=1e-6, atol=0)
     assert diffpack.compare(first, second).total.jaccard < 1

@@ -109,12 +109,12 @@ def test_new_tensors_are_sums_from_zero():
     base = {"w": np.zeros(3, np.float16)}
     tuned = [base | {"new": np.full(4, 60000, np.float16)} for _ in range(2)]
     diffs = diffs_of(base, tuned)
-    averaged = diffpack.merge(diffs)
-    assert np.isfinite(diffpack.load(base, averaged)["new"]).all()  # new ones are averaged
+    same = diffpack.merge(diffs)
+    assert np.isfinite(diffpack.load(base, same)["new"]).all()  # the same in both, and no sum
     diffs[1] = diffpack.extract(base, base | {"new": np.full(4, -60000, np.float16)}, values="f32")
     with pytest.raises(UsageError, match="new: 4 F16 entries, up to 300000"):
-        diffpack.merge(diffs, weights=[3, -2])
-    clipped = diffpack.merge(diffs, weights=[3, -2], base=base, clip=True)
+        diffpack.merge(diffs, weights=[3, -2], mix=["new"])
+    clipped = diffpack.merge(diffs, weights=[3, -2], base=base, clip=True, mix=["new"])
     assert (diffpack.load(base, clipped)["new"] == np.float16(65504)).all()
 
 

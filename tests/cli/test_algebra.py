@@ -143,3 +143,63 @@ def test_remarks_about_the_inputs_are_told(work):
 
 def _nothing(at):
     return diffpack.extract(f"{at}.safetensors", f"{at}.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        (["--weight", "task1.dpk=0.5"], {"weights": [0.5, 1.0]}),
+        (["--weight", "./task2.dpk=0.5"], {"weights": [1.0, 0.5]}),
+        (["--weight", "task1.dpk:embed=0.5", "--weight", "task1.dpk=2"], {"weights": [{"embed": 0.5, "*": 2.0}, 1.0]}),
+        (["--weight", "task1.dpk=2", "--weight", ":e=0,1"], {"weights": [{"e": [0, 1], "*": 2}, {"e": [0, 1]}]}),
+        (["--weights", "2,3", "--weight", "task2.dpk:a:b=4"], {"weights": [2.0, {"a:b": 4.0, "*": 3.0}]}),
+        (["--weight", "1"], {"weights": [1.0, 1.0]}),
+        (["--density", "20%"], {"density": 0.2}),
+        (["--density", "20%", "--density", "task1.dpk=0.5"], {"density": [0.5, 0.2]}),
+        (["--density", "task1.dpk=50%,10%"], {"density": [[0.5, 0.1], None]}),
+        (["--lambda", "0.3"], {"scale": 0.3}),
+        (["--t", "0.3"], {"t": 0.3}),
+        (["--t", "0,0.5", "--t", ":embed=1"], {"t": {"embed": 1.0, "*": [0.0, 0.5]}}),
+        (["--t", "embed=1", "--t", "0.5"], {"t": {"embed": 1.0, "*": 0.5}}),
+        (["--exclude", "head*", "--mix", "a", "--mix", "b"], {"exclude": ("head*",), "mix": ("a", "b")}),
+        (["--take", "head=x=task2.dpk", "--take", "embed=task1.dpk"], {"take": {"head=x": 1, "embed": 0}}),
+    ],
+)
+def test_numbers_and_patterns_of_merge_reach_the_library(line, seen, work, monkeypatch):
+    found = {}
+    monkeypatch.setattr(diffpack, "merge", lambda *args, **options: found.update(options) or diffpack.open("task1.dpk"))
+    ok("merge", "task1.dpk", "task2.dpk", "-o", "m.dpk", *line)
+    assert {name: found[name] for name in seen} == seen
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["--weight", "task3.dpk=1"], "--weight: task3.dpk is none of the diffs"),
+        (["--weight", "embed=1"], "a pattern of tensor names begins with a colon"),
+        (["--weight", "task1.dpk=a"], "does not end with a number"),
+        (["--weight", "task1.dpk"], "does not end with a number"),
+        (["--weight", "task1.dpk=1", "--weight", "./task1.dpk=2"], "stands there twice"),
+        (["--weights", "1,2", "--weight", "task1.dpk=2"], "stands there twice"),
+        (["--weights", "1", "--weight", ":embed=2"], "1 weights for 2 diffs"),
+        (["--density", "0.5", "--density", "0.6"], "the number for all stands there twice"),
+        (["--take", "head"], "does not end with =DIFF"),
+        (["--take", "=task1.dpk"], "does not end with =DIFF"),
+        (["--take", "embed=task1.dpk", "--take", "embed=task2.dpk"], "to be taken from several diffs"),
+        (["--take", "nothing=task1.dpk"], "take: no tensor is called nothing"),
+        (["--exclude", "nothing"], "exclude: no tensor is called nothing"),
+        (["--weight", ":nothing=1"], "weight: no tensor is called nothing"),
+        (["--method", "slerp"], "slerp needs t"),
+        (["--method", "nuslerp"], "'nuslerp' is not one of"),
+    ],
+)
+def test_numbers_and_patterns_that_do_not_fit_are_refused(line, said, work):
+    fails(2, said, "merge", "task1.dpk", "task2.dpk", "-o", "m.dpk", *line)
+    assert not (work / "m.dpk").exists()
+
+
+def test_merge_needs_diffs_or_a_file(work):
+    fails(2, "name the diffs to merge", "merge", "-o", "m.dpk")
+    fails(
+        2, "2 of the diffs are called so", "merge", "task1.dpk", "task1.dpk", "-o", "m.dpk", "--weight", "task1.dpk=1"
+    )

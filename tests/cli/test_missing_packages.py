@@ -49,6 +49,7 @@ TRAIN = ["train", "--model", "model", "--train", "t.tsv", "--dev", "t.tsv", "-o"
     [
         ("h5py", ["fingerprint", "x.h5"], "hdf5"),
         ("h5py", ["convert", "d.dpk", "-o", "o.h5", "--to", "hdf5"], "hdf5"),
+        ("yaml", ["merge", "--config", "model/config.json", "-o", "o.dpk"], "yaml"),
         ("torch", TRAIN, "train"),
         ("transformers", TRAIN, "train"),
     ],

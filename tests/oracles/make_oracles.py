@@ -84,14 +84,14 @@ def cases() -> Iterator[Case]:
     def kit(name: str, **parameters: Any) -> Callable[[list[torch.Tensor]], torch.Tensor]:
         return lambda tensors: with_mergekit(name, tensors, **{"weight": WEIGHTS, **parameters})
 
-    yield "mergekit task_arithmetic", "dense", {"method": "linear", "weights": WEIGHTS}, kit("task_arithmetic")
+    yield "mergekit task_arithmetic", "dense", {"method": "task_arithmetic", "weights": WEIGHTS}, kit("task_arithmetic")
     for normalize in (True, False):
         yes = {"normalize": normalize}
         suffix = "" if normalize else " without normalize"
         yield (
             f"mergekit task_arithmetic{suffix}",
             "sparse",
-            {"method": "linear", "weights": WEIGHTS} | yes,
+            {"method": "task_arithmetic", "weights": WEIGHTS} | yes,
             kit("task_arithmetic", **yes),
         )
         for models_of in ("dense", "sparse"):
@@ -101,12 +101,35 @@ def cases() -> Iterator[Case]:
                 ours | {"method": "ties"} | yes,
                 kit("ties", density=dense, **yes),
             )
+    shrunk = {"lambda": 0.7}
     yield (
         "mergekit ties, lambda 0.7",
         "dense",
         ours | {"method": "ties", "scale": 0.7},
-        kit("ties", density=dense, **{"lambda": 0.7}),
+        kit("ties", density=dense, **shrunk),
     )
+    yield (
+        "mergekit task_arithmetic, lambda 0.7, normalize",
+        "dense",
+        {"method": "task_arithmetic", "weights": WEIGHTS, "scale": 0.7, "normalize": True},
+        kit("task_arithmetic", normalize=True, **shrunk),
+    )
+    yield (
+        "mergekit dare_ties, lambda 0.7, normalize, not rescaled",
+        "dense",
+        ours | {"method": "dare_ties", "rescale": "none", "scale": 0.7, "normalize": True},
+        kit("dare_ties", density=dense, normalize=True, rescale=False, **shrunk),
+    )
+    each = (0.3, 0.9, 0.6)
+    for name in ("ties", "breadcrumbs_ties", "dare_linear", "della"):
+        own = {"dare_linear": {"rescale": "norm"}, "della": {"rescale": "norm", "epsilon": [0.05, 0.08, 0.2]}}
+        more = {"breadcrumbs_ties": {"gamma": (0.01,) * 3}, "della": {"epsilon": (0.05, 0.08, 0.2)}}
+        yield (
+            f"mergekit {name}, a density for each",
+            "dense",
+            {"method": name, "weights": WEIGHTS, "density": list(each)} | own.get(name, {}),
+            kit(name, density=each, **more.get(name, {})),
+        )
     for name in ("breadcrumbs", "breadcrumbs_ties"):
         asked = ours | {"method": name, "gamma": GAMMA}
         for models_of in ("dense", "sparse"):
@@ -129,7 +152,7 @@ def cases() -> Iterator[Case]:
     yield (
         "peft task_arithmetic",
         "dense",
-        {"method": "linear", "weights": WEIGHTS},
+        {"method": "task_arithmetic", "weights": WEIGHTS},
         lambda t: merge_utils.task_arithmetic(t, weights),
     )
     for models_of in ("dense", "sparse"):
@@ -159,8 +182,24 @@ def cases() -> Iterator[Case]:
     )
 
 
+def between_models(t: float) -> Callable[[list[torch.Tensor]], torch.Tensor]:
+    """Give mergekit's `slerp` of the first two whole models; its base is the first, not what both were tuned from."""
+
+    def run(tensors: list[torch.Tensor]) -> torch.Tensor:
+        batch = TensorBatch(tuple(tensor[None] for tensor in tensors[:2]), base_index=0)
+        merged: torch.Tensor = registry.get("slerp").merge_batch(batch, t=torch.tensor([t]))
+        return merged[0]
+
+    return run
+
+
+def small_sce(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Give mergekit's `sce` of changes whose mean squares are below its bound."""
+    return with_mergekit("sce", tensors, select_topk=DENSITY)
+
+
 def linear_of_models(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Give mergekit's `linear` of whole models, which is diffpack's `average`."""
+    """Give mergekit's `linear` of whole models."""
     batch = TensorBatch(tuple(tensor[None] for tensor in tensors))
     merged: torch.Tensor = registry.get("linear").merge_batch(batch, weight=torch.tensor([WEIGHTS]), normalize=True)
     return merged[0]
@@ -177,8 +216,31 @@ def main() -> None:
         for name, array in model.items()
     }
     arrays |= {f"uniform.{at}.{name}": array for at, model in enumerate(uniform) for name, array in model.items()}
+    base = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
+    inputs["tuned"] = [
+        {name: (base[name] + strength * change).astype(np.float32) for name, change in model.items()}
+        for strength, model in zip((0.1, 9.0, 0.1), inputs["dense"], strict=True)
+    ]
+    arrays |= {f"base.{name}": array for name, array in base.items()}
+    arrays |= {f"input.tuned.{at}.{name}": a for at, model in enumerate(inputs["tuned"]) for name, a in model.items()}
+    inputs["small"] = [
+        {name: (change * np.float32(1e-3)).astype(np.float32) for name, change in model.items()}
+        for model in inputs["dense"]
+    ]
+    arrays |= {f"input.small.{at}.{name}": a for at, model in enumerate(inputs["small"]) for name, a in model.items()}
     rows = []
-    listed = [*cases(), ("mergekit linear", "dense", {"method": "average", "weights": WEIGHTS}, linear_of_models)]
+    average = {"weights": WEIGHTS}
+    listed = [
+        *cases(),
+        *(("mergekit linear", "dense", average | {"method": name}, linear_of_models) for name in ("average", "linear")),
+        ("mergekit linear, of tuned models", "tuned", average | {"method": "linear"}, linear_of_models),
+        ("mergekit sce, of small changes", "small", {"method": "sce", "density": DENSITY, "epsilon": 1e-6}, small_sce),
+        *(
+            (f"mergekit slerp, t {t:g}", kind, {"method": "slerp", "t": t}, between_models(t))
+            for kind in ("dense", "tuned")
+            for t in (0.3, 0.75)
+        ),
+    ]
     for at, (what, kind, ours, run) in enumerate(listed):
         for name in SHAPES:
             torch.bernoulli = Chances([model[name] for model in uniform])

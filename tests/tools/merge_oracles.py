@@ -31,7 +31,11 @@ class Stored:
 
 
 def merged(case):
-    base = {name: np.zeros(ARRAYS[f"uniform.0.{name}"].shape, np.float32) for name in NAMES}
-    tuned = [{name: ARRAYS[f"input.{case['models']}.{at}.{name}"] for name in NAMES} for at in range(DIFFS)]
+    """The same merge by diffpack. Models that are "tuned" have a base, that of the others is zero."""
+    base = {name: ARRAYS[f"base.{name}"] for name in NAMES}
+    if case["models"] != "tuned":
+        base = {name: np.zeros_like(array) for name, array in base.items()}
+    count = 2 if case["ours"]["method"] == "slerp" else DIFFS
+    tuned = [{name: ARRAYS[f"input.{case['models']}.{at}.{name}"] for name in NAMES} for at in range(count)]
     diffs = [diffpack.extract(base, model, values="f32") for model in tuned]
-    return diffpack.load(base, diffpack.merge(diffs, **case["ours"]))
+    return diffpack.load(base, diffpack.merge(diffs, base=base, **case["ours"]))

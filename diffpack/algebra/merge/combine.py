@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from diffpack.algebra.delta import Block, Delta, Matrix, Values, side_by_side
 
-_NO_WEIGHT = 1e-8  # weights that add up to less do not normalise anything (mergekit's bound)
+NO_WEIGHT = 1e-8  # weights that add up to less do not normalise anything (mergekit's bound)
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ def combine(
     """
     column = np.array(weights, np.float64)[:, None]
     for block in side_by_side(deltas):
-        shared, conflicts = _meetings(block.matrix)
+        shared, conflicts = meetings(block.matrix)
         weighted = block.matrix * column
         if elect is None:
             total, divisor = total_of(weighted), np.float64(fsum(weights))
-            divisor = divisor if abs(divisor) >= _NO_WEIGHT else np.float64(1)
+            divisor = divisor if abs(divisor) >= NO_WEIGHT else np.float64(1)
             values = total / divisor if normalize else total
         else:
             agree = agreeing(weighted if elect == "weighted" else block.matrix, weighted)
@@ -65,7 +65,7 @@ def agreeing(votes: Matrix, values: Matrix) -> npt.NDArray[np.bool_]:
     return np.where(positive, values > 0, values < 0)
 
 
-def _meetings(matrix: Matrix) -> tuple[int, int]:
+def meetings(matrix: Matrix) -> tuple[int, int]:
     """Count places where two or more diffs change something, and those of them where signs differ."""
     up, down = (matrix > 0).sum(axis=0), (matrix < 0).sum(axis=0)
     return int(np.count_nonzero(up + down > 1)), int(np.count_nonzero((up > 0) & (down > 0)))

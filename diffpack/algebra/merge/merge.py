@@ -3,41 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import BinaryIO
 
 from msgspec.structs import replace
 
 from diffpack.algebra.checks import check_base
-from diffpack.algebra.delta_source import Source
-from diffpack.algebra.merge.method import Method, Settings
+from diffpack.algebra.lifted import lifted, write_again
+from diffpack.algebra.merge.choices import Choices, PerDiff, choose
+from diffpack.algebra.merge.job import MergeJob
+from diffpack.algebra.merge.method import Method
 from diffpack.algebra.merge.methods import find_method
-from diffpack.algebra.merge.summary import merged_summary
-from diffpack.algebra.merge.tensors import Merged, merge_tensor, structure
-from diffpack.algebra.missed import Missed
+from diffpack.algebra.merge.per_tensor import Setting
+from diffpack.algebra.merge.structure import Wishes
 from diffpack.algebra.resolve import by_own_names
-from diffpack.algebra.shared_names import share_names
-from diffpack.algebra.sums import NOT_CHECKED, OVERFLOW, Sums
-from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.algebra.sums import Sums
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
-from diffpack.diff.entries import Entry, check_profile, write_entries
+from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
-from diffpack.diff.relative_error import ERROR, with_errors
-from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
-from diffpack.format.chunks import EncodedChunk
-from diffpack.format.features import UNSEALED
-from diffpack.format.manifest import to_json
 from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import F32, FLOATS
 from diffpack.format.values.int8 import INT8
-from diffpack.format.writer import ContainerWriter
-from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.inputs import Inputs
-from diffpack.support.parallel import Progress, run_in_order
-from diffpack.tensors.info import TensorInfo
+from diffpack.support.parallel import Progress
 
 VALUE_CHOICES: dict[str, ValueCoding] = {**FLOATS, INT8.id: INT8}
 """How merged values may be stored: they are floats, so never as steps."""
@@ -47,15 +37,19 @@ def merge(
     diffs: DiffLike | Sequence[DiffLike],
     output: str | os.PathLike[str] | None = None,
     *,
-    method: str = "linear",
-    weights: Sequence[float] | None = None,
+    method: str = "task_arithmetic",
+    weights: Sequence[Setting] | None = None,
     normalize: bool | None = None,
-    density: float | None = None,
-    scale: float = 1.0,
+    density: PerDiff | None = None,
+    scale: Setting = 1.0,
+    t: Setting | None = None,
     seed: int = 0,
-    gamma: float = 0.01,
-    epsilon: float | None = None,
+    gamma: PerDiff = 0.01,
+    epsilon: PerDiff | None = None,
     rescale: str = "expected",
+    exclude: Sequence[str] = (),
+    take: Mapping[str, int | DiffLike] | None = None,
+    mix: Sequence[str] = (),
     base: CheckpointLike | None = None,
     values: str | None = None,
     clip: bool = False,
@@ -68,49 +62,67 @@ def merge(
 ) -> Diff:
     """Merge diffs of one base into one diff, which is lossy: its values are floats to add to the base.
 
-    `method` is a name in `METHODS` of this package; `weights` is a number for each diff (default 1), `density` the
+    `method` is a name in `METHODS` of this package; `weights` has a number for each diff (default 1), `density` is the
     fraction of each tensor's entries that a method keeps of each diff, `scale` multiplies the result (lambda of the
-    papers), `normalize` divides by the weights that counted (None: as the method does), `seed` is for random methods,
-    `gamma` for breadcrumbs, `epsilon` for della, `rescale` says how random methods make up for what they drop.
-    `values` is how merged values are stored (default f32).
+    papers), `normalize` divides by the weights that counted (None: as the method does), `t` is for slerp, `seed` for
+    random methods, `gamma` for breadcrumbs, `epsilon` for della and sce, `rescale` says how random methods make up for
+    what they drop. `values` is how merged values are stored (default f32).
 
-    Tensors that are not floats, and new ones that one diff alone has, are taken over as they are; a tensor is removed
-    or tied if it is so in every diff. Diffs that rename the base's tensors differently meet by the base's names; the
-    merged diff has the names of the first. Exact diffs are decoded against `base`, which they need; with it the
-    result's fingerprint is recorded, and sums that the result's dtype cannot hold are refused, or with `clip` end at
-    its largest finite number; and so is the error: how far the result, of rounded values and sums, is from the base
+    Each of these numbers may be a mapping from patterns of tensor names to numbers, of which the first that fits
+    counts (a pattern with *, ? or [ fits whole names, another a part), or a list of numbers between which the layers
+    are interpolated; `density`, `gamma` and `epsilon` may be a list of such settings, one for each diff.
+
+    Tensors that are not floats, and new or resized ones that one diff alone has, are taken over as they are; a tensor
+    is removed or tied if it is so in every diff. Vocabularies of different sizes become the union of their rows. New or
+    resized tensors of several diffs, and classifiers of other labels, are refused unless `mix` has a pattern for them,
+    or the labels have the same names: then they are averaged. Tensors that patterns in `exclude` fit are left as the
+    base has them; those of `take` are the diff's that it leads to (its place in `diffs`, or the diff as it stands
+    there), as they are. Side files are those of the diff that heads come from, else the base's.
+
+    Diffs that rename the base's tensors differently meet by the base's names; the merged diff has the names of the
+    first. Exact diffs are decoded against `base`, which they need, as slerp and numbers along the layers do; with it
+    the result's fingerprint is recorded, and sums that the result's dtype cannot hold are refused, or with `clip` end
+    at its largest finite number; and so is the error: how far the result, of rounded values and sums, is from the base
     and the merged differences. Without it the merge is unsealed, sums are not checked, no error is known. One diff
     alone, with a weight of 1, is given back as it is. `notes` grow: remarks for people.
 
-    Raises `UsageError` (settings, diffs that cannot be brought together, sums beyond a dtype), `WrongBaseError` (diffs
-    of different bases, another base), `BaseNeededError`, `CorruptFileError`.
+    Raises `UsageError` (settings, patterns that fit nothing, diffs that cannot be brought together, sums beyond a
+    dtype), `WrongBaseError` (diffs of different bases, another base), `BaseNeededError`, `CorruptFileError`.
     """
     check_profile(profile)
     if values is not None and values not in VALUE_CHOICES:
         raise UsageError(f"values of a merge are one of {', '.join(VALUE_CHOICES)}, not {values!r}")
     opened = open_diffs(diffs)
+    if not opened:
+        raise UsageError("no diff to merge")
     chosen = find_method(method)
-    settings = Settings(
-        tuple(float(weight) for weight in weights) if weights is not None else (1.0,) * len(opened),
-        density, normalize, scale, seed, gamma, epsilon, rescale,
+    choices = choose(
+        len(opened), weights=weights, density=density, normalize=normalize, scale=scale, t=t, seed=seed, gamma=gamma,
+        epsilon=epsilon, rescale=rescale,
     )  # fmt: skip
-    _check(opened, chosen, settings)
+    wishes = Wishes(_patterns("exclude", exclude), _places(take or {}, diffs, opened), _patterns("mix", mix))
+    choices.check(chosen, len(opened))
+    _check_bases(opened)
     if clip and base is None:
         raise BaseNeededError("clip: whether a sum is more than its dtype holds only the base tells: give the base")
     checkpoint = None if base is None else open_checkpoint(base)
     inputs = Inputs([*files_behind(opened), *(checkpoint.files if checkpoint else [])])
     if checkpoint is not None:
         check_base(opened[0], checkpoint, threads)
-    if values is None and _is_itself(opened, chosen, settings) and (opened[0].exact or not clip):
+    itself = not wishes and _is_itself(chosen, choices)
+    if values is None and itself and (opened[0].exact or not clip):
         if profile == "portable" and "pco" in opened[0].manifest.requires:
             raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
-        return write_diff(output, inputs, force, partial(_copy, diff=opened[0], metadata=metadata))
-    opened = [by_own_names(diff, checkpoint, threads) for diff in opened]
-    job = _Merge(
-        opened,
+        manifest = opened[0].manifest
+        manifest = manifest if metadata is None else replace(manifest, metadata=dict(metadata))
+        return write_diff(output, inputs, force, partial(write_again, diff=opened[0], manifest=manifest))
+    lift = lifted(opened, checkpoint, threads)
+    job = MergeJob(
+        lift.diffs if lift is not None else [by_own_names(diff, checkpoint, threads) for diff in opened],
         chosen,
-        settings,
-        checkpoint,
+        choices,
+        wishes,
+        lift.base if lift is not None else checkpoint,
         VALUE_CHOICES[values or F32.id],
         profile,
         dict(metadata or {}),
@@ -119,131 +131,48 @@ def merge(
         Sums(clip),
         notes if notes is not None else [],
     )
-    return write_diff(output, inputs, force, job.write)
+    if lift is None:
+        return write_diff(output, inputs, force, job.write)
+    merged = write_diff(None, inputs, False, job.write)
+    return write_diff(output, inputs, force, partial(lift.write_lowered, diff=merged))
 
 
-def _check(diffs: Sequence[Diff], method: Method, settings: Settings) -> None:
-    if not diffs:
-        raise UsageError("no diff to merge")
-    if len(settings.weights) != len(diffs):
-        raise UsageError(f"{len(settings.weights)} weights for {len(diffs)} diffs")
-    method.check(settings)
+def _check_bases(diffs: Sequence[Diff]) -> None:
     first = diffs[0]
     for diff in diffs[1:]:
         expected, actual = first.manifest.base.fingerprint, diff.manifest.base.fingerprint
         if expected != actual:
             raise WrongBaseError(
-                f"{diff.name}: not a diff of the base of {first.name} (its base is {actual}, that one's {expected})",
-                hint="`diffpack rebase` carries a diff over to another base",
+                f"{diff.name}: not a diff of the base of {first.name} (its base is {actual}, that one's {expected})"
             )
 
 
-def _is_itself(diffs: Sequence[Diff], method: Method, settings: Settings) -> bool:
+def _patterns(what: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(patterns, str) or not all(patterns):
+        raise UsageError(f"{what} is a list of patterns of tensor names, not {patterns!r}")
+    return tuple(patterns)
+
+
+def _places(take: Mapping[str, int | DiffLike], given: object, opened: Sequence[Diff]) -> dict[str, int]:
+    """The place of the diff that each pattern leads to."""
+    listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+    found = {}
+    for pattern, said in take.items():
+        if isinstance(said, int):
+            places = [said] if 0 <= said < len(opened) else []
+        else:
+            places = [at for at, item in enumerate(listed) if item is said or str(item) == str(said)]
+        if not pattern or len(places) != 1:
+            raise UsageError(f"take: {pattern!r} is to come from {said!r}, which is not one of the {len(opened)} diffs")
+        found[pattern] = places[0]
+    return found
+
+
+def _is_itself(method: Method, choices: Choices) -> bool:
     """Whether the merge is the one diff it is made of."""
-    plain = method.prune is None or settings.density in (None, 1)
+    settings = choices.plain
+    if settings is None:
+        return False
+    whole = method.prune is None or settings.density in (None, 1)
     factor = 1.0 if method.normalize else settings.weights[0]
-    return len(diffs) == 1 and plain and factor == 1 == settings.scale and settings.normalize is None
-
-
-def _copy(file: BinaryIO, diff: Diff, metadata: Mapping[str, str] | None) -> None:
-    """Write a diff again, chunk by chunk, with other metadata if given."""
-    writer = ContainerWriter(file)
-    for chunk in diff.chunks:
-        writer.add(EncodedChunk(diff.stored(chunk), chunk.digest, chunk.streams))
-    manifest = diff.manifest if metadata is None else replace(diff.manifest, metadata=dict(metadata))
-    writer.finish(to_json(manifest))
-
-
-@dataclass
-class _Merge:
-    """One merge under way; the counts grow as tensors are merged."""
-
-    diffs: Sequence[Diff]
-    method: Method
-    settings: Settings
-    base: Checkpoint | None
-    value_coding: ValueCoding
-    profile: str
-    metadata: dict[str, str]
-    threads: int | None
-    progress: Progress | None
-    sums: Sums
-    notes: list[str]
-    missed: Missed = field(default_factory=Missed)
-    stored: dict[str, TensorInfo] = field(default_factory=dict)
-    shared: int = 0
-    conflicts: int = 0
-
-    def write(self, file: BinaryIO) -> None:
-        names = share_names(self.diffs, self.base)
-        sources = [Source(diff, self.base, shared) for diff, shared in zip(self.diffs, names, strict=True)]
-        plan = structure(sources)
-        writer = ContainerWriter(file)
-        total = sum(self._nbytes(sources, name) for name in plan.stored)
-        entries = self._entries(sources, plan.stored)
-        groups = write_entries(writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total)
-        self.sums.refuse("merge", "clip=True (--clip) ends them there; smaller weights or a smaller scale avoid them")
-        self._note()
-        summary = merged_summary(sources, plan, self.stored, self.base)
-        first = self.diffs[0].manifest
-        based = self.base is not None
-        manifest = new_manifest(
-            first.base,
-            replace(summary, fingerprint=UNKNOWN_FINGERPRINT if based else None),
-            groups,
-            exact=False,
-            metadata=self.metadata,
-            recipe=self._recipe(),
-            aliases=plan.aliases,
-            removed=plan.removed,
-            rename=first.rename,
-            requires=() if based else (UNSEALED,),
-        )
-        if self.base is not None:
-            manifest = with_errors(manifest, self.missed.missed, self.missed.moved)
-            manifest, _ = with_result_fingerprint(file, writer, manifest, self.base, self.threads)
-        writer.finish(to_json(manifest))
-
-    def _nbytes(self, sources: Sequence[Source], name: str) -> int:
-        return next(source.infos(name)[0].nbytes for source in sources if source.brings(name))
-
-    def _entries(self, sources: Sequence[Source], names: Sequence[str]) -> Iterator[Entry]:
-        jobs = (
-            partial(merge_tensor, name, sources, self.method, self.settings, self.value_coding, self.sums, self.missed)
-            for name in names
-        )
-        for merged in run_in_order(jobs, self.threads):
-            self._count(merged)
-            if not merged.entry.unchanged:
-                yield merged.entry
-
-    def _count(self, merged: Merged) -> None:
-        self.stored[merged.entry.name] = merged.entry.info
-        self.shared += merged.shared
-        self.conflicts += merged.conflicts
-
-    def _note(self) -> None:
-        self.notes += self.sums.notes()
-        if self.base is None:
-            self.notes.append(f"whether sums are more than their dtype holds is {NOT_CHECKED}; `apply` tells")
-
-    def _recipe(self) -> dict[str, str]:
-        """Say how the merge was made, for people: what was not the default, and where the diffs met."""
-        settings = self.settings
-        said = {
-            "select": "all" if settings.density is None else f"density {settings.density:g}",
-            "values": self.value_coding.id,
-            "merged": f"{len(self.diffs)} diffs by {self.method.name}",
-            "weights": " ".join(f"{weight:g}" for weight in settings.weights),
-            "shared": str(self.shared),
-            "conflicts": str(self.conflicts),
-        }
-        if self.method.random and settings.density is not None:
-            said |= {"seed": str(settings.seed), "rescale": settings.rescale}
-        if settings.scale != 1:
-            said["scale"] = f"{settings.scale:g}"
-        if settings.normalize is not None:
-            said["normalize"] = "yes" if settings.normalize else "no"
-        if self.base is None:
-            said |= {OVERFLOW: NOT_CHECKED, ERROR: "not known without the base"}
-        return said | self.sums.recipe()
+    return whole and factor == 1 == settings.scale and settings.normalize is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,9 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from diffpack.algebra.delta import Delta
-from diffpack.errors import UsageError
+from diffpack.algebra.merge.combine import Combined, combine
+from diffpack.errors import BaseNeededError
+from diffpack.tensors.reference import Reference
 
 RESCALES = ("expected", "norm", "none")
 """How values that a random method keeps are scaled: by 1 / chance (the papers), to the old L1 norm, not at all."""
@@ -18,7 +20,11 @@ RESCALES = ("expected", "norm", "none")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user chose; None is the method's default."""
+    """What holds for one tensor of one diff; None is the method's default. `weights` has a number for each diff.
+
+    `density` is the fraction of the tensor's entries that is kept (0: the diff is left out there), `scale` multiplies
+    the merged values, `t` is how far an interpolation goes from the first diff to the second.
+    """
 
     weights: tuple[float, ...]
     density: float | None = None
@@ -28,16 +34,7 @@ class Settings:
     gamma: float = 0.01
     epsilon: float | None = None
     rescale: str = "expected"
-
-    def __post_init__(self) -> None:
-        if not np.isfinite([*self.weights, self.scale]).all():
-            raise UsageError("weights and scale are numbers, not NaN or infinite")
-        if self.density is not None and not 0 < self.density <= 1:
-            raise UsageError(f"a density is above 0 and at most 1, not {self.density}")
-        if not 0 <= self.gamma < 1:
-            raise UsageError(f"gamma is a fraction of the entries, at least 0 and below 1, not {self.gamma}")
-        if self.rescale not in RESCALES:
-            raise UsageError(f"rescale is one of {', '.join(RESCALES)}, not {self.rescale!r}")
+    t: float | None = None
 
 
 class Draw:
@@ -56,10 +53,9 @@ class Draw:
         return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-_OPTIONS = ("seed", "gamma", "epsilon", "rescale")
-"""Settings that few methods take."""
 Prune = Callable[[Delta, Settings, Draw], Delta]
 Select = Callable[[Sequence[Delta], Settings], tuple[list[Delta], list[float]]]
+Between = Callable[[Sequence[Delta], Reference, float], Iterator[Combined]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +64,9 @@ class Method:
 
     `elect` is how signs are elected (see `combine`), `normalize` the default, `random` whether pruning draws numbers,
     `options` the settings that it alone or few take, `select` what a method that looks at all deltas of a tensor at
-    once does instead of pruning each (it also gives the weights), `source` the paper. A method takes a density if it
-    has `prune` or `select`.
+    once does instead of pruning each (it also gives the weights), `between` what one does that goes from one tuned
+    model to another and looks at their whole weights, `source` the paper. A method takes a density if it has `prune`
+    or `select`.
     """
 
     name: str
@@ -80,26 +77,39 @@ class Method:
     random: bool = False
     options: tuple[str, ...] = ()
     select: Select | None = None
+    between: Between | None = None
 
-    def check(self, settings: Settings) -> None:
-        """Raise `UsageError` for settings that mean nothing to the method."""
-        if settings.density is not None and self.prune is None and self.select is None:
-            raise UsageError(f"{self.name} keeps every change; a density says nothing to it")
-        for option in _OPTIONS:
-            if getattr(settings, option) == getattr(Settings, option):
-                continue
-            if option not in self.options:
-                raise UsageError(f"{self.name} takes no {option}")
-            if settings.density is None:
-                raise UsageError(f"{option} says how {self.name} leaves changes out: give a density as well")
-        if self.select is not None and len(set(settings.weights)) > 1:
-            raise UsageError(f"{self.name} finds its weights by itself")
+    def merge(
+        self, name: str, deltas: Sequence[Delta], settings: Sequence[Settings], reference: Reference | None
+    ) -> Iterator[Combined]:
+        """Merge the deltas of one tensor, each with its settings.
 
-    def prepare(self, name: str, deltas: Sequence[Delta], settings: Settings) -> tuple[list[Delta], list[float]]:
+        `reference` is what they are relative to. Raises `BaseNeededError` if the method needs it and it is None.
+        """
+        first = settings[0]
+        if self.between is not None:
+            if reference is None:
+                raise BaseNeededError(f"{self.name} is between whole weights, not between changes: give the base")
+            assert first.t is not None  # `Choices.check` asks for it
+            return self.between(deltas, reference, first.t)
+        kept, weights = self._prepared(name, deltas, settings)
+        normalize = self.normalize if first.normalize is None else first.normalize
+        return combine(kept, weights, elect=self.elect, normalize=normalize, scale=first.scale)
+
+    def _prepared(
+        self, name: str, deltas: Sequence[Delta], settings: Sequence[Settings]
+    ) -> tuple[list[Delta], list[float]]:
         """What is left of each delta of a tensor, and its weight."""
         if self.select is not None:
-            return self.select(deltas, settings)
-        kept = list(deltas)
-        if self.prune is not None and settings.density not in (None, 1):
-            kept = [self.prune(delta, settings, Draw(settings.seed, at, name)) for at, delta in enumerate(deltas)]
-        return kept, list(settings.weights)
+            return self.select(deltas, settings[0])
+        kept = [
+            self._pruned(name, at, delta, own) for at, (delta, own) in enumerate(zip(deltas, settings, strict=True))
+        ]
+        return kept, list(settings[0].weights)
+
+    def _pruned(self, name: str, at: int, delta: Delta, settings: Settings) -> Delta:
+        if self.prune is None or settings.density in (None, 1):
+            return delta
+        if settings.density == 0:
+            return delta.keep(np.zeros(delta.values.size, np.bool_))
+        return self.prune(delta, settings, Draw(settings.seed, at, name))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 from diffpack.algebra.delta_source import Source
-from diffpack.algebra.merge.tensors import Structure, changed_infos
+from diffpack.algebra.merge.structure import Structure, changed_infos
 from diffpack.algebra.trace import added_names
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.summary import result_summary
@@ -15,11 +15,14 @@ from diffpack.format.manifest import ResultSummary
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import own_names
 
+Stored = Mapping[str, tuple[TensorInfo, TensorInfo | None]]
+"""The merged records: dtype and shape in the result, and in the base."""
+
 
 def merged_summary(
-    sources: Sequence[Source], plan: Structure, stored: Mapping[str, TensorInfo], base: Checkpoint | None
+    sources: Sequence[Source], plan: Structure, stored: Stored, base: Checkpoint | None
 ) -> ResultSummary:
-    """Count tensors, entries and bytes of the result; `stored` has the merged records. The fingerprint stays open.
+    """Count tensors, entries and bytes of the result. The fingerprint stays open.
 
     Raises `BaseNeededError` if tensors come and go so that the diffs alone do not tell.
     """
@@ -27,17 +30,13 @@ def merged_summary(
         return _counted(plan, stored, base, sources[0].diff.manifest.rename)
     first = sources[0]
     manifest = first.diff.manifest
+    changed = {name: infos for name, infos in stored.items() if infos[0] != infos[1]}
     same = all(
-        changed_infos(source) == changed_infos(first)
-        and set(source.removed) == set(first.removed)
-        and source.aliases == first.aliases
+        changed_infos(source) == changed and set(source.removed) == set(plan.removed) and source.aliases == plan.aliases
         for source in sources
     )
     if same:  # then the result has the tensors every single result has
         return ResultSummary(None, manifest.result.tensors, manifest.result.entries, manifest.result.bytes)
-    changed: dict[str, tuple[TensorInfo, TensorInfo | None]] = {}
-    for source in sources:
-        changed |= changed_infos(source)
     new = {name for name, (_, before) in changed.items() if before is None}
     known = new <= {name for source in sources for name in _added(source)}
     if plan.removed or plan.aliases or not known:
@@ -53,12 +52,10 @@ def merged_summary(
     return ResultSummary(None, before.tensors + len(new), entries, nbytes)
 
 
-def _counted(
-    plan: Structure, stored: Mapping[str, TensorInfo], base: Checkpoint, rename: Sequence[tuple[str, str]]
-) -> ResultSummary:
+def _counted(plan: Structure, stored: Stored, base: Checkpoint, rename: Sequence[tuple[str, str]]) -> ResultSummary:
     gone = set(plan.removed)
     infos = {name: base.info(own) for name, own in own_names(base.tensors, rename).items() if name not in gone}
-    infos |= stored
+    infos |= {name: info for name, (info, _) in stored.items()}
     infos |= {name: infos[target] for name, target in plan.aliases.items()}
     return result_summary(None, infos)
 

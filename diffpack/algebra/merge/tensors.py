@@ -1,19 +1,23 @@
-"""What becomes of each tensor in a merge: merged, averaged, taken over from the one diff that has it, tied, removed."""
+"""One tensor of a merge: merged, averaged, or taken over from the one diff that has it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from diffpack.algebra.delta import Delta
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.merge.choices import Choices
 from diffpack.algebra.merge.combine import Combined, combine
-from diffpack.algebra.merge.method import Method, Settings
-from diffpack.algebra.merge.methods.average import METHOD as AVERAGE
+from diffpack.algebra.merge.heads import Heads, way_out
+from diffpack.algebra.merge.method import Method
+from diffpack.algebra.merge.per_tensor import Layers
+from diffpack.algebra.merge.records import record_entry, same_change
+from diffpack.algebra.merge.rows import averaging, merged_rows
+from diffpack.algebra.merge.structure import Structure
 from diffpack.algebra.missed import Missed
-from diffpack.algebra.steps import gathered
 from diffpack.algebra.sums import Sums
 from diffpack.diff.entries import Entry
 from diffpack.diff.group_decoder import Changes
@@ -37,95 +41,86 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Structure:
-    """What a merge says besides values: tensors stored, tied, gone."""
+class Merger:
+    """Merges tensors, one by one: how, and what is known of each.
 
-    stored: tuple[str, ...]
-    aliases: dict[str, str]
-    removed: tuple[str, ...]
-
-
-def structure(sources: Sequence[Source]) -> Structure:
-    """Decide which tensors are stored: a tensor is removed, or tied to another, if it is in every diff."""
-    removed = set.intersection(*(set(source.removed) for source in sources))
-    tied = set.intersection(*(set(source.aliases.items()) for source in sources))
-    aliases = dict(sorted(tied))
-    names = {name for source in sources for name in [*source.stored, *source.aliases]}
-    return Structure(tuple(sorted(names - set(aliases))), aliases, tuple(sorted(removed)))
-
-
-def merge_tensor(
-    name: str,
-    sources: Sequence[Source],
-    method: Method,
-    settings: Settings,
-    values: ValueCoding,
-    sums: Sums,
-    missed: Missed,
-) -> Merged:
-    """Merge one tensor; `sums` and `missed` watch its result where the base is at hand.
-
-    Raises `UsageError` if the diffs cannot be brought together.
+    `sums` and `missed` watch results where the base is at hand.
     """
-    bringing = [at for at, source in enumerate(sources) if source.brings(name)]
-    infos = [sources[at].infos(name) for at in bringing]
-    if len(set(infos)) > 1:
-        said = " and ".join(sorted({str(info) for info, _ in infos}))
-        raise UsageError(f"{printable(name)}: the diffs make it {said}, which cannot be merged")
-    info, before = infos[0]
-    taken = [sources[at] for at in bringing]
-    digests = {source.digests(name)[0] for source in taken if source.stores(name)}
-    if len(digests) > 1:
-        raise UsageError(f"{printable(name)}: what the diffs change is not one tensor of the base")
-    if not info.dtype.arithmetic or (before is None and len(taken) == 1 and taken[0].stores(name)):
-        return Merged(_taken_over(name, taken))
-    if before is None:  # a new tensor has no base to add to: the diffs that bring it are averaged
-        method, settings = AVERAGE, Settings(tuple(settings.weights[at] for at in bringing))
-        deltas = [source.delta(name) for source in taken]
-    else:
-        nothing = Delta(info.shape, np.empty(0, np.int64), np.empty(0, np.float32))
-        deltas = [source.delta(name) if source in taken else nothing for source in sources]
-    kept, weights = method.prepare(name, deltas, settings)
-    normalize = method.normalize if settings.normalize is None else settings.normalize
-    combined = list(combine(kept, weights, elect=method.elect, normalize=normalize, scale=settings.scale))
-    digest = next(iter(digests), None)
-    merged = _coded(Entry(name, info, before, digest, None, (), values), combined, clip=sums.clip)
-    reference = taken[0].reference(name, info, before)
-    if reference is None:
-        return merged
-    entry = sums.entry(merged.entry, reference)
-    missed.measure(entry, [(item.block.start, item.block.positions, item.values) for item in combined], reference)
-    return replace(merged, entry=entry)
 
+    sources: Sequence[Source]
+    method: Method
+    choices: Choices
+    layers: Layers | None
+    plan: Structure
+    heads: Heads
+    unions: Mapping[str, TensorInfo]
+    values: ValueCoding
+    sums: Sums
+    missed: Missed
 
-def _taken_over(name: str, sources: Sequence[Source]) -> Entry:
-    """The record of a tensor that is not merged: of one diff, or the same in all that have it."""
-    first, *others = (_record_entry(name, source) for source in sources)
-    for other in others:
-        if not _same(first, other):
-            kind = first.info.dtype.name
-            raise UsageError(
-                f"{printable(name)}: {kind} tensors are not merged, and the diffs give it different values"
+    def merged(self, name: str) -> Merged:
+        """Merge one tensor. Raises `UsageError` if the diffs cannot be brought together."""
+        if name in self.plan.taken:
+            return Merged(record_entry(name, self.sources[self.plan.taken[name]]))
+        taken = [source for source in self.sources if source.brings(name)]
+        digests = {source.digests(name)[0] for source in taken if source.stores(name)}
+        if len(digests) > 1:
+            raise UsageError(f"{printable(name)}: what the diffs change is not one tensor of the base")
+        info, before = taken[0].infos(name)
+        if name in self.heads.same:
+            return Merged(record_entry(name, taken[0]))
+        alone = self._own(name, info, before) and len(taken) == 1 and taken[0].stores(name)
+        if alone or not info.dtype.arithmetic:
+            return Merged(self._taken_over(name, taken))
+        info = self.unions.get(name, info)
+        combined = list(self._combined(name, info, before, taken))
+        digest = next(iter(digests), None)
+        merged = _coded(Entry(name, info, before, digest, None, (), self.values), combined, clip=self.sums.clip)
+        reference = taken[0].reference(name, info, before)
+        if reference is None:
+            return merged
+        entry = self.sums.entry(merged.entry, reference)
+        wanted = [(item.block.start, item.block.positions, item.values) for item in combined]
+        self.missed.measure(entry, wanted, reference)
+        return replace(merged, entry=entry)
+
+    def _combined(
+        self, name: str, info: TensorInfo, before: TensorInfo | None, taken: Sequence[Source]
+    ) -> Iterator[Combined]:
+        """The merged values of a tensor of floats."""
+        settings = self.choices.of(name, self.layers)
+        weights = settings[0].weights
+        if before is None or self._own(name, info, before):  # the base says nothing: those that bring it are averaged
+            shares = averaging(
+                [weight for weight, source in zip(weights, self.sources, strict=True) if source in taken]
             )
-    return first
+            deltas = [source.delta(name) for source in taken]
+            return combine(deltas, shares, elect=None, normalize=True, scale=1.0)
+        nothing = Delta(before.shape, np.empty(0, np.int64), np.empty(0, np.float32))
+        deltas = [source.delta(name) if source in taken else nothing for source in self.sources]
+        known = info if name not in self.unions else TensorInfo(info.dtype, before.shape)
+        reference = taken[0].reference(name, known, before)
 
+        def merge(parts: Sequence[Delta]) -> Iterator[Combined]:
+            return self.method.merge(name, parts, settings, reference)
 
-def _record_entry(name: str, source: Source) -> Entry:
-    if not source.stores(name):
-        raise UsageError(
-            f"{source.diff.name}: {printable(name)} is tied there and not in every diff: it cannot be merged"
-        )
-    record = source.record(name)
-    base_digest, digest = source.digests(name)
-    parts = tuple(record.changes())
-    return Entry(name, record.info, record.base, base_digest, digest, parts, record.value_coding, record.scale)
+        return merge(deltas) if name not in self.unions else merged_rows(info, before, deltas, weights, merge)
 
+    def _own(self, name: str, info: TensorInfo, before: TensorInfo | None) -> bool:
+        """Whether a tensor is new, or of another shape than the base's and no vocabulary."""
+        return before is None or (before.shape != info.shape and name not in self.unions)
 
-def _same(first: Entry, other: Entry) -> bool:
-    if first.value_coding is not other.value_coding:
-        return False
-    pairs = zip(*(gathered(entry.parts, entry.info.dtype) for entry in (first, other)), strict=True)
-    return all(np.array_equal(a, b) for a, b in pairs)
+    def _taken_over(self, name: str, sources: Sequence[Source]) -> Entry:
+        """The record of a tensor that is not merged: of one diff, or the same in all that have it."""
+        first, *others = (record_entry(name, source) for source in sources)
+        for other in others:
+            if not same_change(first, other):
+                kind = first.info.dtype.name
+                raise UsageError(
+                    f"{printable(name)}: {kind} tensors are not merged, and the diffs give it different values: "
+                    f"{way_out(name, self.sources)}"
+                )
+        return first
 
 
 def _coded(entry: Entry, combined: Sequence[Combined], *, clip: bool) -> Merged:
@@ -170,9 +165,3 @@ def _part(item: Combined, entry: Entry) -> Changes:
         return Changes(block.start, block.stop, None, numbers)
     kept = numbers != 0
     return Changes(block.start, block.stop, block.positions[kept], numbers[kept])
-
-
-def changed_infos(source: Source) -> dict[str, tuple[TensorInfo, TensorInfo | None]]:
-    """The records that change a tensor's dtype or shape, or bring a new one."""
-    infos = {name: source.infos(name) for name in source.stored}
-    return {name: (info, before) for name, (info, before) in infos.items() if before != info}

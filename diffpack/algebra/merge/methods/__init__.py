@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from diffpack.algebra.merge.method import Method
-from diffpack.algebra.merge.methods import average, breadcrumbs, dare, della, linear, magnitude, sce, ties
+from diffpack.algebra.merge.methods import (
+    breadcrumbs,
+    dare,
+    della,
+    linear,
+    magnitude,
+    sce,
+    slerp,
+    task_arithmetic,
+    ties,
+)
 from diffpack.errors import UsageError
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
+        task_arithmetic.METHOD,
         linear.METHOD,
-        average.METHOD,
+        linear.AVERAGE,
         magnitude.METHOD,
         ties.METHOD,
         dare.LINEAR,
@@ -20,6 +31,7 @@ METHODS: dict[str, Method] = {
         breadcrumbs.METHOD,
         breadcrumbs.TIES,
         sce.METHOD,
+        slerp.METHOD,
     )
 }
 """Every method, in the order of the documentation."""

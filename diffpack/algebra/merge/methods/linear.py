@@ -1,8 +1,12 @@
-"""Task arithmetic: the weighted sum of the diffs.
+"""The weighted average of the tuned models, which mergekit calls linear.
 
-Ilharco et al. 2023, *Editing Models with Task Arithmetic* (arXiv 2212.04089), section 2: theta + lambda sum(w_i tau_i).
+Wortsman et al. 2022, *Model soups* (arXiv 2203.05482), section 2: the mean of the weights, which is the base plus the
+mean of the diffs.
 """
+
+from dataclasses import replace
 
 from diffpack.algebra.merge.method import Method
 
-METHOD = Method("linear", "Ilharco et al. 2023, arXiv 2212.04089")
+METHOD = Method("linear", "Wortsman et al. 2022, arXiv 2203.05482", normalize=True)
+AVERAGE = replace(METHOD, name="average")

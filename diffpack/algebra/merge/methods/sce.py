@@ -2,7 +2,7 @@
 
 Wan et al. 2024, *FuseChat* (arXiv 2408.07990), section 3.3. `density` is a fraction of the entries that differ at all.
 The weights are the diffs' mean squares in the tensor over their sum, as published; mergekit makes them equal where
-that sum is below 1e-6, which it is for most fine-tunes.
+that sum is below 1e-6, which it is for most fine-tunes: `epsilon` is such a bound.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ def select(deltas: Sequence[Delta], settings: Settings) -> tuple[list[Delta], li
         kept = _selected(kept, float(settings.density or 0))
     energies = [float(np.square(delta.values, dtype=np.float64).sum()) for delta in kept]
     total = fsum(energies)
+    if settings.epsilon is not None and total < settings.epsilon * kept[0].entries:
+        return kept, [1 / len(kept)] * len(kept)
     return kept, [energy / total if total else 1 / len(kept) for energy in energies]
 
 
@@ -39,4 +41,6 @@ def _selected(deltas: Sequence[Delta], density: float) -> list[Delta]:
     return [delta.keep(np.isin(delta.positions, chosen, assume_unique=True)) for delta in deltas]  # type: ignore[arg-type] # sparse deltas have positions
 
 
-METHOD = Method("sce", "Wan et al. 2024, arXiv 2408.07990", elect="plain", normalize=True, select=select)
+METHOD = Method(
+    "sce", "Wan et al. 2024, arXiv 2408.07990", elect="plain", normalize=True, options=("epsilon",), select=select
+)

@@ -1,9 +1,0 @@
-"""The weighted average of the tuned models.
-
-Wortsman et al. 2022, *Model soups* (arXiv 2203.05482), section 2: the mean of the weights, which is the base plus the
-mean of the diffs.
-"""
-
-from diffpack.algebra.merge.method import Method
-
-METHOD = Method("average", "Wortsman et al. 2022, arXiv 2203.05482", normalize=True)
