@@ -78,3 +78,18 @@ def test_names_that_a_prefix_is_put_before(prefix: str) -> None:
     one, two = (fused(changed(base, sparse, seed=seed)) for seed in (1, 2))
     diffs = [of(base, {prefix + name: array for name, array in tuned.items()}) for tuned in (one, two)]
     assert diffpack.compare(*diffs, base).mismatched == ()
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "linear", "ties"])
+def test_fused_fine_tunes_merge_as_the_same_ones_unfused(method: str) -> None:
+    base = model()
+    one, two = changed(base, dense, seed=1), changed(base, dense, seed=2)
+    options: dict[str, Any] = {"method": method, "base": base, "density": 0.5 if method == "ties" else None}
+    plain = diffpack.merge([diffpack.extract(base, one), diffpack.extract(base, two)], **options)
+    together = diffpack.merge([of(base, fused(one)), of(base, fused(two))], **options)
+    assert set(together.manifest.slices or {}) == set(of(base, fused(one)).manifest.slices or {})
+    expected, found = fused(diffpack.load(base, plain)), diffpack.load(base, together)
+    assert found.keys() == expected.keys()
+    if method != "ties":  # which keeps a part of each tensor, and those are larger
+        assert bits(found) == bits(expected)
+    diffpack.verify(together, base)
