@@ -131,6 +131,7 @@ $(INPUTS)/.installed: benchmarks/requirements-oracle-inputs.txt constraints.txt
 	$(INPUTPIP) --no-deps timm==1.0.31 mergekit==0.1.5
 	$(INPUTPIP) --no-deps --target $(INPUTS)/torchvision torchvision==0.28.0
 	DS_BUILD_OPS=0 BUILD_CUDA_EXT=0 $(INPUTPIP) --no-deps --no-build-isolation deepspeed==0.19.8 gptqmodel==7.7.0
+	$(INPUTPIP) -e .
 	touch $@
 
 $(SIZE)/.installed: benchmarks/requirements-size.txt | $(VENV)/bin/python

@@ -113,3 +113,8 @@ def test_what_is_not_read_is_named_with_what_to_do(case):
 def test_every_line_of_the_table_is_tried():
     assert {*READ, *REFUSED} == LINES.keys()
     assert NOT_YET.keys() <= LINES.keys()
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_table_tells_the_same_to_do(case):
+    assert re.search(REFUSED[case][1], LINES[case].remarks)

@@ -2,11 +2,11 @@
 
     make oracle-inputs
 
-Runs in an environment of its own (benchmarks/requirements-oracle-inputs.txt); diffpack is not needed. Each file of
-`input_makers` is a process of its own, since tools do not all bear one another. A case is a folder with `base*` and
-`tuned*`, one model and the same with few entries changed, `tensors.json`, what the tool says both hold, and
-`versions.json`, who wrote it. A case that is not to be read has `model*` instead of a pair. Arguments name the makers
-to run; none runs all.
+Runs in an environment of its own (benchmarks/requirements-oracle-inputs.txt). Each file of `input_makers` is a process
+of its own, since tools do not all bear one another; the last one lets Keras load what diffpack writes. A case is a
+folder with `base*` and `tuned*`, one model and the same with few entries changed, `tensors.json`, what the tool says
+both hold, and `versions.json`, who wrote it. A case that is not to be read has `model*` instead of a pair. Arguments
+name the makers to run; none runs all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from input_makers.case import INPUTS, VERSIONS
 MAKERS = (
     "torch_files", "torch_unread", "training_folders", "deepspeed_folders", "transformers_models", "vision",
     "huggingface_folders", "adapters", "quantised", "gptq_files", "array_files", "keras3_files", "keras2_files",
-    "unread",
+    "unread", "loading_ours",
 )  # fmt: skip
 SETTINGS = {
     "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
