@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertModel,
     GPT2Config,
@@ -56,20 +57,23 @@ def written(folder: Path) -> dict[str, torch.Tensor]:
     return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
 
 
-def pair(name: str, base: Make, tuned: Make | None = None, **settings: Any) -> Path:
-    """Save a model, and the same tuned; with `tuned` another class around the same body."""
+def pair(
+    name: str, base: Make, tuned: Make | None = None, *, then: dict[str, Any] | None = None, **settings: Any
+) -> Path:
+    """Save a model, and the same tuned; with `tuned` another class around the same body, with `then` other settings."""
     folder = fresh(name, "transformers", "safetensors", "torch")
     body = seeded(base)
     body.save_pretrained(folder / "base", **settings)
     after = seeded(tuned or base)
-    getattr(after, after.base_model_prefix, after).load_state_dict(state(getattr(body, body.base_model_prefix, body)))
-    tune(after).save_pretrained(folder / "tuned", **settings)
+    inside = state(getattr(body, body.base_model_prefix, body))
+    getattr(after, after.base_model_prefix, after).load_state_dict(inside, strict=False)  # one may have a pooler more
+    tune(after).save_pretrained(folder / "tuned", **{**settings, **(then or {})})
     says(folder, base=written(folder / "base"), tuned=written(folder / "tuned"))
     return folder
 
 
 def bins() -> None:
-    """pytorch_model.bin and its shards: this version writes no more of them, so torch saves what it holds."""
+    """pytorch_model.bin and its shards: transformers 5 writes none, so the function of the hub it used before does."""
     from huggingface_hub import save_torch_state_dict
 
     for name, size in (("transformers-bin", "1GB"), ("transformers-bin-shards", "3KB")):
@@ -93,8 +97,10 @@ def main() -> None:
     pair("transformers-bf16", lambda: LlamaForCausalLM(llama()).to(torch.bfloat16))
     pair("transformers-shards", lambda: LlamaForCausalLM(llama()), max_shard_size="3KB")
     pair("transformers-prefix", lambda: BertModel(bert()), lambda: BertForSequenceClassification(bert()))
+    pair("transformers-head", lambda: BertForMaskedLM(bert()), lambda: BertForSequenceClassification(bert()))
     pair("transformers-moe", lambda: MixtralForCausalLM(mixtral()))
     pair("transformers-moe-fused", lambda: MixtralForCausalLM(mixtral()), save_original_format=False)
+    pair("transformers-moe-to-fused", lambda: MixtralForCausalLM(mixtral()), then={"save_original_format": False})
     bins()
 
 
