@@ -73,7 +73,7 @@ def pair(
 
 
 def bins() -> None:
-    """pytorch_model.bin and its shards: transformers 5 writes none, so the function of the hub it used before does."""
+    """pytorch_model.bin and its shards: transformers 5 writes none itself, huggingface_hub still does."""
     from huggingface_hub import save_torch_state_dict
 
     for name, size in (("transformers-bin", "1GB"), ("transformers-bin-shards", "3KB")):
