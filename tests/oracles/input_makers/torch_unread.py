@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 import torch
@@ -21,12 +22,24 @@ RANKS = 2
 def programs() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Linear(4, 3)
-    torch.jit.script(layer).save(fresh("torchscript", "torch") / "model.pt")
+    script = fresh("torchscript", "torch") / "model.pt"
+    torch.jit.script(layer).save(script)
+    without_debug_records(script)
     torch.save(layer, fresh("torch-module", "torch") / "model.pt")
     program = torch.export.export(layer, (torch.zeros(2, 4),))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # this machine's paths
     torch.export.save(program, fresh("torch-export", "torch") / "model.pt2")
+
+
+def without_debug_records(path: Path) -> None:
+    """Copy an archive without the members that name this machine's paths."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(item, archive.read(item)) for item in archive.infolist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for item, content in members:
+            if not item.filename.endswith(".debug_pkl"):
+                archive.writestr(zipfile.ZipInfo(item.filename), content)
 
 
 def one_rank(rank: int, work: str) -> None:
