@@ -51,16 +51,25 @@ FOREIGN = {
         "a part of a distributed checkpoint of torch",
         "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER x.pt makes one file of it",
     ),
+    ".pt2": (
+        "a program of torch.export",
+        "save the state_dict of the program, or of the module it was made from, with torch.save",
+    ),
     ".dpk": ("a diff, not a checkpoint", "write its result with `diffpack apply` first"),
 }
 """Endings of files that are not read: what they are, and what to do."""
 _DEEPSPEED = "zero_to_fp32.py"
 """The script that DeepSpeed puts beside a checkpoint, whose weights lie in pieces in folders."""
+_FSDP_PART = re.compile(r".*(_fsdp_|[_-]rank[_-]?)\d+\.(bin|pt|pth|ckpt)$")
+"""How the parts are called that each process of FSDP saves of its own: pytorch_model_fsdp_0.bin."""
+FSDP = "a part that one process of FSDP saved", "save the whole state, with StateDictType.FULL_STATE_DICT"
+_ORBAX = frozenset({"_CHECKPOINT_METADATA", "manifest.ocdbt"})
+"""Files in the folder of a checkpoint of Orbax."""
 _TENSORFLOW_NAME = re.compile(r"(.+\.(index|meta|data-\d{5}-of-\d{5})|checkpoint)$")
 
 _OTHER_FILES = (
     ".json", ".jsonl", ".txt", ".md", ".csv", ".log", ".yaml", ".yml", ".toml", ".zip", ".tar", ".gz", ".tgz", ".bz2",
-    ".xz", ".zst", ".7z", ".rar", ".index", ".meta", ".pt2", ".params", ".nemo", ".caffemodel", ".parquet", ".arrow",
+    ".xz", ".zst", ".7z", ".rar", ".index", ".meta", ".params", ".nemo", ".caffemodel", ".parquet", ".arrow",
 )  # fmt: skip
 _FILE_ENDINGS = frozenset({*WEIGHT_ENDINGS, *CODE_ENDINGS, *WEIGHT_SUFFIXES, *FOREIGN, *_OTHER_FILES})
 """Endings that a file has, and no folder of a model."""
@@ -95,6 +104,10 @@ def foreign(name: str) -> tuple[str, str] | None:
     """What a file of a tool whose files are not read is, and what to do; None if its name does not tell."""
     if _TENSORFLOW_NAME.fullmatch(name):
         return _TENSORFLOW
+    if name in _ORBAX:
+        return "a checkpoint of Orbax", "restore it, and save its dict as safetensors (safetensors.flax.save_file)"
+    if _FSDP_PART.fullmatch(name):
+        return FSDP
     if name == _DEEPSPEED:
         return "the script that joins a checkpoint of DeepSpeed", f"python {_DEEPSPEED} . pytorch_model.bin runs it"
     return FOREIGN.get(PurePath(name).suffix.casefold())

@@ -121,6 +121,9 @@ def _kind_of_zip(path: Path) -> str | None:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
+    if any(name.endswith("/archive_format") and name.count("/") == 1 for name in names):
+        what, advice = FOREIGN[".pt2"]
+        raise UnsupportedCheckpointError(f"{path}: {what}: {advice}")
     inside = listed([printable(name) for name in names]) or "empty"
     raise UnsupportedCheckpointError(f"{path}: a zip archive ({inside}): {_UNPACK}")
 

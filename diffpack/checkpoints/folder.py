@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from diffpack.checkpoints.endings import foreign, indexed, is_index
+from diffpack.checkpoints.endings import FSDP, foreign, indexed, is_index
 from diffpack.checkpoints.safetensors_header import read_index
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.support.names import listed, printable
@@ -64,6 +64,8 @@ def find_weights(folder: Path) -> Path:
         found = single or [
             name for name in names if is_index(name) and indexed(name).endswith(ending) and name not in stale
         ]
+        if len(found) > 1 and all(foreign(name) == FSDP for name in found):
+            raise UnsupportedCheckpointError(f"{folder}: its weights are in parts; {found[0]} is {FSDP[0]}: {FSDP[1]}")
         if len(found) > 1:
             which = listed([printable(name) for name in found])
             raise CheckpointError(f"{folder}: several weights files ({which}); name one of them")

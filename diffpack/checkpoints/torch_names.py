@@ -26,10 +26,10 @@ _TRAINING = frozenset({
     "optim", "optim_state", "optim_state_dict", "last_optimizer_state", "opt_state",
     "scheduler", "schedulers", "scheduler_state", "scheduler_state_dict",
     "lr_scheduler", "lr_schedulers", "lr_scheduler_state", "lr_scheduler_state_dict",
-    "amp", "amp_state", "amp_state_dict", "amp_scaler", "scaler", "scaler_state", "scaler_state_dict",
+    "callbacks", "amp", "amp_state", "amp_state_dict", "amp_scaler", "scaler", "scaler_state", "scaler_state_dict",
     "grad_scaler", "grad_scaler_state_dict", "loss_scaler", "native_amp_scaling_state",
 })  # fmt: skip
-"""Dicts and lists under these keys are the state of optimisers, of their schedules and of loss scaling: left out.
+"""Dicts and lists under these keys are the state of optimisers, their schedules, loss scaling and callbacks: left out.
 
 A tensor of such a name is taken: a parameter may be called so.
 """

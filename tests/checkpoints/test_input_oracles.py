@@ -32,23 +32,6 @@ REFUSED = {
     "tf-saved-model": ("TensorFlow", r"\.h5"),
 }
 """What the refusal calls the file, and what it tells to do."""
-_ENDING = "its ending is not known yet"
-_NAMED = "refused, but not by its name yet"
-NOT_YET = {
-    **dict.fromkeys(("torch-th", "torch-checkpoint", "timm-checkpoint"), _ENDING),
-    **dict.fromkeys(("npz", "npz-compressed", "mlx-npz", "keras3", "keras2"), _ENDING),
-    "diffusers-variant": "variants are not looked for in sub-folders yet",
-    "lightning": "a tensor in a callback's state hides that `state_dict` is a wrapper",
-    **dict.fromkeys(("gguf", "onnx", "flax-msgpack", "orbax", "joblib", "tf-checkpoint", "tf-saved-model"), _NAMED),
-    **dict.fromkeys(("torch-dcp", "torch-export", "fsdp-sharded", "deepspeed-zero"), _NAMED),
-}
-
-
-def marked(cases):
-    return [
-        pytest.param(case, marks=[pytest.mark.xfail(strict=True, reason=NOT_YET[case])] if case in NOT_YET else [])
-        for case in cases
-    ]
 
 
 def output(case, folder):
@@ -71,14 +54,14 @@ def back(case, result, untold):
     return "weights"
 
 
-@pytest.mark.parametrize("case", marked(READ))
+@pytest.mark.parametrize("case", READ)
 def test_its_tensors_are_those_the_tool_says_it_holds(case):
     for name, expected in zip(("base", "tuned"), told(case), strict=True):
         with open_checkpoint(member(case, name)) as checkpoint:
             assert held(checkpoint) == expected
 
 
-@pytest.mark.parametrize("case", marked(READ))
+@pytest.mark.parametrize("case", READ)
 def test_a_diff_of_it_gives_the_tuned_one_back(case, tmp_path):
     base, tuned = member(case, "base"), member(case, "tuned")
     before, after = told(case)
@@ -99,7 +82,7 @@ def test_a_diff_of_it_gives_the_tuned_one_back(case, tmp_path):
         assert read_by_its_library(result) == after
 
 
-@pytest.mark.parametrize("case", marked(REFUSED))
+@pytest.mark.parametrize("case", REFUSED)
 def test_what_is_not_read_is_named_with_what_to_do(case):
     path = member(case, "model")
     what, advice = REFUSED[case]
@@ -112,7 +95,6 @@ def test_what_is_not_read_is_named_with_what_to_do(case):
 
 def test_every_line_of_the_table_is_tried():
     assert {*READ, *REFUSED} == LINES.keys()
-    assert NOT_YET.keys() <= LINES.keys()
 
 
 @pytest.mark.parametrize("case", REFUSED)
