@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.errors import CheckpointError, ResultMismatchError, UsageError, WrongBaseError
@@ -61,13 +62,12 @@ def apply(
 
     The ending of `output` chooses the layout (.safetensors, .bin, .pt, .pth, .h5, .npz, ...); another name is a folder,
     laid out as the tuned checkpoint was, or as the base is. One that ends like a file's and is to be a folder has a
-    slash at its end. An exact diff of safetensors files gives those files back
-    byte for byte. `verify` checks base and result against the recorded fingerprints, and files written as the tuned
-    ones were against their SHA-256 where the diff has it; without it only the base tensors that the diff touches are
-    checked. `files` false leaves side files out; into a folder the base's come along where the diff names none. `code`
-    lets code among them through, which is refused otherwise.
-    Entries that lossy values make infinite, where the base's are finite, are told in the base's notes. A base that is
-    the diff's result already is written as it is.
+    slash at its end. An exact diff of safetensors files gives those files back byte for byte. `verify` checks base and
+    result against the recorded fingerprints, and files written as the tuned ones were against their SHA-256 where the
+    diff has it; without it only the base tensors that the diff touches are checked. `files` false leaves side files
+    out; into a folder the base's come along where the diff names none. `code` lets code among them through, which is
+    refused otherwise. Entries that lossy values make infinite, where the base's are finite, are told in the base's
+    notes. A base that is the diff's result already is written as it is.
 
     A base in memory (a module, its state dict, arrays) must hold the whole base: the output is the whole result.
 
@@ -83,19 +83,27 @@ def apply(
     def write(source: Diff) -> Applied:
         result = Result(source, checkpoint, verify=verify, threads=threads)
         _require_whole(result)
-        total = sum(info.nbytes for info in result.tensors.values())
         with open_output(output, result, files=files, code=code, verify=verify, replace=force) as writer:
-            check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
-            check_result(source, check)
-        _note_infinite(checkpoint, check)
-        sealed = source.manifest.result.fingerprint is not None
-        return Applied(path, len(result.tensors), total, opened.exact, check.result, sealed, tuple(result.untold))
+            return _written(result, writer, path, opened.exact, verify, threads, progress)
 
     try:
         return write(opened)
     except WrongBaseError as error:
         same = unchanged(checkpoint, fingerprint_of_result(error, opened, checkpoint, threads), code=code)
         return replace(write(same), already=True)
+
+
+def _written(
+    result: Result, writer: CheckpointWriter, path: Path, exact: bool, verify: bool, threads: int | None,
+    progress: Progress | None,
+) -> Applied:  # fmt: skip
+    """Write a result, checked, and say what was written."""
+    total = sum(info.nbytes for info in result.tensors.values())
+    check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
+    check_result(result.diff, check)
+    _note_infinite(result.base, check)
+    sealed = result.diff.manifest.result.fingerprint is not None
+    return Applied(path, len(result.tensors), total, exact, check.result, sealed, tuple(result.untold))
 
 
 def load(

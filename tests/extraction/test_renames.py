@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import diffpack
 from diffpack.checkpoints.memory import MappingCheckpoint
+from diffpack.errors import UsageError
 from diffpack.extraction.scan import alike
 from diffpack.extraction.scan.renames import find_renames
 from diffpack.tensors.rename import Renamer
@@ -124,7 +125,7 @@ def test_whatever_becomes_of_names_the_tuned_checkpoint_comes_back(states: list[
     base, tuned = states
     names = data.draw(st.permutations([*tuned, *(f"x.{name}" for name in tuned)]))[: len(tuned)]
     called = dict(zip(names, tuned.values(), strict=True))
-    diff = diffpack.extract(base, called)
+    diff = diffpack.extract(base, called, allow_removed=True)
     assert bits(diffpack.load(base, diff)) == bits(called)
     diffpack.verify(diff, base)
 
@@ -194,9 +195,12 @@ def test_where_a_model_is_stored_as_new_it_is_said_with_what_would_help() -> Non
     rng = np.random.default_rng(5)
     tuned = {called[name]: rng.standard_normal(array.shape, np.float32) for name, array in BASE.items()}
     checkpoint = MappingCheckpoint(tuned)
-    diffpack.extract(BASE, checkpoint)
+    diffpack.extract(BASE, checkpoint, allow_removed=True)
     assert len(checkpoint.advice) == 1
-    assert r"--rename 're:^model\.layers\.(\d+)\.=model.blocks.\1.inner.'" in checkpoint.advice[0]
+    helps = r"--rename 're:^model\.layers\.(\d+)\.=model.blocks.\1.inner.'"
+    assert helps in checkpoint.advice[0]
+    with pytest.raises(UsageError, match=re.escape(helps)):
+        diffpack.extract(BASE, tuned)
     helped = MappingCheckpoint(tuned)
     diff = diffpack.extract(BASE, helped, rename=[(re.compile(r"^model\.layers\.(\d+)\."), r"model.blocks.\1.inner.")])
     assert helped.advice == []

@@ -75,6 +75,8 @@ def _likely(base: Checkpoint, tuned: Checkpoint) -> str:
             "its tensors are empty, as where training in parts (ZeRO stage 3, FSDP) saves without gathering them: "
             "save it gathered"
         )
+    if tuned.advice:  # its tensors are like those that are gone, and this is how they may be called
+        return tuned.advice.pop()
     like = set(base.tensors.values())
     new = [info for name, info in names.items() if name not in base.tensors]
     if new and sum(info.nbytes for info in new if info in like) > MOST_GONE * tuned.nbytes:

@@ -17,7 +17,7 @@ _MOST_PAIRS = 1 << 18
 
 def components(name: str) -> list[str]:
     """A name's components, each with the dot or slash behind it."""
-    return _COMPONENT.findall(name)
+    return _COMPONENT.findall(name) or [name]
 
 
 class NameVotes:
