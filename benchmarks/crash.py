@@ -66,6 +66,7 @@ VERBS = (
     Verb("invert", "out.dpk", "invert {v}.dpk"),
     Verb("merge", "out.dpk", "merge {v}.dpk other.dpk --base base.safetensors"),
     Verb("rebase", "out.dpk", "rebase {v}.dpk --base base.safetensors --onto other.safetensors"),
+    Verb("rename", "out.dpk", "rename {v}.dpk --rename =m. --base base.safetensors"),
     Verb("convert to hdf5", "out.h5", "convert {v}.dpk other.dpk --to hdf5"),
     Verb("convert to scipy", "out", "convert {v}.dpk --to scipy"),
     Verb("convert to sglang-delta", "out", "convert {v}.dpk --to sglang-delta --base base.safetensors"),
