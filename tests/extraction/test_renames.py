@@ -15,6 +15,7 @@ import diffpack
 from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.errors import UsageError
 from diffpack.extraction.scan import alike
+from diffpack.extraction.scan.name_votes import NameVotes, components
 from diffpack.extraction.scan.renames import find_renames
 from diffpack.tensors.rename import Renamer
 from tests.tools.chains import chains
@@ -128,6 +129,14 @@ def test_whatever_becomes_of_names_the_tuned_checkpoint_comes_back(states: list[
     diff = diffpack.extract(base, called, allow_removed=True)
     assert bits(diffpack.load(base, diff)) == bits(called)
     diffpack.verify(diff, base)
+
+
+@given(st.text("a./\n0", max_size=8), st.text("b./", max_size=8))
+def test_any_text_is_a_name(own: str, name: str) -> None:
+    assert "".join(components(own)) == own
+    votes = NameVotes({own: name})
+    found = votes.translated(own, {name})
+    assert found is None or found[0] == name
 
 
 def test_names_that_fit_are_left_alone_and_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

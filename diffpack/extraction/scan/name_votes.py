@@ -9,14 +9,14 @@ from collections.abc import Container, Mapping
 import numpy as np
 import numpy.typing as npt
 
-_COMPONENT = re.compile(r"[^./]*[./]|[^./]+$")
+_COMPONENT = re.compile(r"[^./]*[./]|[^./]+\Z")
 _NUMBER = re.compile(r"\d+")
 _MOST_PAIRS = 1 << 18
 """Names compared each with each: a quarter of a million pairs take about a second."""
 
 
 def components(name: str) -> list[str]:
-    """A name's components, each with the dot or slash behind it."""
+    """A name's components, each with the dot or slash behind it; one at least."""
     return _COMPONENT.findall(name) or [name]
 
 
