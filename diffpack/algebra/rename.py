@@ -37,6 +37,7 @@ from diffpack.tensors.digests import combine
 from diffpack.tensors.name_rules import rules_for
 from diffpack.tensors.rename import Rename, Renamer, compose_rename, own_names
 from diffpack.tensors.rename_patterns import Renaming, called, checked, only_prefixes, rename_rules
+from diffpack.tensors.slices import Assembly
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class _Names:
 
     def pairs(self, pairs: Mapping[str, str]) -> dict[str, str]:
         return {self.new[name]: self.new[other] for name, other in pairs.items()}
+
+    def slices(self, slices: Mapping[str, Assembly]) -> dict[str, Assembly]:
+        return {self.new[name]: assembly.renamed(self.new) for name, assembly in slices.items()}
 
     @property
     def changes(self) -> bool:
@@ -146,6 +150,7 @@ class _Rename:
             files=old.files,
             structure=structure,
             copies=names.pairs(old.copies or {}),
+            slices=names.slices(old.slices or {}),
             requires=(UNSEALED,) if unsealed else (),
         )
         manifest = replace(manifest, error=old.error)
@@ -243,11 +248,12 @@ def _names(result: Result, renaming: Renaming) -> _Names:
 def _names_alone(diff: Diff, renaming: Renaming) -> _Names:
     """The new names of a diff without its base, which prefixes alone tell. Raises `UsageError` if two are the same."""
     manifest = diff.manifest
-    copies = manifest.copies or {}
+    copies, slices = manifest.copies or {}, manifest.slices or {}
     rules = rename_rules(renaming, (), diff.name)
     new = Renamer(rules)
     names: Sequence[str] = [*diff, *manifest.aliases, *manifest.aliases.values(), *manifest.removed, *copies]
-    wanted = {name: new(name) for name in [*names, *copies.values()]}
+    sources = [source for assembly in slices.values() for source in assembly.sources]
+    wanted = {name: new(name) for name in [*names, *copies.values(), *slices, *sources]}
     _check_unique(wanted)
     return _Names(wanted, compose_rename(manifest.rename, rules))
 

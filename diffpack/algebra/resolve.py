@@ -75,13 +75,14 @@ def _elsewhere(diff: Diff) -> dict[str, list[str]]:
     return copies | {name: assembly.sources for name, assembly in (manifest.slices or {}).items()}
 
 
+def _some(sources: Sequence[str]) -> str:
+    return printable(sources[0]) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+
+
 def _needed(diff: Diff, base: Checkpoint | None, threads: int | None, first: Diff | None = None) -> Checkpoint:
     if base is None:
         which = listed(
-            [
-                f"{printable(name)} from {listed([*map(printable, sources)])}"
-                for name, sources in sorted(_elsewhere(diff).items())
-            ]
+            [f"{printable(name)} from {_some(sources)}" for name, sources in sorted(_elsewhere(diff).items())]
         )
         raise BaseNeededError(f"{diff.name}: makes tensors from base tensors of other names ({which}): give the base")
     check_base(diff if first is None else first, base, threads)

@@ -50,6 +50,11 @@ class Assembly:
         """The tensors that slices are taken of, each once, in order of their first slice."""
         return list(dict.fromkeys(piece.source for piece in self.pieces))
 
+    def renamed(self, names: Mapping[str, str]) -> Assembly:
+        """The same of sources that are called otherwise."""
+        pieces = tuple(piece._replace(source=names[piece.source]) for piece in self.pieces)
+        return Assembly(self.shape, self.swapped, pieces)
+
     def info(self, sources: Mapping[str, TensorInfo]) -> TensorInfo | None:
         """Dtype and shape of what it makes of these tensors; None if they are not what it can be made of."""
         infos = [sources.get(piece.source) for piece in self.pieces]

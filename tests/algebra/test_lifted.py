@@ -93,3 +93,12 @@ def test_fused_fine_tunes_merge_as_the_same_ones_unfused(method: str) -> None:
     if method != "ties":  # which keeps a part of each tensor, and those are larger
         assert bits(found) == bits(expected)
     diffpack.verify(together, base)
+
+
+def test_a_diff_of_a_fused_model_is_renamed_with_its_slices() -> None:
+    base = model()
+    tuned = fused(changed(base, sparse), turned=True)
+    renamed = diffpack.rename(of(base, tuned), [("layers.", "model.blocks.")], base=base).diff
+    expected = {name.replace("layers.", "model.blocks."): array for name, array in tuned.items()}
+    assert bits(diffpack.load(base, renamed)) == bits(expected)
+    assert renamed.manifest.slices

@@ -43,7 +43,7 @@ def checked(diff: diffpack.Diff, base: Any, expected: Arrays, renaming: Any, **o
 @given(chains(links=1), st.sampled_from([{}, {"profile": "smallest"}, {"profile": "portable"}]), st.booleans())
 def test_any_diff_has_the_tensors_under_the_new_names(states: list[Arrays], options: Any, turned: bool) -> None:
     base, tuned = states
-    diff = diffpack.extract(base, tuned, **options)
+    diff = diffpack.extract(base, tuned, allow_removed=True, **options)
     renaming = back if turned else [("", "m.")]
     name = back if turned else lambda name: f"m.{name}"
     checked(diff, base, {name(key): array for key, array in tuned.items()}, renaming)
@@ -83,7 +83,7 @@ def test_what_is_gone_tied_or_from_elsewhere_is_renamed_too() -> None:
     rng = np.random.default_rng(0)
     base = BASE | {"gone": rng.standard_normal((9, 9)).astype(np.float32)}
     tuned = TUNED | {"head": base["embed"] + np.float32(1e-3), "tied": TUNED["embed"].copy(), "layer": BASE["embed"]}
-    diff = diffpack.extract(base, tuned)
+    diff = diffpack.extract(base, tuned, allow_removed=True)
     assert diff.manifest.removed == ("gone",)
     assert diff.manifest.aliases
     assert diff.manifest.copies
