@@ -148,6 +148,7 @@ def command(
     remarks: list[str] = []
     if config is None:
         options, sources = _chosen(diffs, settings), read_diffs(diffs)
+        _check(options, len(diffs), seed)
         import diffpack
 
         checkpoint = opened(session, base)
@@ -186,6 +187,15 @@ def _chosen(diffs: Sequence[str], settings: dict[str, Any]) -> dict[str, Any]:
     if t:
         chosen["t"] = for_all("--t", t)
     return chosen
+
+
+def _check(options: dict[str, Any], count: int, seed: int) -> None:
+    """Let the library refuse numbers that do not fit, before a checkpoint is opened. Raises its `UsageError`."""
+    from diffpack.algebra.merge.choices import choose
+    from diffpack.algebra.merge.methods import find_method
+
+    numbers = {"t": None} | {name: value for name, value in options.items() if name != "method"}
+    choose(count, seed=seed, **numbers).check(find_method(options["method"]), count)
 
 
 def _is_plain(given: Sequence[Given]) -> bool:

@@ -97,6 +97,8 @@ class Lifted:
 def lifted(diffs: Sequence[Diff], base: Checkpoint | None, threads: int | None) -> Lifted | None:
     """Lift diffs that make the same tensors of others, if they make any, by the same names; else None.
 
+    None, too, if one of them is all of another tensor in place of the base's of its name.
+
     `base` is theirs, which was checked. Raises `WrongBaseError` if it lacks what they need.
     """
     first = diffs[0].manifest
@@ -106,6 +108,8 @@ def lifted(diffs: Sequence[Diff], base: Checkpoint | None, threads: int | None) 
         return None
     view = diffs[0].view(base)
     names = own_names(base.tensors, first.rename)
+    if (first.copies or {}).keys() & names.keys():  # what the base has of these names says more of what they became
+        return None
     owns = {name: _own(name, view, first.rename, names) for name in made}
     of_base = {own: name for name, own in owns.items() if own is not None}
     if len(of_base) < len(made):

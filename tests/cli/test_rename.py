@@ -29,7 +29,7 @@ def test_what_would_help_is_said_and_helps(tmp_path: Path) -> None:
     base = write_safetensors(tmp_path / "base.safetensors", layers(0, "model.layers.{}.self_attn.{}.weight"))
     tuned = write_safetensors(tmp_path / "tuned.safetensors", layers(1, "model.blocks.{}.attn.{}.weight"))
     out = tmp_path / "out.dpk"
-    command = ("extract", "--base", base, "--tuned", tuned, "-o", out, "--force")
+    command = ("extract", "--base", base, "--tuned", tuned, "-o", out, "--force", "--allow-removed")
     said = run(*command).stderr
     found = re.search(r"say how they are called: --rename '(.*)'\n", said)
     assert found is not None, said

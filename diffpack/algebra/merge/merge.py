@@ -143,7 +143,8 @@ def _check_bases(diffs: Sequence[Diff]) -> None:
         expected, actual = first.manifest.base.fingerprint, diff.manifest.base.fingerprint
         if expected != actual:
             raise WrongBaseError(
-                f"{diff.name}: not a diff of the base of {first.name} (its base is {actual}, that one's {expected})"
+                f"{diff.name}: not a diff of the base of {first.name} (its base is {actual}, that one's {expected})",
+                hint="`diffpack rebase` carries a diff over to another base",
             )
 
 
