@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -16,7 +17,7 @@ def aside(work: Callable[[], T], stop: Callable[[BaseException], None] | None = 
     Python runs what a signal asks for in the main thread, wherever that is: in the middle of a library that calls back
     into Python, too, which then gets an exception it knows nothing of. (HDF5 loses it, and its file; or ends the
     process.) So such libraries work aside. An exception that breaks into the waiting is raised once the work has ended;
-    `stop` is told it before, and may make the work end early.
+    `stop` is told it before, and may make the work end early. Further ones are not raised.
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
@@ -33,8 +34,16 @@ def aside(work: Callable[[], T], stop: Callable[[BaseException], None] | None = 
         threading.Thread(target=run).start()
         return future.result()
     except BaseException as error:
-        if not future.cancel():  # it has begun; what has not, never will
-            if stop is not None and not future.done():
+        _settle(future, error, stop)
+        raise
+
+
+def _settle(future: Future[T], error: BaseException, stop: Callable[[BaseException], None] | None) -> None:
+    """Wait until work that has begun has ended, whatever else breaks in; what has not begun never will."""
+    told = False
+    while not (future.cancel() or future.done()):
+        with contextlib.suppress(BaseException):  # more signals: the first is the one that is raised
+            if stop is not None and not told:
+                told = True
                 stop(error)
             wait([future])
-        raise
