@@ -9,7 +9,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from diffpack.algebra.checks import check_base
-from diffpack.algebra.lifted import lifted, write_again
+from diffpack.algebra.lifted import lifted
 from diffpack.algebra.merge.choices import Choices, PerDiff, choose
 from diffpack.algebra.merge.job import MergeJob
 from diffpack.algebra.merge.method import Method
@@ -19,6 +19,7 @@ from diffpack.algebra.merge.structure import Wishes
 from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.sums import Sums
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
+from diffpack.diff.copying import write_again
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
@@ -106,7 +107,7 @@ def merge(
     if clip and base is None:
         raise BaseNeededError("clip: whether a sum is more than its dtype holds only the base tells: give the base")
     checkpoint = None if base is None else open_checkpoint(base)
-    inputs = Inputs([*files_behind(opened), *(checkpoint.files if checkpoint else [])])
+    inputs = Inputs(files_behind(opened, checkpoint))
     if checkpoint is not None:
         check_base(opened[0], checkpoint, threads)
     itself = not wishes and _is_itself(chosen, choices)
