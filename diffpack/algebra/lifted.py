@@ -18,9 +18,9 @@ from msgspec.structs import replace
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.against import BaseView
-from diffpack.diff.copying import write_again
 from diffpack.diff.diff import Diff
 from diffpack.diff.publish import write_diff
+from diffpack.diff.stored_chunks import write_again
 from diffpack.diff.summary import base_summary
 from diffpack.format.features import COPIES, SLICES
 from diffpack.format.manifest import CheckpointSummary, Manifest

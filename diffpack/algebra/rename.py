@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.resolve import kept_entry
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.diff.copying import copy_chunks
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.publish import write_diff
 from diffpack.diff.renamed_layout import renamed_layout
+from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
 from diffpack.errors import BaseNeededError, ResultMismatchError, UsageError
 from diffpack.format.features import UNSEALED

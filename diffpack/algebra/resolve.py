@@ -15,12 +15,12 @@ import numpy as np
 
 from diffpack.algebra.checks import check_base
 from diffpack.checkpoints import Checkpoint
-from diffpack.diff.copying import copy_chunks
 from diffpack.diff.diff import Diff
 from diffpack.diff.entries import Entry, exact_entry, write_entries
 from diffpack.diff.group_decoder import Changes
 from diffpack.diff.publish import write_diff
 from diffpack.diff.record import TensorDiff
+from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError, ResultMismatchError
 from diffpack.format.features import UNSEALED

@@ -19,10 +19,10 @@ from diffpack.algebra.merge.structure import Wishes
 from diffpack.algebra.resolve import by_own_names
 from diffpack.algebra.sums import Sums
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
-from diffpack.diff.copying import write_again
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
+from diffpack.diff.stored_chunks import write_again
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
 from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import F32, FLOATS
