@@ -55,7 +55,7 @@ def compose(
     check_profile(profile)
     chain = open_diffs(diffs)
     checkpoint = None if base is None else open_checkpoint(base)
-    inputs = Inputs([*files_behind(chain), *(checkpoint.files if checkpoint else [])])
+    inputs = Inputs(files_behind(chain, checkpoint))
     check_chain(chain)
     if checkpoint is not None:
         check_base(chain[0], checkpoint, threads, chain[1:])

@@ -72,7 +72,7 @@ def invert(
     opened = open_diff(diff)
     check_exact(opened, "inverted")
     checkpoint = None if base is None else open_checkpoint(base)
-    inputs = Inputs([*files_behind([opened]), *(checkpoint.files if checkpoint else [])])
+    inputs = Inputs(files_behind([opened], checkpoint))
     if checkpoint is not None:
         check_base(opened, checkpoint, threads)
     opened = by_own_names(opened, checkpoint, threads)

@@ -20,11 +20,10 @@ from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.against import BaseView
 from diffpack.diff.diff import Diff
 from diffpack.diff.publish import write_diff
+from diffpack.diff.stored_chunks import write_again
 from diffpack.diff.summary import base_summary
-from diffpack.format.chunks import EncodedChunk
 from diffpack.format.features import COPIES, SLICES
-from diffpack.format.manifest import CheckpointSummary, Manifest, to_json
-from diffpack.format.writer import ContainerWriter
+from diffpack.format.manifest import CheckpointSummary, Manifest
 from diffpack.support.inputs import Inputs
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
@@ -144,11 +143,3 @@ def _raised(diff: Diff, base: CheckpointSummary) -> Diff:
     raised = write_diff(None, Inputs([]), False, partial(write_again, diff=diff, manifest=manifest))
     raised.name, raised.path = diff.name, diff.path  # what errors are about, and what must not be written over
     return raised
-
-
-def write_again(file: BinaryIO, diff: Diff, manifest: Manifest) -> None:
-    """Write a diff again, chunk by chunk, with another manifest around the same chunks."""
-    writer = ContainerWriter(file)
-    for chunk in diff.chunks:
-        writer.add(EncodedChunk(diff.stored(chunk), chunk.digest, chunk.streams))
-    writer.finish(to_json(manifest))

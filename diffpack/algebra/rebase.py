@@ -81,7 +81,7 @@ def rebase(
     check_profile(profile)
     opened, target = open_diff(diff), open_checkpoint(onto)
     before = None if base is None else open_checkpoint(base)
-    inputs = Inputs([*files_behind([opened]), *target.files, *(before.files if before else [])])
+    inputs = Inputs(files_behind([opened], target, before))
     if before is not None:
         check_base(opened, before, threads)
     opened = by_own_names(opened, before, threads)

@@ -15,12 +15,11 @@ from diffpack.algebra.resolve import kept_entry
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
-from diffpack.diff.group_decoder import GroupDecoder
 from diffpack.diff.publish import write_diff
 from diffpack.diff.renamed_layout import renamed_layout
+from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
 from diffpack.errors import BaseNeededError, ResultMismatchError, UsageError
-from diffpack.format.chunks import EncodedChunk
 from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import Group, Layout, Manifest, to_json
 from diffpack.format.positions.rule import BY_RULE
@@ -103,7 +102,7 @@ def rename(
             f"{opened.name}: the result's fingerprint depends on the names of all its tensors, and those that are not "
             "changed only the base has: give the base"
         )
-    inputs = Inputs([*files_behind([opened]), *(checkpoint.files if checkpoint else [])])
+    inputs = Inputs(files_behind([opened], checkpoint))
     job = _Rename(opened, checkpoint, given, profile, metadata, threads, progress)
     return Renamed(write_diff(output, inputs, force, job.write), tuple(job.notes))
 
@@ -168,7 +167,7 @@ class _Rename:
         for decoder in self.diff.decoders:
             new = names.all(decoder.group.names)
             if list(new) == sorted(new) and not _by_name(decoder.group):
-                self._copy(writer, decoder)
+                copy_chunks(writer, self.diff, decoder.chunks)
                 resized = {names.new[name]: shape for name, shape in decoder.group.resized.items()}
                 groups.append(replace(decoder.group, names=new, resized=resized))
             else:
@@ -186,32 +185,19 @@ class _Rename:
             )
         return groups
 
-    def _copy(self, writer: ContainerWriter, decoder: GroupDecoder) -> None:
-        for at in decoder.chunks:
-            self._copy_chunk(writer, at)
-
-    def _copy_chunk(self, writer: ContainerWriter, at: int) -> None:
-        chunk = self.diff.chunks[at]
-        writer.add(EncodedChunk(self.diff.stored(chunk), chunk.digest, chunk.streams))
-
     def _layout(self, writer: ContainerWriter, names: _Names) -> Layout | None:
         layout = self.diff.manifest.layout
         if layout is None or names.changes:
             layout, remark = renamed_layout(writer, self.diff, self.base, names.new, self.profile)
             self.notes += [remark] if remark else []
         elif layout.stored:
-            self._copy_chunk(writer, self._first_blob)
+            copy_chunks(writer, self.diff, [self.diff.coded_chunks])
         return layout
 
     def _side_files(self, writer: ContainerWriter) -> None:
         layout = self.diff.manifest.layout
-        first = self._first_blob + int(layout is not None and layout.stored)
-        for at in range(first, len(self.diff.chunks)):
-            self._copy_chunk(writer, at)
-
-    @property
-    def _first_blob(self) -> int:
-        return self.diff.decoders[-1].chunks.stop if self.diff.decoders else 0
+        first = self.diff.coded_chunks + int(layout is not None and layout.stored)
+        copy_chunks(writer, self.diff, range(first, len(self.diff.chunks)))
 
     def _sealed(
         self, file: BinaryIO, writer: ContainerWriter, manifest: Manifest, result: Result, names: _Names

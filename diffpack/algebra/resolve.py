@@ -20,9 +20,9 @@ from diffpack.diff.entries import Entry, exact_entry, write_entries
 from diffpack.diff.group_decoder import Changes
 from diffpack.diff.publish import write_diff
 from diffpack.diff.record import TensorDiff
+from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError, ResultMismatchError
-from diffpack.format.chunks import EncodedChunk
 from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import to_json
 from diffpack.format.values.floats import F32
@@ -125,9 +125,7 @@ def _resolved(diff: Diff, base: Checkpoint, threads: int | None) -> Diff:
 def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) -> None:
     manifest, writer = diff.manifest, ContainerWriter(file)
     groups = write_entries(writer, _entries(diff, base, threads), "compact", threads=threads)
-    first = diff.decoders[-1].chunks.stop if diff.decoders else 0
-    for chunk in diff.chunks[first:]:  # the layout and the side files
-        writer.add(EncodedChunk(diff.stored(chunk), chunk.digest, chunk.streams))
+    copy_chunks(writer, diff, range(diff.coded_chunks, len(diff.chunks)))  # the layout and the side files
     resolved = new_manifest(
         manifest.base,
         manifest.result,

@@ -193,7 +193,7 @@ def _export(
     name, bridge, path = plan.format, find_bridge(plan.format), Path(output)
     assert bridge.write is not None  # `plan_conversion` has seen to it
     diffs = open_diffs(plan.sources)
-    inputs = Inputs([*files_behind(diffs), *(base.files if base else [])])
+    inputs = Inputs(files_behind(diffs, base))
     refuse_overwriting(path, inputs.paths, force)
     diffs = [by_own_names(diff, base, threads) for diff in diffs]
     names = [_name_of(diff) for diff in diffs]

@@ -7,14 +7,13 @@ that is as fast as walking a map. A map is what `words` gives, of a whole tensor
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import mmap as memory_map
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,10 @@ class WeightsFile:
 
     def __init__(self, path: Path, notes: list[str] | None = None, *, mmap: bool = True) -> None:
         self.path = path
-        with self._told("read"):
+        try:
             self._pooled = PooledFile(path)
+        except OSError as error:
+            raise self._failed("read", error) from error
         self._close = weakref.finalize(self, self._pooled.close)
         self.size = self._pooled.size
         self._maps = mmap and self.size > 0 and self._can_be_mapped()
@@ -85,7 +86,7 @@ class WeightsFile:
 
     def _can_be_mapped(self) -> bool:
         try:
-            with self._pooled.descriptor() as descriptor:
+            with self._pooled as descriptor:
                 memory_map.mmap(descriptor, 1, access=memory_map.ACCESS_READ).close()
         except OSError as error:
             return error.errno not in _NO_MAPS  # others are told where the whole file is mapped
@@ -98,8 +99,10 @@ class WeightsFile:
             if self._map is None and self._maps:
                 self._refuse_shorter(self.size)
                 try:
-                    with self._told("mapped"), self._pooled.descriptor() as descriptor:
+                    with self._pooled as descriptor:
                         self._map = memory_map.mmap(descriptor, self.size, access=memory_map.ACCESS_READ)
+                except OSError as error:
+                    raise self._failed("mapped", error) from error
                 except ValueError:  # it became shorter just now
                     self._refuse_shorter(self.size)
                     raise
@@ -108,8 +111,11 @@ class WeightsFile:
     def _fill(self, buffer: memoryview, offset: int) -> None:
         while buffer:
             self._refuse_closed()
-            with self._told("read"), self._pooled.descriptor() as descriptor:
-                count = _read_some(descriptor, buffer, offset, self._lock)
+            try:
+                with self._pooled as descriptor:
+                    count = _read_some(descriptor, buffer, offset, self._lock)
+            except OSError as error:
+                raise self._failed("read", error) from error
             if not count:
                 self._refuse_shorter(offset + len(buffer))
                 raise CheckpointError(f"{self.path}: ends before its byte {offset + len(buffer)}")
@@ -117,8 +123,11 @@ class WeightsFile:
 
     def _refuse_shorter(self, end: int) -> None:
         self._refuse_closed()
-        with self._told("read"), self._pooled.descriptor() as descriptor:
-            now = os.fstat(descriptor).st_size
+        try:
+            with self._pooled as descriptor:
+                now = os.fstat(descriptor).st_size
+        except OSError as error:
+            raise self._failed("read", error) from error
         if now < min(end, self.size):
             raise CheckpointError(
                 f"{self.path}: became shorter while it was read ({now:,} bytes, {self.size:,} before): "
@@ -127,12 +136,8 @@ class WeightsFile:
         if self.size < end:
             raise CheckpointError(f"{self.path}: ends before its byte {end:,}: truncated or damaged")
 
-    @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise CheckpointError(f"{self.path}: cannot be {what}: {error.strerror}") from error
+    def _failed(self, what: str, error: OSError) -> CheckpointError:
+        return CheckpointError(f"{self.path}: cannot be {what}: {error.strerror}")
 
     def _refuse_closed(self) -> None:
         if not self._close.alive:

@@ -54,12 +54,17 @@ class Diff(Mapping[str, TensorDiff]):
 
     def _blob_chunks(self) -> dict[str, int]:
         """Say which chunk holds the layout (under "") and each stored side file; rule C6."""
-        following = self.decoders[-1].chunks.stop if self.decoders else 0
+        following = self.coded_chunks
         names = [""] if self.manifest.layout is not None and self.manifest.layout.stored else []
         names += [item.name for item in self.manifest.files if item.stored]
         if following + len(names) != len(self._reader.chunks):
             raise CorruptFileError(f"{self.name}: {len(self._reader.chunks)} chunks do not fit its records", "C6")
         return {name: following + at for at, name in enumerate(names)}
+
+    @property
+    def coded_chunks(self) -> int:
+        """How many chunks hold records, the first of all; a stored layout and side files follow."""
+        return self.decoders[-1].chunks.stop if self.decoders else 0
 
     @property
     def exact(self) -> bool:
@@ -264,6 +269,7 @@ def open_diffs(sources: DiffLike | Sequence[DiffLike]) -> list[Diff]:
     return [open_diff(item) for item in sources]
 
 
-def files_behind(diffs: Iterable[Diff]) -> list[Path]:
-    """The files that diffs were opened from."""
-    return [diff.path for diff in diffs if diff.path is not None]
+def files_behind(diffs: Iterable[Diff], *checkpoints: Checkpoint | None) -> list[Path]:
+    """The files that diffs, and checkpoints that are given, were opened from."""
+    files = [diff.path for diff in diffs if diff.path is not None]
+    return files + [path for checkpoint in checkpoints if checkpoint is not None for path in checkpoint.files]

@@ -17,6 +17,7 @@ from diffpack.checkpoints.base import digests_of
 from diffpack.errors import UsageError
 from diffpack.tensors.digests import DIGEST_BYTES
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.prefix_search import cuts
 from diffpack.tensors.rename import Rename, own_names, renamed
 from diffpack.tensors.undo_rename import base_names
 
@@ -142,32 +143,23 @@ def _prefixes(own: Mapping[str, TensorInfo], needs: Needs) -> list[tuple[str, st
     """
     by_tail: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
     for name, info in own.items():
-        for prefix, tail in _cuts(name):
+        for prefix, tail in cuts(name):
             by_tail.setdefault(tail, []).append((prefix, info.shape))
     with_shape: Counter[tuple[str, str]] = Counter()
     by_name: Counter[tuple[str, str]] = Counter()
     for name, wanted in needs.items():
-        cuts = [
+        shared = [
             (prefix, [(old, shape) for old, shape in by_tail[tail] if "." in tail or not (old and prefix)])
-            for prefix, tail in _cuts(name)
+            for prefix, tail in cuts(name)
             if tail in by_tail
         ]
-        cuts = [(prefix, there) for prefix, there in cuts if there]
-        for prefix, there in cuts[:1]:
+        shared = [(prefix, there) for prefix, there in shared if there]
+        for prefix, there in shared[:1]:
             by_name.update((old, prefix) for old, _ in there if old != prefix)
-        for prefix, there in cuts:
+        for prefix, there in shared:
             alike = [old for old, shape in there if wanted is None or shape == wanted.shape]
             if alike:
                 with_shape.update((old, prefix) for old in alike if old != prefix)
                 break
     rules = with_shape or by_name
     return sorted(rules, key=lambda rule: (-rules[rule], rule))[:_MOST_RULES]
-
-
-def _cuts(name: str) -> Iterator[tuple[str, str]]:
-    """The (prefix, tail) pairs of a name cut before it and after each of its dots, the longest tail first."""
-    yield "", name
-    at = name.find(".")
-    while at >= 0:
-        yield name[: at + 1], name[at + 1 :]
-        at = name.find(".", at + 1)

@@ -166,7 +166,7 @@ def diff_stats(diff: Diff) -> DiffStats:
     """Count one diff. Raises `CorruptFileError`."""
     manifest = diff.manifest
     tensors = tuple(_tensor_stats(diff, decoder, at) for decoder in diff.decoders for at in range(len(decoder)))
-    coded = diff.decoders[-1].chunks.stop if diff.decoders else 0
+    coded = diff.coded_chunks
     around = sum(chunk.nbytes for chunk in diff.chunks[coded:])
     side_file_bytes = diff.side_file_bytes
     position_bytes = sum(_position_bytes(chunk) for chunk in diff.chunks[:coded])

@@ -99,8 +99,8 @@ def extract(
     Of a model folder `files` says which side files (configuration, tokenizer, templates, in sub-folders too) are kept:
     "all", "model" (those that describe the model, not its tokenizer), "none", or names and patterns of files; apply
     gives the base's for those that are not. `code` also keeps those that are code, which apply then has to be asked
-    for. What of the tuned files is in no diff is named in
-    `tuned.left_out` and in the file's recipe; entries that lossy values make infinite are told in `tuned.notes`.
+    for. What of the tuned files is in no diff is named in `tuned.left_out` and in the file's recipe; entries that
+    lossy values make infinite are told in `tuned.notes`.
 
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """

@@ -58,7 +58,7 @@ class Result:
     ) -> None:
         self.diff = diff
         self.base = base
-        self._inputs = Inputs([*base.files, *files_behind([diff])])
+        self._inputs = Inputs(files_behind([diff], base))
         self.view = diff.view(base, partial=partial)
         self.records = diff.bound(self.view.reference)
         self.extent = find_extent(diff, self.view, verify=verify, threads=threads)

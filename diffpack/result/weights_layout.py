@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,42 +42,55 @@ def open_weights(
 
             name = _name_like(result.base, "hdf5", "model.weights.h5")
             return Hdf5Writer(folder / name, result.tensors, structure(result))
-        return _open_like(result.base, folder, result.tensors, result.view.own, result.ties)
+        return _open_like(result.base, folder, _Contents(result.tensors, result.view.own, result.ties))
     headers, index = recorded
     named = [*headers, *([index] if index else [])]
     sums = {folder / (name or "model.safetensors"): digest for (name, _), digest in zip(named, sha256, strict=False)}
     folders: dict[str, list[tuple[Path, bytes]]] = {}
     for name, raw in headers:
         folders.setdefault(name.rpartition("/")[0], []).append((folder / (name or "model.safetensors"), raw))
-    parts = _PartsWriter()
-    try:
+    with _opened_parts() as parts:
         for path, targets in folders.items():
             (folder / path).mkdir(parents=True, exist_ok=True)
             extra = [(folder / index[0], index[1])] if index and not path else []
             own = [name for target, raw in targets for name in parse_header(raw, str(target)).tensors]
             expected = {file: sums[file] for file, _ in [*targets, *extra] if file in sums}
             parts.add(path, ShardedSafetensorsWriter(targets, extra, expected), own)
-    except BaseException:
-        parts.discard()
-        raise
     return parts
 
 
-def _open_like(
-    base: Checkpoint,
-    folder: Path,
-    tensors: Mapping[str, TensorInfo],
-    own: Mapping[str, str],
-    ties: Mapping[str, str],
-) -> CheckpointWriter:
-    """Lay tensors out as a base is; `own` leads from their names to the base's. New ones go where the last ones are."""
+@dataclass(frozen=True)
+class _Contents:
+    """What a folder is to hold: its tensors; `own` leads from their names to the base's, `ties` from those tied."""
+
+    tensors: Mapping[str, TensorInfo]
+    own: Mapping[str, str]
+    ties: Mapping[str, str]
+
+    def below(self, prefix: str, names: Collection[str]) -> _Contents:
+        """Those of these names, which begin with a prefix, without it."""
+        cut = len(prefix)
+        return _Contents(
+            {name[cut:]: self.tensors[name] for name in names},
+            {name[cut:]: self.own[name].removeprefix(prefix) for name in names if name in self.own},
+            {
+                name[cut:]: first[cut:]
+                for name, first in self.ties.items()
+                if name.startswith(prefix) and first.startswith(prefix)
+            },
+        )
+
+
+def _open_like(base: Checkpoint, folder: Path, contents: _Contents) -> CheckpointWriter:
+    """Lay tensors out as a base is. New ones go where the last ones are."""
+    tensors = contents.tensors
     if isinstance(base, FolderCheckpoint):
-        return _open_parts(base, folder, tensors, own, ties)
+        return _open_parts(base, folder, contents)
     if base.layout in ("torch", "torch-sharded") and base.path is not None:
-        return _open_torch(base, folder, tensors, own, ties)
+        return _open_torch(base, folder, contents)
     if isinstance(base, ShardedSafetensorsCheckpoint):
         shards = {
-            shard: {name: tensors[name] for name in names} for shard, names in _shards(tensors, own, base.homes).items()
+            shard: {name: tensors[name] for name in names} for shard, names in _shards(contents, base.homes).items()
         }
         assert base.path is not None
         targets = [
@@ -90,34 +105,21 @@ def _open_like(
     return ShardedSafetensorsWriter([(folder / weights, make_header(tensors, metadata(base)))])
 
 
-def _open_parts(
-    base: FolderCheckpoint,
-    folder: Path,
-    tensors: Mapping[str, TensorInfo],
-    own: Mapping[str, str],
-    ties: Mapping[str, str],
-) -> CheckpointWriter:
+def _open_parts(base: FolderCheckpoint, folder: Path, contents: _Contents) -> CheckpointWriter:
     """Lay tensors out in the folder and the sub-folders of a base, each part as the base's is."""
-    rest = dict(tensors)
-    parts = _PartsWriter()
-    try:
+    rest = dict.fromkeys(contents.tensors)
+    with _opened_parts() as parts:
         for path, part in sorted(base.parts.items(), key=lambda item: -len(item[0])):  # the deepest first
             prefix = f"{path}/" if path else ""
-            mine = {name.removeprefix(prefix): rest.pop(name) for name in list(rest) if name.startswith(prefix)}
+            mine = [name for name in rest if name.startswith(prefix)]
             if mine:
                 (folder / path).mkdir(parents=True, exist_ok=True)
-                known = {name: own[prefix + name].removeprefix(prefix) for name in mine if prefix + name in own}
-                tied = {
-                    name.removeprefix(prefix): first.removeprefix(prefix)
-                    for name, first in ties.items()
-                    if name.startswith(prefix) and first.startswith(prefix)
-                }
-                parts.add(path, _open_like(part, folder / path, mine, known, tied), mine)
+                below = contents.below(prefix, mine)
+                parts.add(path, _open_like(part, folder / path, below), below.tensors)
+            for name in mine:
+                del rest[name]
         if rest:
             raise CheckpointError(f"{folder}: no part of the base is a place for {listed(sorted(rest))}")
-    except BaseException:
-        parts.discard()
-        raise
     return parts
 
 
@@ -149,20 +151,27 @@ class _PartsWriter(CheckpointWriter):
             writer.discard()
 
 
-def _open_torch(
-    base: Checkpoint,
-    folder: Path,
-    tensors: Mapping[str, TensorInfo],
-    own: Mapping[str, str],
-    ties: Mapping[str, str],
-) -> CheckpointWriter:
+@contextlib.contextmanager
+def _opened_parts() -> Iterator[_PartsWriter]:
+    """A writer to which the body adds parts; those it added are discarded if it fails."""
+    parts = _PartsWriter()
+    try:
+        yield parts
+    except BaseException:
+        parts.discard()
+        raise
+
+
+def _open_torch(base: Checkpoint, folder: Path, contents: _Contents) -> CheckpointWriter:
     from diffpack.checkpoints.torch_reader import ShardedTorchCheckpoint
     from diffpack.checkpoints.torch_writer import ShardedTorchWriter, TorchWriter
 
     assert base.path is not None
     if isinstance(base, ShardedTorchCheckpoint):
-        return ShardedTorchWriter(folder, _shards(tensors, own, base.homes), tensors, base.path.name, ties)
-    return TorchWriter(folder / _name_like(base, "torch", "pytorch_model.bin"), tensors, ties)
+        return ShardedTorchWriter(
+            folder, _shards(contents, base.homes), contents.tensors, base.path.name, contents.ties
+        )
+    return TorchWriter(folder / _name_like(base, "torch", "pytorch_model.bin"), contents.tensors, contents.ties)
 
 
 def _name_like(base: Checkpoint, layout: str, default: str) -> str:
@@ -170,14 +179,12 @@ def _name_like(base: Checkpoint, layout: str, default: str) -> str:
     return base.path.name if base.path is not None and layout_of(base.path.name) == layout else default
 
 
-def _shards(
-    tensors: Mapping[str, TensorInfo], own: Mapping[str, str], homes: Mapping[str, str]
-) -> dict[str, list[str]]:
+def _shards(contents: _Contents, homes: Mapping[str, str]) -> dict[str, list[str]]:
     """Sort tensors into the base's shards (`homes`: base tensor -> shard); new ones into the last."""
     order = sorted(set(homes.values()))
     shards: dict[str, list[str]] = {shard: [] for shard in order}
-    for name in tensors:
-        shards[homes.get(own.get(name, ""), order[-1])].append(name)
+    for name in contents.tensors:
+        shards[homes.get(contents.own.get(name, ""), order[-1])].append(name)
     return {shard: names for shard, names in shards.items() if names}
 
 

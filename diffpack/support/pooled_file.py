@@ -5,12 +5,11 @@ They are opened again when they are read again, and must be the same files then.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 from diffpack.errors import CheckpointError
 
@@ -23,7 +22,10 @@ _IDLE: OrderedDict[PooledFile, None] = OrderedDict()
 
 
 class PooledFile:
-    """A file open for reading; `size` is its size when it was opened. Safe from several threads. Raises `OSError`."""
+    """A file open for reading; `size` is its size when it was opened. Safe from several threads. Raises `OSError`.
+
+    `with file as descriptor` is entered for each read of a model, and so is no generator.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,21 +38,21 @@ class PooledFile:
         with _LOCK:
             self._rest()
 
-    @contextlib.contextmanager
-    def descriptor(self) -> Iterator[int]:
-        """The open file's descriptor, for as long as the body runs.
+    def __enter__(self) -> int:
+        """The open file's descriptor, for as long as the body runs; bodies may run at once and within each other.
 
         Raises `CheckpointError` if it has another file's name meanwhile, or was closed.
         """
         with _LOCK:
-            descriptor = self._take()
-        try:
-            yield descriptor
-        finally:
-            with _LOCK:
-                self._users -= 1
-                if not self._users:
-                    self._rest()
+            return self._take()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _LOCK:
+            self._users -= 1
+            if not self._users:
+                self._rest()
 
     def close(self) -> None:
         """Close it, once nobody reads it any more."""

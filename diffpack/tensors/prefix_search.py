@@ -1,13 +1,27 @@
-"""Find the one prefix by which the names of two checkpoints differ, from names and shapes alone."""
+"""Prefixes of names, and the one by which the names of two checkpoints differ, found from names and shapes alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from diffpack.errors import UsageError
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.rename import Rename, own_names
+
+_MOST_CANDIDATES = 16  # of each kind, those that fit most names
+_MOST_CUTS = 4
+"""The whole name, and up to three leading components cut off: a wrapper around a model within a model."""
+
+
+def cuts(name: str) -> Iterator[tuple[str, str]]:
+    """The (prefix, tail) pairs of a name cut before it and after each of its dots, the longest tail first."""
+    yield "", name
+    at = name.find(".")
+    while at >= 0:
+        yield name[: at + 1], name[at + 1 :]
+        at = name.find(".", at + 1)
 
 
 def find_rename(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo]) -> Rename:
@@ -42,30 +56,16 @@ def _candidates(
     """The pairs of prefixes that turn most base names into tuned names: those with an empty one, and the others."""
     tails: dict[str, set[str]] = {}
     for name in tuned:
-        for tail, prefix in _tails(name):
+        for prefix, tail in islice(cuts(name), _MOST_CUTS):
             tails.setdefault(tail, set()).add(prefix)
     rules: Counter[tuple[str, str]] = Counter()
     for name in base:
-        for tail, prefix in _tails(name):
+        for prefix, tail in islice(cuts(name), _MOST_CUTS):
             rules.update((prefix, other) for other in tails.get(tail, ()) if prefix != other)
     order = sorted(rules, key=lambda rule: (-rules[rule], rule))
     kinds = ([rule for rule in order if all(rule) == swapped][:_MOST_CANDIDATES] for swapped in (False, True))
     one_sided, swapped = map(sorted, kinds)
     return one_sided, swapped
-
-
-_MOST_CANDIDATES = 16
-
-
-def _tails(name: str) -> list[tuple[str, str]]:
-    """The (tail, prefix) pairs of the whole name and of up to three leading components cut off."""
-    cuts, at = [(name, "")], 0
-    for _ in range(3):
-        at = name.find(".", at) + 1
-        if at == 0:
-            break
-        cuts.append((name[at:], name[:at]))
-    return cuts
 
 
 def _score(base: Mapping[str, TensorInfo], tuned: Mapping[str, TensorInfo], rules: Rename) -> int:

@@ -25,7 +25,7 @@ def files(folder: Path, count: int) -> list[PooledFile]:
 
 
 def first(file: PooledFile) -> int:
-    with file.descriptor() as descriptor:
+    with file as descriptor:
         os.lseek(descriptor, 0, os.SEEK_SET)
         return os.read(descriptor, 1)[0]
 
@@ -47,7 +47,7 @@ def test_those_used_last_stay_open_and_all_can_be_read(tmp_path: Path) -> None:
 
 def test_a_file_in_use_is_not_closed(tmp_path: Path) -> None:
     opened = files(tmp_path, 6)
-    with opened[0].descriptor() as descriptor:
+    with opened[0] as descriptor:
         assert list(map(first, opened[1:])) == [1, 2, 3, 4, 5]
         opened[0].close()
         assert os.read(descriptor, 1) == b"\0"

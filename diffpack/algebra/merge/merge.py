@@ -9,7 +9,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from diffpack.algebra.checks import check_base
-from diffpack.algebra.lifted import lifted, write_again
+from diffpack.algebra.lifted import lifted
 from diffpack.algebra.merge.choices import Choices, PerDiff, choose
 from diffpack.algebra.merge.job import MergeJob
 from diffpack.algebra.merge.method import Method
@@ -22,7 +22,9 @@ from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
+from diffpack.diff.stored_chunks import write_again
 from diffpack.errors import BaseNeededError, UsageError, WrongBaseError
+from diffpack.format.manifest import Manifest
 from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import F32, FLOATS
 from diffpack.format.values.int8 import INT8
@@ -106,15 +108,12 @@ def merge(
     if clip and base is None:
         raise BaseNeededError("clip: whether a sum is more than its dtype holds only the base tells: give the base")
     checkpoint = None if base is None else open_checkpoint(base)
-    inputs = Inputs([*files_behind(opened), *(checkpoint.files if checkpoint else [])])
+    inputs = Inputs(files_behind(opened, checkpoint))
     if checkpoint is not None:
         check_base(opened[0], checkpoint, threads)
-    itself = not wishes and _is_itself(chosen, choices)
-    if values is None and itself and (opened[0].exact or not clip):
-        if profile == "portable" and "pco" in opened[0].manifest.requires:
-            raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
-        manifest = opened[0].manifest
-        manifest = manifest if metadata is None else replace(manifest, metadata=dict(metadata))
+    itself = values is None and not wishes and _is_itself(chosen, choices)
+    if itself and (opened[0].exact or not clip):
+        manifest = _manifest_of_one(opened[0], profile, metadata)
         return write_diff(output, inputs, force, partial(write_again, diff=opened[0], manifest=manifest))
     lift = lifted(opened, checkpoint, threads)
     job = MergeJob(
@@ -177,3 +176,10 @@ def _is_itself(method: Method, choices: Choices) -> bool:
     whole = method.prune is None or settings.density in (None, 1)
     factor = 1.0 if method.normalize else settings.weights[0]
     return whole and factor == 1 == settings.scale and settings.normalize is None
+
+
+def _manifest_of_one(diff: Diff, profile: str, metadata: Mapping[str, str] | None) -> Manifest:
+    """The manifest of a merge that is the one diff it is made of. Raises `UsageError` for another profile."""
+    if profile == "portable" and "pco" in diff.manifest.requires:
+        raise UsageError("one diff is given back as it is; that it be portable is chosen where it is made")
+    return diff.manifest if metadata is None else replace(diff.manifest, metadata=dict(metadata))

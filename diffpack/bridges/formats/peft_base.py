@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
 from diffpack.bridges.bridge import Import
 from diffpack.bridges.formats.peft_adapter import Adapter
@@ -18,6 +19,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.errors import UsageError
 from diffpack.support.names import listed, printable
 from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.prefix_search import cuts
 from diffpack.tensors.rename import Rename, own_names
 
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "shared", "embed_in", "tok_embeddings")
@@ -74,13 +76,9 @@ def _prefixes(name: str, base: Mapping[str, TensorInfo], wanted: set[str]) -> li
     """The rules that lead from a base tensor to a name, by a prefix more or less."""
     kept = tuple((own, own) for own in base if own in wanted or is_head(own))
     rules: list[Rename] = []
-    at = 0
-    for _ in range(_DEEPEST):
-        at = name.find(".", at) + 1
-        if not at:
-            break
-        if name[at:] in base:
-            rules.append((*kept, ("", name[:at])))
+    for prefix, tail in islice(cuts(name), 1, 1 + _DEEPEST):
+        if tail in base:
+            rules.append((*kept, ("", prefix)))
     return rules + [((own.removesuffix(name), ""),) for own in base if own.endswith(f".{name}")]
 
 

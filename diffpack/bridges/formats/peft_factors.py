@@ -16,7 +16,7 @@ import numpy.typing as npt
 from diffpack.bridges.formats.peft_adapter import GATHER, MERGE, Adapter
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError
 from diffpack.support.names import printable
-from diffpack.support.patterns import compile_pattern
+from diffpack.support.safe_regex import compile_pattern
 from diffpack.tensors.dtypes import to_float
 
 _PAIRS = {".lora_A.weight": ".lora_B.weight", ".lora_embedding_A": ".lora_embedding_B"}

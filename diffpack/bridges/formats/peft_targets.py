@@ -9,7 +9,7 @@ from typing import Any
 from diffpack.bridges.bridge import Import
 from diffpack.errors import UsageError
 from diffpack.support.names import listed, printable
-from diffpack.support.patterns import compile_pattern
+from diffpack.support.safe_regex import compile_pattern
 
 _WEIGHT = ".weight"
 _ALL_LINEAR = "all-linear"

@@ -11,19 +11,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.against import assembled_words
 from diffpack.extraction.scan.nearness import BETTER, sample_of, steps_cost
 from diffpack.extraction.scan.pairs import Pair, Pairing
 from diffpack.extraction.scan.rows import by_rows
 from diffpack.extraction.scan.tiles import Part, Shelf, along, near
-from diffpack.tensors.dtypes import DType
+from diffpack.tensors.dtypes import DType, Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference
 from diffpack.tensors.rename import own_names
 from diffpack.tensors.slices import SMALLEST_BITS, AssembledWords, Assembly, Slice, Turned
 
 _LEAST_ENTRIES = 16
+_FEW = 17
+"""Words up to which the beginnings of square tensors are looked at before their sketches are."""
 
 
 def with_assemblies(pairing: Pairing, base: Checkpoint, tuned: Checkpoint, profile: str) -> Pairing:
@@ -59,9 +63,19 @@ def _may_be_turned(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> bool:
     shape = pair.info.shape
     if pair.base != pair.info or len(shape) < 2 or shape[-1] != shape[-2] or pair.base_name is None:
         return False
-    ours = Part(pair.name, pair.info, tuned.word_source(pair.name))
-    theirs = Part(pair.name, pair.info, base.word_source(pair.base_name))
+    after, before = tuned.word_source(pair.name), base.word_source(pair.base_name)
+    if _begin_alike(before[1:_FEW], after[1:_FEW]):  # the first word stays where it is
+        return False
+    ours, theirs = Part(pair.name, pair.info, after), Part(pair.name, pair.info, before)
     return not near(ours.sketch(False, 0, ours.entries), theirs.sketch(False, 0, theirs.entries))
+
+
+def _begin_alike(before: Words, after: Words) -> bool:
+    """Whether most words are the same, and they are not all one: then neither is the other one turned.
+
+    Every square tensor of a model is looked at, most of them no longer than this.
+    """
+    return bool(2 * np.count_nonzero(before == after) > before.size and (before != before[0]).any())
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,6 @@ def with_better_references(
     doubtful = [item for item in worth if found[item.pair.name] is None and _doubtful(item)]
     kin = _kin({item.pair.info for item in doubtful}, view, base, threads)
     doubtful = [item for item in doubtful if item.pair.info in kin]
-    doubtful = [item for item in doubtful if item.pair.info in kin]
     jobs = [partial(_nearest, item, kin[item.pair.info], base, profile) for item in doubtful]
     for item, nearest in zip(doubtful, run_all(jobs, threads), strict=True):
         found[item.pair.name] = nearest

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffpack.errors import UsageError
-from diffpack.support.patterns import compile_pattern
+from diffpack.support.safe_regex import compile_pattern
 
 PIECES = [
     "a",
