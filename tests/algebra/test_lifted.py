@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import diffpack
+from diffpack.errors import UsageError
 from tests.tools.fused import changed, dense, fused, model, sparse
 from tests.tools.models import Arrays, bits
 
@@ -93,6 +94,18 @@ def test_fused_fine_tunes_merge_as_the_same_ones_unfused(method: str) -> None:
     if method != "ties":  # which keeps a part of each tensor, and those are larger
         assert bits(found) == bits(expected)
     diffpack.verify(together, base)
+
+
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_a_fused_fine_tune_is_not_merged_with_one_that_is_not(turned_round: bool) -> None:
+    base = model()
+    one, two = changed(base, dense, seed=1), changed(base, dense, seed=2)
+    start, diffs = base, [of(base, fused(one)), diffpack.extract(base, two)]
+    if turned_round:
+        start = fused(base)
+        diffs = [diffpack.extract(start, fused(one)), of(start, two)]
+    with pytest.raises(UsageError, match=r"makes layers\.0\..* which diff in memory keeps, and the merge"):
+        diffpack.merge(diffs, base=start)
 
 
 def test_a_diff_of_a_fused_model_is_renamed_with_its_slices() -> None:
