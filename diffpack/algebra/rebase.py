@@ -13,6 +13,7 @@ import numpy as np
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta import Delta
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.lifted import Lifted, lifted
 from diffpack.algebra.missed import Missed
 from diffpack.algebra.other_base import OtherBase
 from diffpack.algebra.resolve import by_own_names
@@ -69,11 +70,11 @@ def rebase(
     A tensor that both bases have alike is carried over as it is. Where they differ, float tensors get the same float
     differences (tuned - base, added in float32 and rounded once), for which an exact diff needs `base`; the result is
     then lossy. What cannot be carried over is left as `onto` has it, and said: tensors that are missing, of another
-    dtype or shape, not floats, or changed by more than float32 holds, and what is tied to them. New tensors come along;
-    layout and side files do not. The error of what is carried over is recorded: sums are rounded to their dtype; that
-    of a lossy diff stays unknown. Where `onto` has the base's tensors under names with another prefix, they are found;
-    the result is named as the diff's is. Sums that the result's dtype cannot hold are refused, or with `clip` end at
-    its largest finite number.
+    dtype or shape, not floats, or changed by more than float32 holds, and what is tied to them. Tensors that the diff
+    makes of others (fused ones) are made of those of `onto`. New tensors come along; layout and side files do not. The
+    error of what is carried over is recorded: sums are rounded to their dtype; that of a lossy diff stays unknown.
+    Where `onto` has the base's tensors under names with another prefix, they are found; the result is named as the
+    diff's is. Sums that the result's dtype cannot hold are refused, or with `clip` end at its largest finite number.
 
     Raises `WrongBaseError` (`base` is not the diff's), `BaseNeededError`, `UsageError` (sums beyond a dtype, too),
     `CorruptFileError`.
@@ -84,14 +85,25 @@ def rebase(
     inputs = Inputs(files_behind([opened], target, before))
     if before is not None:
         check_base(opened, before, threads)
-    opened = by_own_names(opened, before, threads)
-    other = OtherBase.find(opened, before, target, threads)
+    lift = lifted([opened], before, threads)
+    opened = by_own_names(opened, before, threads) if lift is None else opened
+    other = onto_it = OtherBase.find(opened, before, target, threads)
+    if lift is not None and before is not None:
+        other = onto_it.lifted(lift.manifest, before, threads)
+        opened, before = lift.diffs[0], lift.base
     job = _Rebase(Source(opened, before), other, profile, threads, progress, metadata, Sums(clip))
-    written = write_diff(output, inputs, force, job.write)
+    write = job.write if lift is None else partial(_write_lowered, job=job, lift=lift, onto=onto_it)
+    written = write_diff(output, inputs, force, write)
     carried = [name for name in opened if name not in job.left_out]
     floats_of = tuple(name for name in carried if job.changes_floats(name))
     exact = tuple(name for name in carried if name not in floats_of)
     return Rebased(written, exact, floats_of, dict(job.left_out), tuple(job.notes))
+
+
+def _write_lowered(file: BinaryIO, job: _Rebase, lift: Lifted, onto: OtherBase) -> None:
+    """Write what is a diff of lifted bases as one of the other base as it is."""
+    made = write_diff(None, Inputs([]), False, job.write)
+    lift.write_lowered(file, made, replace(onto, lacking=job.onto.lacking))
 
 
 class _Rebase:
@@ -112,7 +124,7 @@ class _Rebase:
         self.notes: list[str] = []
         self.metadata = dict(source.diff.metadata if metadata is None else metadata)
         reasons = {name: self._reason(name) for name in source.diff}
-        self.left_out = {name: reason for name, reason in reasons.items() if reason}
+        self.left_out = {**onto.lacking, **{name: reason for name, reason in reasons.items() if reason}}
 
     def _alike(self, name: str) -> bool:
         return self.source.diff.digests(name)[0] == self.onto.digest(name)
@@ -120,7 +132,7 @@ class _Rebase:
     def _reason(self, name: str) -> str:
         """Say why a record cannot be carried over ("" if it can)."""
         record = self.source.diff[name]
-        if record.base is None:
+        if record.base is None or name in self.onto.lacking:
             return ""
         info = self.onto.info(name)
         if info is None:
@@ -212,7 +224,7 @@ class _Rebase:
         self.sums.refuse(f"{self.source.diff.name}: rebase", "clip=True (--clip) ends them there")
         names = [name for name in names if name not in self.left_out]
         whole = not self.left_out and not any(self.changes_floats(name) for name in names)
-        removed = tuple(name for name in old.removed if name in self.onto.view)
+        removed = tuple(name for name in old.removed if name in self.onto.view and name not in self.onto.kept)
         infos = {name: self.onto.checkpoint.info(own) for name, own in self.onto.view.items() if name not in removed}
         infos |= {name: self.source.diff[name].info for name in names}
         untied = {name: self._untied(name, target, infos) for name, target in old.aliases.items()}

@@ -23,6 +23,8 @@ from diffpack.tensors.undo_rename import base_names
 
 _MOST_RULES = 16
 """Prefix rules that are tried, those that pair most tensors first; and most that hold at once."""
+_MOST_ALIKE = 512
+"""A tail that more tensors share (`w1.weight`, of all experts) tells nothing of what stands before it."""
 
 Needs = Mapping[str, TensorInfo | None]
 """The base tensors a diff needs: by the diff's name, with dtype and shape, where it says them."""
@@ -148,15 +150,16 @@ def _prefixes(own: Mapping[str, TensorInfo], needs: Needs) -> list[tuple[str, st
     with_shape: Counter[tuple[str, str]] = Counter()
     by_name: Counter[tuple[str, str]] = Counter()
     for name, wanted in needs.items():
-        shared = [
-            (prefix, [(old, shape) for old, shape in by_tail[tail] if "." in tail or not (old and prefix)])
-            for prefix, tail in cuts(name)
-            if tail in by_tail
-        ]
-        shared = [(prefix, there) for prefix, there in shared if there]
-        for prefix, there in shared[:1]:
-            by_name.update((old, prefix) for old, _ in there if old != prefix)
-        for prefix, there in shared:
+        first = True
+        for prefix, tail in cuts(name):
+            there = by_tail.get(tail, [])
+            if "." not in tail and prefix:  # a last name alone: only a tensor of just this name
+                there = [("", own[tail].shape)] if tail in own else []
+            if not there or len(there) > _MOST_ALIKE:
+                continue
+            if first:
+                by_name.update((old, prefix) for old, _ in there if old != prefix)
+                first = False
             alike = [old for old, shape in there if wanted is None or shape == wanted.shape]
             if alike:
                 with_shape.update((old, prefix) for old in alike if old != prefix)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import diffpack
+from diffpack.errors import UsageError
 from tests.tools.fused import changed, dense, fused, model, sparse
 from tests.tools.models import Arrays, bits
 
@@ -95,6 +96,18 @@ def test_fused_fine_tunes_merge_as_the_same_ones_unfused(method: str) -> None:
     diffpack.verify(together, base)
 
 
+@pytest.mark.parametrize("turned_round", [False, True])
+def test_a_fused_fine_tune_is_not_merged_with_one_that_is_not(turned_round: bool) -> None:
+    base = model()
+    one, two = changed(base, dense, seed=1), changed(base, dense, seed=2)
+    start, diffs = base, [of(base, fused(one)), diffpack.extract(base, two)]
+    if turned_round:
+        start = fused(base)
+        diffs = [diffpack.extract(start, fused(one)), of(start, two)]
+    with pytest.raises(UsageError, match=r"makes layers\.0\..* which diff in memory keeps, and the merge"):
+        diffpack.merge(diffs, base=start)
+
+
 def test_a_diff_of_a_fused_model_is_renamed_with_its_slices() -> None:
     base = model()
     tuned = fused(changed(base, sparse), turned=True)
@@ -102,3 +115,59 @@ def test_a_diff_of_a_fused_model_is_renamed_with_its_slices() -> None:
     expected = {name.replace("layers.", "model.blocks."): array for name, array in tuned.items()}
     assert bits(diffpack.load(base, renamed)) == bits(expected)
     assert renamed.manifest.slices
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_the_change_of_a_fused_model_is_carried_over_as_that_of_its_parts(turned: bool, prefix: str) -> None:
+    base = model()
+    tuned, onto = changed(base, sparse), changed(base, dense, seed=5)
+    plain = diffpack.rebase(diffpack.extract(base, tuned), onto, base=base)
+    there = {prefix + name: array for name, array in onto.items()}
+    together = diffpack.rebase(of(base, fused(tuned, turned)), there, base=base)
+    assert together.diff.manifest.slices
+    assert together.left_out == {}
+    assert not together.diff.exact
+    expected, found = fused(diffpack.load(onto, plain.diff), turned), diffpack.load(there, together.diff)
+    assert bits(found) == bits(expected)
+    diffpack.verify(together.diff, there)
+
+
+def test_a_fused_diff_on_its_own_base_again_is_the_same() -> None:
+    base = model()
+    diff = of(base, fused(changed(base, sparse)))
+    rebased = diffpack.rebase(diff, base, base=base).diff
+    assert (rebased.exact, rebased.chunks, rebased.manifest.slices) == (True, diff.chunks, diff.manifest.slices)
+    assert rebased.manifest.base == diff.manifest.base
+    assert rebased.manifest.removed == diff.manifest.removed
+
+
+@pytest.mark.parametrize("how", ["missing", "other shape"])
+def test_what_another_base_has_no_parts_for_stays_as_it_has_it(how: str) -> None:
+    base = model()
+    tuned, onto = fused(changed(base, sparse)), changed(base, dense, seed=5)
+    part, whole = "layers.1.attn.k_proj.weight", "layers.1.attn.qkv.weight"
+    lost = onto.pop(part)
+    if how == "other shape":
+        onto[part] = np.concatenate([lost, lost])
+    rebased = diffpack.rebase(of(base, tuned), onto, base=base)
+    assert rebased.left_out.keys() == {whole}
+    assert part in rebased.left_out[whole]
+    found = diffpack.load(onto, rebased.diff)
+    parts = [f"layers.1.attn.{name}_proj.weight" for name in "qkv"]
+    kept = [name for name in parts if name in onto]
+    assert found.keys() == {*tuned, *kept} - {whole}
+    assert bits({name: found[name] for name in kept}) == bits({name: onto[name] for name in kept})
+    diffpack.verify(rebased.diff, onto)
+
+
+def test_a_head_made_of_the_embedding_is_carried_over_as_its_own_change() -> None:
+    base = model()
+    tuned = base | {"head.weight": sparse(base["embed.weight"], np.random.default_rng(3))}
+    diff = diffpack.extract(base, tuned)
+    assert diff.manifest.copies
+    onto = changed(base, dense, seed=5)
+    rebased = diffpack.rebase(diff, onto, base=base)
+    found = diffpack.load(onto, rebased.diff)["head.weight"]
+    change = tuned["head.weight"] - base["embed.weight"]
+    assert bits({"head": found}) == bits({"head": onto["embed.weight"] + change})

@@ -85,6 +85,25 @@ def test_a_vocabulary_that_lost_words_and_got_others_costs_those() -> None:
     assert diff.nbytes < 3 * WIDTH * 4 + 1500
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_vocabulary_that_was_cut_and_then_trained_costs_its_changes(dtype: Any) -> None:
+    base = model(dtype=dtype)
+    trained = dense(base["embed.weight"], np.random.default_rng(5))
+    tuned = base | {"embed.weight": np.concatenate([trained[20:133], trained[200:451]])}
+    diff = extracted(base, tuned)
+    assert diff.manifest.slices is not None
+    pieces = diff.manifest.slices["embed.weight"].pieces
+    assert [(at.first, at.entries) for at in pieces] == [(20 * WIDTH, 113 * WIDTH), (200 * WIDTH, 251 * WIDTH)]
+    plain = extracted({"w": base["embed.weight"]}, {"w": trained})
+    assert diff.stored_bytes("embed.weight") <= 1.02 * plain.stored_bytes("w") * 364 / 500
+
+
+def test_a_vocabulary_of_other_words_is_no_slice() -> None:
+    base = model()
+    tuned = base | {"embed.weight": np.random.default_rng(5).standard_normal((400, WIDTH)).astype(np.float32)}
+    assert extracted(base, tuned).manifest.slices is None
+
+
 def test_what_is_not_made_of_base_tensors_stays_new() -> None:
     rng = np.random.default_rng(3)
     base = {name: rng.standard_normal((32, 16)).astype(np.float32) for name in "ab"}

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.lifted import lifted
 from diffpack.algebra.merge.choices import Choices, PerDiff, choose
+from diffpack.algebra.merge.fused import refuse_fused_beside_parts
 from diffpack.algebra.merge.job import MergeJob
 from diffpack.algebra.merge.method import Method
 from diffpack.algebra.merge.methods import find_method
@@ -116,6 +117,8 @@ def merge(
         manifest = _manifest_of_one(opened[0], profile, metadata)
         return write_diff(output, inputs, force, partial(write_again, diff=opened[0], manifest=manifest))
     lift = lifted(opened, checkpoint, threads)
+    if lift is None and checkpoint is not None:
+        refuse_fused_beside_parts(opened, checkpoint, wishes)
     job = MergeJob(
         lift.diffs if lift is not None else [by_own_names(diff, checkpoint, threads) for diff in opened],
         chosen,

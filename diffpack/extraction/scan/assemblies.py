@@ -3,7 +3,7 @@
 Libraries store query, key and value as three matrices or as one, gate and up beside or over one another, experts each
 by itself or in one stack, matrices as they are or turned. By name such tensors are new, and their parts are removed.
 Those are laid along the whole, one after the other, as far as a few words of each show them to be near. Where that
-does not cover it, rows that are equal are looked for one by one.
+does not cover it, rows that are equal, or near, are looked for one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff.against import assembled_words
 from diffpack.extraction.scan.nearness import BETTER, sample_of, steps_cost
 from diffpack.extraction.scan.pairs import Pair, Pairing
-from diffpack.extraction.scan.rows import by_rows
+from diffpack.extraction.scan.rows import RowShelf
 from diffpack.extraction.scan.tiles import Part, Shelf, along, near
 from diffpack.tensors.dtypes import DType, Words
 from diffpack.tensors.info import TensorInfo
@@ -124,9 +124,10 @@ class _Search:
                     left.discard(tile.part.name)
                     piece = Slice(whole.name, laid.swapped, tile.start, tile.part.entries)
                     yield tile.part.name, Assembly(tile.part.info.shape, tile.swapped, (piece,))
+        rows_of = RowShelf(theirs)
         for whole in ours:
             if whole.name in left:
-                rows = by_rows(whole, theirs)
+                rows = rows_of.slices(whole)
                 if rows:
                     yield whole.name, Assembly(whole.info.shape, False, tuple(rows))
 

@@ -1,14 +1,20 @@
-"""Find where the rows of a tensor come from, by their content: vocabularies cut or re-ordered, heads interleaved."""
+"""Find where the rows of a tensor come from: vocabularies cut or re-ordered, heads interleaved.
+
+By their content where rows are equal; where all are trained, by how near they are (`near_rows`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.extraction.scan.near_rows import MOST_COMPARED, ROWS, near_runs, row_sketches
+from diffpack.extraction.scan.nearness import Sketch
 from diffpack.extraction.scan.tiles import Part
 from diffpack.tensors.info import BLOCK_WORDS
 from diffpack.tensors.slices import Slice
@@ -31,13 +37,28 @@ class _Run:
     shift: int | None
 
 
-@dataclass(frozen=True)
 class _Rows:
-    """The rows of several tensors one after the other, and where each tensor's begin and end."""
+    """The rows, of `width` entries, of several tensors one after the other; `starts` are where each tensor's begin."""
 
-    parts: Sequence[Part]
-    starts: npt.NDArray[np.int64]
-    hashes: Hashes
+    def __init__(self, parts: Sequence[Part], width: int) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0, *(part.entries // width for part in parts)])
+        self._width = width
+
+    @cached_property
+    def hashes(self) -> Hashes:
+        """What equal rows are told by."""
+        return np.concatenate([_hashes(part.words, self._width) for part in self.parts])
+
+    @cached_property
+    def order(self) -> npt.NDArray[np.int64]:
+        """The rows in order of their hashes; of equal ones the first is the first."""
+        return np.argsort(self.hashes, kind="stable")
+
+    @cached_property
+    def sketches(self) -> Sketch:
+        """What near rows are told by, a column each."""
+        return np.concatenate([row_sketches(part, self._width) for part in self.parts], axis=1)
 
     def tensor(self, row: int) -> int:
         """Which tensor a row is of."""
@@ -49,19 +70,37 @@ class _Rows:
         return bool(self.starts[at] <= first and last <= self.starts[at + 1])
 
 
-def by_rows(whole: Part, sources: Sequence[Part]) -> list[Slice]:
-    """The slices of sources whose rows, by their content, are the whole's; none if that is not clear.
+class RowShelf:
+    """Tensors in whose rows others may be found; what tells their rows is read once."""
 
-    Rows that no source has are taken to be what lies between their neighbours.
-    """
-    width = whole.info.shape[-1] if len(whole.info.shape) > 1 else 0
-    alike = [part for part in sources if len(part.info.shape) > 1 and part.info.shape[-1] == width]
-    if width * whole.words.dtype.itemsize < _LEAST_ROW_BYTES or not alike:
-        return []
-    starts = np.cumsum([0, *(part.entries // width for part in alike)])
-    rows = _Rows(alike, starts, np.concatenate([_hashes(part.words, width) for part in alike]))
-    wanted = _hashes(whole.words, width)
-    runs = _joined(_runs(wanted, rows.hashes), wanted, rows)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = [part for part in parts if len(part.info.shape) > 1]
+        self._rows: dict[int, _Rows] = {}
+        self._compared = 0
+
+    def slices(self, whole: Part) -> list[Slice]:
+        """The slices whose rows, one after the other, are the whole's or near to them; none if that is not clear.
+
+        Rows that no tensor has are taken to be what lies between their neighbours.
+        """
+        width = whole.info.shape[-1] if len(whole.info.shape) > 1 else 0
+        if width * whole.words.dtype.itemsize < _LEAST_ROW_BYTES:
+            return []
+        if width not in self._rows:
+            self._rows[width] = _Rows([part for part in self._parts if part.info.shape[-1] == width], width)
+        rows = self._rows[width]
+        if not rows.parts:
+            return []
+        wanted = _hashes(whole.words, width)
+        runs = _joined(_runs(wanted, rows), wanted, rows)
+        self._compared += 0 if runs else ROWS * int(rows.starts[-1])
+        if not runs and self._compared <= MOST_COMPARED:
+            near = near_runs(row_sketches(whole, width), rows.sketches)
+            runs = _inside([_Run(start, stop, shift) for start, stop, shift in near], rows)
+        return _slices(whole, runs, rows, width)
+
+
+def _slices(whole: Part, runs: list[_Run], rows: _Rows, width: int) -> list[Slice]:
     if not 0 < len(runs) <= _MOST_PIECES:
         return []
     pieces: list[Slice] = []
@@ -69,10 +108,20 @@ def by_rows(whole: Part, sources: Sequence[Part]) -> list[Slice]:
         assert run.shift is not None
         first = run.start + run.shift
         at = rows.tensor(first)
-        pieces.append(Slice(alike[at].name, False, (first - int(starts[at])) * width, (run.stop - run.start) * width))
-    if len(pieces) == 1 and any(part.info == whole.info and part.name == pieces[0].source for part in alike):
+        source, offset = rows.parts[at].name, (first - int(rows.starts[at])) * width
+        pieces.append(Slice(source, False, offset, (run.stop - run.start) * width))
+    if len(pieces) == 1 and any(part.info == whole.info and part.name == pieces[0].source for part in rows.parts):
         return []  # all of another tensor is no slice
     return pieces
+
+
+def _inside(runs: list[_Run], rows: _Rows) -> list[_Run]:
+    """Runs cut where tensors end; empty if one leaves the rows there are."""
+    for run in runs:
+        assert run.shift is not None
+        if run.start + run.shift < 0 or run.stop + run.shift > rows.starts[-1]:
+            return []
+    return [part for run in runs for part in _cut_at_tensors(run, rows)]
 
 
 def _hashes(words: WordSource, width: int) -> Hashes:
@@ -91,9 +140,9 @@ def _mixed(products: Hashes) -> Hashes:
     return products ^ (products >> np.uint64(29))
 
 
-def _runs(wanted: Hashes, known: Hashes) -> list[_Run]:
+def _runs(wanted: Hashes, rows: _Rows) -> list[_Run]:
     """Cut the wanted rows into runs of neighbours that are neighbours among the known ones, too, or are unknown."""
-    order = np.argsort(known, kind="stable")  # of equal rows the first is found
+    known, order = rows.hashes, rows.order
     places = np.searchsorted(known[order], wanted)
     found = order[np.minimum(places, known.size - 1)]
     there = known[found] == wanted
