@@ -98,6 +98,14 @@ def test_a_vocabulary_that_was_cut_and_then_trained_costs_its_changes(dtype: Any
     assert diff.stored_bytes("embed.weight") <= 1.02 * plain.stored_bytes("w") * 364 / 500
 
 
+def test_a_vocabulary_that_grew_by_copies_of_its_words_is_resized() -> None:
+    base = model()
+    trained = dense(base["embed.weight"], np.random.default_rng(5))
+    diff = extracted(base, base | {"embed.weight": np.concatenate([trained, trained[:7]])})
+    assert diff.manifest.slices is None
+    assert diff["embed.weight"].kind == "resized"
+
+
 def test_a_vocabulary_of_other_words_is_no_slice() -> None:
     base = model()
     tuned = base | {"embed.weight": np.random.default_rng(5).standard_normal((400, WIDTH)).astype(np.float32)}

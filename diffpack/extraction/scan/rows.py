@@ -97,7 +97,18 @@ class RowShelf:
         if not runs and self._compared <= MOST_COMPARED:
             near = near_runs(row_sketches(whole, width), rows.sketches)
             runs = _inside([_Run(start, stop, shift) for start, stop, shift in near], rows)
+            if _grown(whole, runs, rows):
+                return []
         return _slices(whole, runs, rows, width)
+
+
+def _grown(whole: Part, runs: list[_Run], rows: _Rows) -> bool:
+    """Whether a tensor begins with all rows of that of its name: resized, which merging and undoing know better."""
+    if not runs or runs[0].shift is None:
+        return False
+    first, stop = runs[0].shift, runs[0].stop + runs[0].shift
+    at = rows.tensor(first)
+    return rows.parts[at].name == whole.name and bool(first == rows.starts[at] and stop == rows.starts[at + 1])
 
 
 def _slices(whole: Part, runs: list[_Run], rows: _Rows, width: int) -> list[Slice]:
