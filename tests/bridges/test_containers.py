@@ -55,7 +55,9 @@ FORMATS = pytest.mark.parametrize("name", ["hdf5", "scipy"])
 def test_a_diff_comes_back_whole(tmp_path_factory, name, states, values):
     tmp_path = tmp_path_factory.mktemp("back")
     with np.errstate(all="ignore"):
-        diff = diffpack.extract(*states, values=values, metadata={"k": "v"}, base_name="b", base_revision="r")
+        diff = diffpack.extract(
+            *states, values=values, metadata={"k": "v"}, base_name="b", base_revision="r", allow_removed=True
+        )
     back = there_and_back(diff, tmp_path, name)
     assert said(back) == said(diff)
     assert bits(diffpack.load(states[0], back)) == bits(diffpack.load(states[0], diff))
