@@ -43,7 +43,7 @@ def test_any_diff_with_renamed_tensors(states, rule):
     except UsageError:  # two tensors would get one name
         return
     check(base, tuned, diffpack.invert(diff, base=base))
-    with pytest.raises(BaseNeededError, match="renamed"):
+    with pytest.raises(BaseNeededError, match=r"renamed|base tensors of other names"):  # one may be like another one
         diffpack.invert(diff)
 
 
