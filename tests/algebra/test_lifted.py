@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import diffpack
+from diffpack.errors import UsageError
 from tests.tools.fused import changed, dense, fused, model, sparse
 from tests.tools.models import Arrays, bits
 
@@ -102,3 +103,21 @@ def test_a_diff_of_a_fused_model_is_renamed_with_its_slices() -> None:
     expected = {name.replace("layers.", "model.blocks."): array for name, array in tuned.items()}
     assert bits(diffpack.load(base, renamed)) == bits(expected)
     assert renamed.manifest.slices
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_fused_fine_tune_and_one_in_parts_are_not_merged_side_by_side(back: bool) -> None:
+    whole = fused(model()) if back else model()
+    one = changed(whole, sparse, seed=1)
+    two = changed(model(), sparse, seed=2) if back else fused(changed(whole, sparse, seed=2))
+    diffs = [diffpack.extract(whole, one), of(whole, two)]
+    for given in (diffs, diffs[::-1]):
+        with pytest.raises(UsageError, match=r"takes the place of layers\.0.* keeps: merged, .*same form"):
+            diffpack.merge(given, base=whole)
+
+
+def test_a_fused_tensor_that_is_excluded_does_not_hinder_a_merge() -> None:
+    base = model()
+    diffs = [diffpack.extract(base, changed(base, sparse)), of(base, fused(changed(base, sparse, seed=2)))]
+    merged = diffpack.merge(diffs, base=base, exclude=["qkv", "gate_up", "down"])
+    assert diffpack.load(base, merged).keys() == base.keys()

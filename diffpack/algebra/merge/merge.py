@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.lifted import lifted, write_again
 from diffpack.algebra.merge.choices import Choices, PerDiff, choose
+from diffpack.algebra.merge.forms import refuse_mixed_forms
 from diffpack.algebra.merge.job import MergeJob
 from diffpack.algebra.merge.method import Method
 from diffpack.algebra.merge.methods import find_method
@@ -117,6 +118,8 @@ def merge(
         manifest = manifest if metadata is None else replace(manifest, metadata=dict(metadata))
         return write_diff(output, inputs, force, partial(write_again, diff=opened[0], manifest=manifest))
     lift = lifted(opened, checkpoint, threads)
+    if lift is None and checkpoint is not None:
+        refuse_mixed_forms(opened, checkpoint, wishes)
     job = MergeJob(
         lift.diffs if lift is not None else [by_own_names(diff, checkpoint, threads) for diff in opened],
         chosen,
