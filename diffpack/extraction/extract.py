@@ -28,7 +28,7 @@ from diffpack.extraction.write import write_plans
 from diffpack.result import overflow
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
-from diffpack.tensors.rename_patterns import Renaming, checked
+from diffpack.tensors.rename_patterns import Renaming, checked, unused
 
 
 def extract(
@@ -143,7 +143,7 @@ def _write(
     surveyed = survey(base, tuned, options, progress)
     if not options.allow_removed:
         refuse_most_gone(base, tuned, surveyed.used)
-    tuned.advice += advice_on_base(base, tuned)
+    tuned.advice += advice_on_base(base, tuned) + unused(options.rename or (), base.tensors, base.source)
     if options.target is not None:
         with Passes(progress) as passes:
             written = write_to_target(file, surveyed, options, options.target, metadata, passes)
