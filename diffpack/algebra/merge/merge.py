@@ -160,6 +160,8 @@ def _patterns(what: str, patterns: Sequence[str]) -> tuple[str, ...]:
 def _places(take: Mapping[str, int | DiffLike], given: object, opened: Sequence[Diff]) -> dict[str, int]:
     """The place of the diff that each pattern leads to."""
     listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+    if not isinstance(take, Mapping):
+        raise UsageError(f"take leads from patterns of tensor names to diffs, and is not {take!r}")
     found = {}
     for pattern, said in take.items():
         if isinstance(said, int):
