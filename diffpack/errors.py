@@ -20,6 +20,9 @@ Each message says what is wrong, where (file, tensor, chunk) and, when it helps,
 the command line, where the cause is not the usual one of the error's type.
 """
 
+AGAIN = "download or copy it again"
+"""What to do about a file that did not arrive whole, or at all."""
+
 
 class DiffpackError(Exception):
     """Base of all errors of diffpack; `exit_code` is what the command line exits with.

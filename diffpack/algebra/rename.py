@@ -35,7 +35,7 @@ from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.name_rules import rules_for
 from diffpack.tensors.rename import Rename, Renamer, compose_rename, own_names
-from diffpack.tensors.rename_patterns import Renaming, called, checked, only_prefixes, rename_rules
+from diffpack.tensors.rename_patterns import Renaming, called, checked, only_prefixes, rename_rules, unused
 from diffpack.tensors.slices import Assembly
 
 
@@ -125,6 +125,8 @@ class _Rename:
         old = self.diff.manifest
         result = None if self.base is None else Result(self.diff, self.base)
         names = _names_alone(self.diff, self.renaming) if result is None else _names(result, self.renaming)
+        known = names.new if result is None else result.tensors
+        self.notes += unused(self.renaming, known, f"the result of {self.diff.name}")
         writer = ContainerWriter(file)
         groups = self._groups(writer, names, result)
         layout = self._layout(writer, names)

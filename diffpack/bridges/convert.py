@@ -22,7 +22,7 @@ from diffpack.format.frame import MAGIC
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 from diffpack.tensors.rename import Rename
-from diffpack.tensors.rename_patterns import Renaming, checked, only_prefixes, rename_rules
+from diffpack.tensors.rename_patterns import Renaming, checked, only_prefixes, rename_rules, unused
 
 _DIFF = "diffpack"
 
@@ -90,6 +90,8 @@ def convert(
         plan.format, plan.path, checkpoint, dict(options or {}), rules, profile, dict(metadata or {}), threads,
         progress, clip,
     )  # fmt: skip
+    if checkpoint is not None:
+        job.notes.extend(unused(renaming, checkpoint.tensors, checkpoint.source))
     return _import(job, output, force)
 
 

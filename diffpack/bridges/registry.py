@@ -7,7 +7,8 @@ from pathlib import Path
 
 from diffpack.bridges.bridge import Bridge
 from diffpack.checkpoints.file_kinds import KINDS, kind_of
-from diffpack.errors import DiffpackError, UsageError
+from diffpack.checkpoints.folder import find_weights
+from diffpack.errors import CheckpointError, DiffpackError, UsageError
 
 _MODULES = {
     "sparse-safetensors": "sparse_safetensors",
@@ -49,7 +50,16 @@ def detect(path: Path) -> str:
     if wrong is not None:
         raise wrong
     what = f"could be {' or '.join(matching)}" if matching else f"{_told(path)}no diff, and of no format known here"
-    raise UsageError(f"{path}: {what}; say which format it is ({', '.join(FORMATS)})")
+    raise UsageError(f"{path}: {what}; say which format it is ({', '.join(FORMATS)})", hint=_of_model(path))
+
+
+def _of_model(path: Path) -> str:
+    """What makes a diff of a whole model; nothing for what is none."""
+    try:
+        model = (find_weights(path) if path.is_dir() else kind_of(path)) is not None
+    except CheckpointError:
+        model = False
+    return f"of a whole model `diffpack extract --base BASE --tuned {path}` makes a diff" if model else ""
 
 
 def _told(path: Path) -> str:

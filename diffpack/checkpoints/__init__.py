@@ -6,6 +6,8 @@ this package.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -13,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from diffpack.checkpoints.base import Checkpoint
-from diffpack.checkpoints.endings import indexed, is_index, layout_of
-from diffpack.checkpoints.file_kinds import KINDS, kind_of, refuse_foreign
+from diffpack.checkpoints.endings import indexed, is_index, layout_of, seems_a_file
+from diffpack.checkpoints.file_kinds import KINDS, kind_of, refuse_foreign, refuse_stand_in
 from diffpack.checkpoints.folder_checkpoint import open_folder
 from diffpack.checkpoints.memory import MappingCheckpoint, is_module, module_checkpoint
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
@@ -55,8 +57,30 @@ def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
     if path.is_dir():
         return _storable(open_folder(path, partial(_open_file, mmap=mmap)))
     if not path.exists():
-        raise CheckpointError(f"{path}: no such file or folder")
+        raise CheckpointError(f"{path}: no such file or folder", hint=_where_else(path))
     return _storable(_open_file(path, mmap=mmap))
+
+
+def _where_else(path: Path) -> str:
+    """What a name that leads nowhere may mean: a slip, or a model on a hub."""
+    with contextlib.suppress(OSError):
+        names = [name for name in sorted(os.listdir(path.parent)) if _close(path.name, name)]
+        if near := difflib.get_close_matches(path.name, names, 1):
+            return f"{path.parent / near[0]} is there"
+    if not path.is_absolute() and len(path.parts) == 2 and not path.parent.exists() and not seems_a_file(path):
+        return (
+            f"nothing is fetched from a hub: `hf download {path.as_posix()} --local-dir FOLDER` does, name FOLDER then"
+        )
+    return ""
+
+
+def _close(name: str, other: str) -> bool:
+    """Whether a name may be a slip of another: the whole is like it, and so is what stands before the first dot."""
+    pairs = (name, other), (name.partition(".")[0], other.partition(".")[0])
+    return all(difflib.SequenceMatcher(None, one, two).ratio() >= _CLOSE_NAME for one, two in pairs)
+
+
+_CLOSE_NAME = 0.8
 
 
 def _storable(checkpoint: Checkpoint) -> Checkpoint:
@@ -92,6 +116,7 @@ def _open_file(path: Path, *, mmap: bool) -> Checkpoint:
 
 
 def _open_index(path: Path, *, mmap: bool) -> Checkpoint:
+    refuse_stand_in(path)
     layout = layout_of(indexed(path.name))
     if layout == "safetensors":
         return ShardedSafetensorsCheckpoint(path, mmap=mmap)

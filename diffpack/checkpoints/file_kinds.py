@@ -9,7 +9,7 @@ from pathlib import Path
 
 from diffpack.checkpoints.endings import FOREIGN, foreign
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES
-from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.errors import AGAIN, CheckpointError, UnsupportedCheckpointError
 from diffpack.format.frame import MAGIC
 from diffpack.support.names import listed, printable
 
@@ -29,7 +29,6 @@ _HDF5_PLACES = (0, 512, 1024)
 _PICKLES = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _PICKLE_OPCODES = b"\x8a\x8c\x95}]()cX(KGUBN\x80"
 _SHOWN = 60  # letters of a text
-_AGAIN = "download or copy it again"
 _UNPACK = "unpack it, and name the weights or the model's folder in it"
 _POINTER = "`git lfs pull` in its repository fetches the file"
 _STARTS = (
@@ -63,7 +62,7 @@ def kind_of(path: Path) -> str | None:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     if not head:
-        raise CheckpointError(f"{path}: empty: {_AGAIN}")
+        raise CheckpointError(f"{path}: empty: {AGAIN}")
     if _is_safetensors(head, size):
         return "safetensors"
     if any(head[at : at + len(_HDF5)] == _HDF5 for at in _HDF5_PLACES):
@@ -95,6 +94,18 @@ def refuse_other(path: Path, own: str) -> None:
         raise UnsupportedCheckpointError(
             f"{path}: {KINDS[kind]}, where {KINDS[own]} should be: rename it, or write it anew as what it is called"
         )
+
+
+def refuse_stand_in(index: Path) -> None:
+    """Raise `UnsupportedCheckpointError` for what stands in for an index of shards: a pointer, a web page, zeros."""
+    try:
+        with index.open("rb") as file:
+            head, size = file.read(_HEAD_BYTES), index.stat().st_size
+    except OSError:
+        return  # what reads the index tells
+    found = None if head.strip()[:1] in (b"", b"{") else _named(head, size)
+    if found is not None:
+        raise UnsupportedCheckpointError(f"{index}: {found[0]}: {found[1]}")
 
 
 def refuse_foreign(path: Path) -> None:
@@ -137,14 +148,14 @@ def _named(head: bytes, size: int) -> tuple[str, str] | None:
     if head[_TAR_MARK] == b"ustar":
         return "a tar archive", f"{_UNPACK} (tar xf)"
     if not any(head):
-        return "nothing but zeros at its beginning", f"its download did not finish: {_AGAIN}"
+        return "nothing but zeros at its beginning", f"its download did not finish: {AGAIN}"
     if head.lstrip().lower().startswith(_PAGES):
-        return "a web page, not the file it should be", f"{_AGAIN}: the address was wrong, or asked for a login"
+        return "a web page, not the file it should be", f"{AGAIN}: the address was wrong, or asked for a login"
     text = _text(head)
     if text and head.lstrip()[:1] in (b"{", b"["):
         return f"JSON text ({text})", "name the weights, or the model's folder"
     if text and size < _HEAD_BYTES:
-        return f"text ({text})", f"{_AGAIN}: it is a message, or another file"
+        return f"text ({text})", f"{AGAIN}: it is a message, or another file"
     return None
 
 

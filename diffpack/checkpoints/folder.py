@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from diffpack.checkpoints.endings import FSDP, foreign, indexed, is_index
 from diffpack.checkpoints.safetensors_header import read_index
@@ -38,6 +38,8 @@ _ENDINGS = (
 """Weights by other names: the first of these of which there are any counts. `.model` is a tokenizer's, in a folder."""
 _VARIANT = r"\.[A-Za-z][A-Za-z0-9_]*"
 """What diffusers and transformers put before an ending for weights of a kind (`.fp16`); before `.json` of an index."""
+_SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+")
+"""How the shards of a model are called: model-00001-of-00002.safetensors."""
 _TRAINING = re.compile(
     r"(training_args|optimizer|scheduler|scaler|rng_state|random_states)[_0-9]*"
     r"\.(bin|pt|pth|th|pth\.tar|pt\.tar|npz|pkl)"
@@ -68,6 +70,11 @@ def find_weights(folder: Path) -> Path:
             raise UnsupportedCheckpointError(f"{folder}: its weights are in parts; {found[0]} is {FSDP[0]}: {FSDP[1]}")
         if len(found) > 1:
             which = listed([printable(name) for name in found])
+            if all(map(shard_number, found)):
+                raise CheckpointError(
+                    f"{folder}: shards of a model ({which}) without the index that lists them all: copy "
+                    f"{_index_name(found[0])} here, too"
+                )
             raise CheckpointError(f"{folder}: several weights files ({which}); name one of them")
         if found:
             return folder / found[0]
@@ -119,6 +126,17 @@ def passed_over(weights: Path) -> list[str]:
 def index_of(weights: Path) -> Path | None:
     """The shard index beside a weights file that names it as one of its shards, if there is one."""
     return next((index for index in sorted(weights.parent.glob("*.json")) if weights.name in _shards(index)), None)
+
+
+def shard_number(name: str) -> tuple[int, int] | None:
+    """Which shard a file is by its name, and of how many; None if it is not called as one of several."""
+    found = _SHARD.search(name)
+    return (int(found[1]), int(found[2])) if found is not None and int(found[2]) > 1 else None
+
+
+def _index_name(shard: str) -> str:
+    """The name that libraries give the index of a shard."""
+    return f"{_SHARD.sub(lambda found: PurePath(found[0]).suffix, shard)}.index.json"
 
 
 def _candidates(folder: Path) -> list[str]:

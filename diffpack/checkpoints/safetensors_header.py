@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from diffpack.errors import CheckpointError, UnsupportedCheckpointError
+from diffpack.errors import AGAIN, CheckpointError, UnsupportedCheckpointError
 from diffpack.format import limits
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
@@ -118,7 +118,7 @@ def read_index(index: Path) -> tuple[bytes, dict[str, str]]:
     except OSError as error:
         raise CheckpointError(f"{index}: cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, KeyError, TypeError, UnicodeError, RecursionError) as error:
-        raise CheckpointError(f"{index}: damaged shard index: {error}") from None
+        raise CheckpointError(f"{index}: damaged shard index: {error}: {AGAIN}") from None
     if not weight_map:
         raise CheckpointError(f"{index}: a shard index that names no tensor")
     for shard in weight_map.values():

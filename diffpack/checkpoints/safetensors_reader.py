@@ -10,7 +10,7 @@ from diffpack.checkpoints.file_kinds import refuse_other
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header, read_index
 from diffpack.checkpoints.shards import sort_into_shards
 from diffpack.checkpoints.weights_file import FileWords, WeightsFile
-from diffpack.errors import CheckpointError, MissingTensorError
+from diffpack.errors import AGAIN, CheckpointError, MissingTensorError
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 
@@ -28,12 +28,15 @@ class SafetensorsCheckpoint(Checkpoint):
         size = int.from_bytes(self._file.read(0, min(_PREFIX, self._file.size)), "little")
         if self._file.size < _PREFIX or size > min(MOST_HEADER_BYTES, self._file.size - _PREFIX):
             refuse_other(path, "safetensors")
-            raise CheckpointError(f"{self.source}: not a safetensors file, or truncated")
+            raise CheckpointError(f"{self.source}: not a safetensors file, or truncated: {AGAIN}")
         self.raw_header = self._file.read(_PREFIX, size)
         self.header = parse_header(self.raw_header, self.source)
         self._data = _PREFIX + size
         if self._file.size != self._data + self.header.data_bytes:
-            raise CheckpointError(f"{self.source}: truncated or damaged: its data and its header disagree in size")
+            raise CheckpointError(
+                f"{self.source}: truncated or damaged: its data and its header disagree in size (it has "
+                f"{self._file.size} bytes, its header tells of {self._data + self.header.data_bytes}): {AGAIN}"
+            )
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -81,7 +84,7 @@ class ShardedSafetensorsCheckpoint(Checkpoint):
             path = index.parent / shard
             if not path.is_file():
                 tensor = next(name for name, home in weight_map.items() if home == shard)
-                raise CheckpointError(f"{index}: the shard {shard} is missing (it holds {tensor!r})")
+                raise CheckpointError(f"{index}: the shard {shard} is missing (it holds {tensor!r}): {AGAIN}")
             self.shards[shard] = SafetensorsCheckpoint(path, mmap=mmap)
         contents = {shard: opened.tensors for shard, opened in self.shards.items()}
         self.homes, notes = sort_into_shards(weight_map, contents, str(index))

@@ -14,7 +14,7 @@ from diffpack.checkpoints.shards import sort_into_shards
 from diffpack.checkpoints.torch_archive import load_torch
 from diffpack.checkpoints.torch_names import named_tensors
 from diffpack.checkpoints.weights_file import WeightsFile
-from diffpack.errors import CheckpointError
+from diffpack.errors import AGAIN, CheckpointError
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.word_source import WordSource
@@ -83,7 +83,7 @@ class ShardedTorchCheckpoint(Checkpoint):
         self._shards: dict[str, TorchCheckpoint] = {}
         for name, shard in weight_map.items():
             if not (path.parent / shard).is_file():
-                raise CheckpointError(f"{path}: the shard {shard} does not exist; it should hold {name!r}")
+                raise CheckpointError(f"{path}: the shard {shard} does not exist; it should hold {name!r}: {AGAIN}")
             if shard not in self._shards:
                 self._shards[shard] = TorchCheckpoint(path.parent / shard, mmap=mmap)
         contents = {shard: opened.tensors for shard, opened in self._shards.items()}

@@ -7,7 +7,7 @@ import zlib
 from typing import IO
 
 from diffpack.checkpoints.weights_file import FileStream, WeightsFile
-from diffpack.errors import CheckpointError
+from diffpack.errors import AGAIN, CheckpointError
 
 ZIP = b"PK\x03\x04"
 """What a zip archive starts with."""
@@ -25,7 +25,15 @@ class ZipMembers:
 
     def __init__(self, file: WeightsFile) -> None:
         self.file = file
-        self._archive = zipfile.ZipFile(FileStream(file))
+        try:
+            self._archive = zipfile.ZipFile(FileStream(file))
+        except zipfile.BadZipFile:
+            if file.read(0, min(len(ZIP), file.size)) != ZIP:
+                raise
+            raise CheckpointError(
+                f"{file.path}: begins as a zip archive and has no directory at its end: it is cut off or damaged: "
+                f"{AGAIN}"
+            ) from None
         items, self._end = self._archive.infolist(), self._archive.start_dir
         self.infos = {item.filename: item for item in items}
         if len(self.infos) < len(items):

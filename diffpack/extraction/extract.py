@@ -21,14 +21,14 @@ from diffpack.extraction.budget.passes import Passes
 from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.records import choose, float_entries
 from diffpack.extraction.options import Options, Selection
-from diffpack.extraction.scan.gone import refuse_most_gone
+from diffpack.extraction.scan.gone import advice_on_base, refuse_most_gone
 from diffpack.extraction.scan.survey import survey
 from diffpack.extraction.target import Target
 from diffpack.extraction.write import write_plans
 from diffpack.result import overflow
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
-from diffpack.tensors.rename_patterns import Renaming, checked
+from diffpack.tensors.rename_patterns import Renaming, checked, unused
 
 
 def extract(
@@ -143,6 +143,7 @@ def _write(
     surveyed = survey(base, tuned, options, progress)
     if not options.allow_removed:
         refuse_most_gone(base, tuned, surveyed.used)
+    tuned.advice += advice_on_base(base, tuned) + unused(options.rename or (), base.tensors, base.source)
     if options.target is not None:
         with Passes(progress) as passes:
             written = write_to_target(file, surveyed, options, options.target, metadata, passes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 
 from diffpack.diff.file_choice import FileChoice
 from diffpack.errors import UsageError
@@ -42,6 +43,9 @@ class Selection:
         given = [value for value in (self.density, self.top_k, self.threshold) if value is not None]
         if len(given) > 1:
             raise UsageError("choose one of density, top-k and threshold")
+        for value in given:
+            if not isinstance(value, Real):
+                raise UsageError(f"density, top-k and threshold are numbers, not {value!r}")
         if self.density is not None and not 0 <= self.density <= 1:
             raise UsageError(f"a density is between 0 and 1, not {self.density}")
         if self.top_k is not None and self.top_k < 0:

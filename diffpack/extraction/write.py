@@ -45,6 +45,9 @@ class Written:
     infinite: Mapping[str, int] = field(default_factory=dict)
 
 
+_NO_SHA256 = "only an exact diff of safetensors files that keeps their layout gives these files back"
+
+
 def write_plans(
     file: BinaryIO,
     surveyed: Survey,
@@ -60,7 +63,9 @@ def write_plans(
     base, tuned = surveyed.base, surveyed.tuned
     layout = None
     if options.keep_layout and (options.exact or isinstance(tuned, FolderCheckpoint)):
-        layout = keep_layout(writer, base, tuned, options.profile, sha256=options.sha256)
+        layout = keep_layout(writer, base, tuned, options.profile, sha256=options.sha256 and options.exact)
+    if options.sha256 and (layout is None or layout.sha256 is None):
+        tuned.advice.append(f"sha256: none is recorded of {tuned.source}: {_NO_SHA256}")
     if layout is None:
         _check_parts(base, tuned)
     structure = keep_structure(base, tuned) if options.keep_layout else None

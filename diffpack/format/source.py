@@ -46,6 +46,9 @@ class MemorySource:
         """Nothing to release."""
 
 
+_OF_FOLDER = "`diffpack extract` makes a diff of a model's folder, `diffpack convert` of an adapter's"
+
+
 class FileSource:
     """A file, read by offset. It owns `descriptor` and closes it when it is closed or no longer used."""
 
@@ -61,7 +64,7 @@ class FileSource:
         """Open a path. Raises `DiffpackError` if it cannot be opened."""
         try:
             if path.is_dir():
-                raise DiffpackError(f"{path}: a folder, not a diff")
+                raise DiffpackError(f"{path}: a folder, not a diff", hint=_OF_FOLDER)
             if path.exists() and not path.is_file():
                 raise DiffpackError(f"{path}: no regular file; - reads standard input")
             return cls(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), str(path))

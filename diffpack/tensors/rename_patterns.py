@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from diffpack.errors import UsageError
+from diffpack.support.names import printable
 from diffpack.tensors.name_rules import rules_for
 from diffpack.tensors.rename import Rename
 
@@ -51,6 +52,21 @@ def rename_rules(renaming: Renaming, names: Iterable[str], where: str) -> Rename
     if not callable(given) and only_prefixes(given):
         return tuple((str(old), new) for old, new in given)
     return rules_for(called(given, names, where))
+
+
+def unused(renaming: Renaming, names: Iterable[str], where: str) -> list[str]:
+    """What to tell of prefixes that fit no name: they may be meant for other models, or be slips."""
+    given, own = checked(renaming), sorted(names)
+    prefixes = [] if callable(given) else [old for old, _ in given if isinstance(old, str)]
+    some = ", ".join(printable(name) for name in own[:: max(1, len(own) // _SHOWN)][:_SHOWN])
+    return [
+        f"rename: no tensor of {where} begins with {printable(old)}: they are called {some or '(there are none)'}"
+        for old in prefixes
+        if not any(name.startswith(old) for name in own)
+    ]
+
+
+_SHOWN = 3  # names that show a user what prefixes are compared with
 
 
 def called(renaming: Renaming, names: Iterable[str], where: str) -> dict[str, str]:

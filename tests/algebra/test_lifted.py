@@ -96,18 +96,6 @@ def test_fused_fine_tunes_merge_as_the_same_ones_unfused(method: str) -> None:
     diffpack.verify(together, base)
 
 
-@pytest.mark.parametrize("turned_round", [False, True])
-def test_a_fused_fine_tune_is_not_merged_with_one_that_is_not(turned_round: bool) -> None:
-    base = model()
-    one, two = changed(base, dense, seed=1), changed(base, dense, seed=2)
-    start, diffs = base, [of(base, fused(one)), diffpack.extract(base, two)]
-    if turned_round:
-        start = fused(base)
-        diffs = [diffpack.extract(start, fused(one)), of(start, two)]
-    with pytest.raises(UsageError, match=r"makes layers\.0\..* which diff in memory keeps, and the merge"):
-        diffpack.merge(diffs, base=start)
-
-
 def test_a_diff_of_a_fused_model_is_renamed_with_its_slices() -> None:
     base = model()
     tuned = fused(changed(base, sparse), turned=True)
@@ -171,3 +159,21 @@ def test_a_head_made_of_the_embedding_is_carried_over_as_its_own_change() -> Non
     found = diffpack.load(onto, rebased.diff)["head.weight"]
     change = tuned["head.weight"] - base["embed.weight"]
     assert bits({"head": found}) == bits({"head": onto["embed.weight"] + change})
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_a_fused_fine_tune_and_one_in_parts_are_not_merged_side_by_side(back: bool) -> None:
+    whole = fused(model()) if back else model()
+    one = changed(whole, sparse, seed=1)
+    two = changed(model(), sparse, seed=2) if back else fused(changed(whole, sparse, seed=2))
+    diffs = [diffpack.extract(whole, one), of(whole, two)]
+    for given in (diffs, diffs[::-1]):
+        with pytest.raises(UsageError, match=r"takes the place of layers\.0.* keeps: merged, .*same form"):
+            diffpack.merge(given, base=whole)
+
+
+def test_a_fused_tensor_that_is_excluded_does_not_hinder_a_merge() -> None:
+    base = model()
+    diffs = [diffpack.extract(base, changed(base, sparse)), of(base, fused(changed(base, sparse, seed=2)))]
+    merged = diffpack.merge(diffs, base=base, exclude=["qkv", "gate_up", "down"])
+    assert diffpack.load(base, merged).keys() == base.keys()

@@ -68,7 +68,7 @@ def test_new_heads_of_equal_size_are_not_averaged_unasked(two):
     diffs = two(head(2, 1), head(2, 2))
     with pytest.raises(UsageError, match=r"classifier\.bias \(new in the result\), classifier\.weight") as raised:
         diffpack.merge(diffs, base="base", method="linear")
-    for way in ("--take 'classifier.bias=a.dpk'", "--exclude", "--mix"):
+    for way in ("--take 'classifier.*=a.dpk'", "--exclude", "--mix"):
         assert way in str(raised.value)
 
 
@@ -251,3 +251,10 @@ def test_transformers_loads_what_was_merged(tmp_path, monkeypatch):
     assert model.config.id2label == {0: "x", 1: "y", 2: "z"}
     own = transformers.AutoModelForSequenceClassification.from_pretrained("b")
     assert torch.equal(model.classifier.weight, own.classifier.weight)
+
+
+def test_the_way_out_for_several_tensors_of_a_module_is_one_pattern(two):
+    diffs = two(head(2, 1), head(3, 2))
+    with pytest.raises(UsageError, match=r"and 1 more such tensors.*--take 'classifier\.\*=a\.dpk'"):
+        diffpack.merge(diffs, base="base", method="linear")
+    assert set(HEAD) <= set(diffpack.merge(diffs, base="base", method="linear", take={"classifier.*": 0}))

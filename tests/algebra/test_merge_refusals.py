@@ -83,3 +83,9 @@ def test_one_diff_is_given_back_in_its_own_profile_or_not_at_all(tmp_path):
 def test_no_diffs_are_refused():
     with pytest.raises(UsageError, match="no diff"):
         diffpack.merge([])
+
+
+def test_take_without_what_it_takes_from_is_refused():
+    diff = diffpack.extract(model(), tune(model()), values="f16")
+    with pytest.raises(UsageError, match="take leads from patterns of tensor names to diffs"):
+        diffpack.merge([diff, diff], take=["encoder*"])

@@ -145,7 +145,8 @@ def test_the_files_come_back_with_the_new_names(tmp_path: Path, same: bool) -> N
     assert list(diffpack.open_checkpoint(out).tensors) == [f"m.{name}" for name in order]
     kept = diffpack.rename(diff, [("nothing.", "m.")], base=base)
     assert kept.diff.manifest == diff.manifest
-    assert kept.notes == ()
+    assert len(kept.notes) == 1
+    assert "begins with nothing.: they are called" in kept.notes[0]
 
 
 def test_a_folder_keeps_its_index_and_its_side_files(tmp_path: Path) -> None:

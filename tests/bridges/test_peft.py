@@ -300,3 +300,13 @@ def test_what_may_be_no_linear_layer_is_said(tmp_path):
     tuned = {"h.0.mix.weight": np.eye(6, 4, dtype=np.float32)}
     done = diffpack.convert(diffpack.extract(base, tuned), tmp_path / "adapter", to="peft-shira", base=base, options={})
     assert any("a diff does not tell whether these are" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({}, False), ({"r": 8}, True), ({"r": 8, "rank_pattern": {"q": 2}}, False), ({"r": None}, False)],
+)
+def test_settings_of_another_rank_than_the_factors_are_told(tmp_path, settings, told):
+    """Another adapter's, or edited: PEFT does not load them, and by them the scale would be another one."""
+    notes = diffpack.convert(lora(tmp_path / "a", **settings), base=BASE).notes
+    assert any("ranks that adapter_config.json does not name (8): m.q (2)" in note for note in notes) == told

@@ -151,7 +151,7 @@ def test_an_index_that_cannot_be_read_is_told_once_it_is_the_one_to_read(tmp_pat
     (tmp_path / "model.safetensors.index.json").write_text("nonsense")
     assert diffpack.open_checkpoint(tmp_path).words("w").view("<f4").tolist() == [1, 1, 1, 1]
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="damaged shard index"):
+    with pytest.raises(CheckpointError, match=r"index\.json: text \(nonsense\): download or copy"):
         diffpack.open_checkpoint(tmp_path)
 
 
@@ -192,3 +192,18 @@ def test_doubled_tensors_come_back_once_from_a_diff_and_as_a_base(tmp_path: Path
     diffpack.apply(tmp_path / "doubled", diff, tmp_path / "out")
     assert bits(diffpack.load({}, diffpack.extract({}, tmp_path / "out"))) == bits(tuned)
     assert diffpack.open_checkpoint(tmp_path / "out").notes == []
+
+
+@pytest.mark.parametrize(
+    ("shard", "index"),
+    [
+        ("model-0000{}-of-00002.safetensors", "model.safetensors.index.json"),
+        ("pytorch_model-0000{}-of-00002.bin", "pytorch_model.bin.index.json"),
+    ],
+)
+def test_shards_without_their_index_are_told_so(tmp_path: Path, shard: str, index: str) -> None:
+    files(tmp_path, shard.format(1), shard.format(2))
+    with pytest.raises(
+        CheckpointError, match=rf"shards of a model \(.*\) without the index .*: copy {index} here, too"
+    ):
+        find_weights(tmp_path)

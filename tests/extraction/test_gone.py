@@ -10,7 +10,7 @@ import pytest
 
 import diffpack
 from diffpack.errors import UsageError
-from tests.tools.command_line import fails, ok
+from tests.tools.command_line import fails, ok, run
 from tests.tools.models import Arrays, bits, write_safetensors, write_shards
 
 LAYERS = 4
@@ -67,6 +67,13 @@ def shard_alone(at: Path) -> Path:
     return at / "tuned" / "model-00001-of-00002.safetensors"
 
 
+def first_shard(at: Path) -> Path:
+    """Most of the model, as a first shard is."""
+    parts = list(moved(base()).items())
+    files = {"model-00001-of-00002.safetensors": dict(parts[:-1]), "model-00002-of-00002.safetensors": dict(parts[-1:])}
+    return write_shards(at / "tuned", files).parent / "model-00001-of-00002.safetensors"
+
+
 def shard_of_any_name(at: Path) -> Path:
     return write_shards(
         at / "tuned", {"a.safetensors": dict(list(base().items())[1:2]), "b.safetensors": {}}
@@ -96,6 +103,7 @@ CASES = {
     adapter_file: "an adapter, not a model: `diffpack convert",
     unnamed_adapter: "an adapter, not a model: `diffpack convert",
     shard: "one shard of several: name the index .*model.safetensors.index.json, or the folder",
+    first_shard: "one shard of several: name the index .*model.safetensors.index.json, or the folder",
     shard_alone: "shard 1 of 2: name the folder",
     shard_of_any_name: "one shard of several: name the index",
     nothing: "it holds no tensors",
@@ -115,6 +123,20 @@ def test_it_is_refused_with_the_hint_that_fits_and_stored_if_insisted(at: Path, 
     assert sorted(at.rglob("*")) == before
     ok(*args, "--allow-removed")
     assert diffpack.load("base.safetensors", "d.dpk").keys() == diffpack.open_checkpoint(path).tensors.keys()
+
+
+def test_a_base_that_is_one_shard_of_several_is_told(at: Path) -> None:
+    write_safetensors(at / "tuned.safetensors", moved(base()))
+    for name in ("shards", "same"):
+        (at / name).mkdir()
+    part = first_shard(at / "shards")
+    told = run("extract", "--base", str(part), "--tuned", "tuned.safetensors", "-o", "d.dpk").stderr
+    assert "model-00001-of-00002.safetensors: one shard of several: name the index" in told
+    assert "what it lacks is stored as new, whole" in told
+    same = first_shard(at / "same")
+    alike = run("extract", "--base", str(part), "--tuned", str(same), "-o", "s.dpk")
+    assert alike.exit_code == 0
+    assert "shard" not in alike.stderr
 
 
 @pytest.mark.parametrize(

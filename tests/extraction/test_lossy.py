@@ -167,3 +167,9 @@ def test_infinities_that_lossy_values_make_are_told_when_they_are_made():
     exact = diffpack.open_checkpoint(tuned)
     diffpack.extract(base, exact)
     assert exact.notes == []
+
+
+@pytest.mark.parametrize("options", [{"density": "0.5%"}, {"top_k": "3"}, {"threshold": None, "density": [0.5]}])
+def test_words_where_numbers_should_be_are_refused(options):
+    with pytest.raises(UsageError, match="density, top-k and threshold are numbers, not"):
+        diffpack.extract(model(), tune(model()), **options)

@@ -112,3 +112,19 @@ def test_a_layout_that_no_reader_would_take_is_left_out_and_said(tmp_path, chang
         assert any(reason in note for note in tuned.notes)
     diffpack.apply(tmp_path / "base" / INDEX, diff, tmp_path / "out")
     assert diffpack.fingerprint(tmp_path / "out") == diffpack.fingerprint(tmp_path / "tuned" / INDEX)
+
+
+def test_a_lossy_diff_of_sub_folders_records_no_sha256_and_says_so(tmp_path, pair):
+    """Its result is not the tuned files: what they hash to would refuse every apply."""
+    tuned = diffpack.open_checkpoint(pair[1])
+    diff = diffpack.extract(pair[0], tuned, sha256=True, values="f16")
+    assert diff.manifest.layout is not None
+    assert diff.manifest.layout.sha256 is None
+    assert any("sha256: none is recorded" in told for told in tuned.advice)
+    diffpack.apply(pair[0], diff, tmp_path / "out")
+
+
+def test_that_no_sha256_is_recorded_of_other_files_is_said():
+    tuned = diffpack.open_checkpoint(tune(model()))
+    diffpack.extract(model(), tuned, sha256=True)
+    assert any("sha256: none is recorded" in told for told in tuned.advice)

@@ -11,7 +11,7 @@ import pytest
 import diffpack
 from diffpack.errors import UsageError
 from diffpack.tensors.rename import Renamer
-from diffpack.tensors.rename_patterns import rename_rules
+from diffpack.tensors.rename_patterns import rename_rules, unused
 
 NAMES = ["layers.0.attn.w", "layers.0.attn.b", "layers.1.attn.w", "layers.1.attn.b", "head.w"]
 EXPECTED = {
@@ -76,3 +76,16 @@ def test_extract_takes_them_and_writes_prefixes() -> None:
         assert all(record.kind == "changed" for record in diff.values())
     with pytest.raises(UsageError, match="gives both"):
         diffpack.extract(base, tuned, rename=lambda _: "one")
+
+
+def test_a_prefix_that_fits_nothing_is_told() -> None:
+    """It may be meant for other models, so it is no error; but mostly it is a slip."""
+    told = unused([("layer.", "h."), ("head", "lm"), (re.compile("attn"), "a")], NAMES, "the base")
+    assert told == [
+        "rename: no tensor of the base begins with layer.: they are called head.w, layers.0.attn.b, layers.0.attn.w"
+    ]
+    assert unused(str.upper, NAMES, "the base") == []
+    base = {name: np.zeros(2, np.float32) for name in NAMES}
+    tuned = diffpack.open_checkpoint({name: array + 1 for name, array in base.items()})
+    diffpack.extract(base, tuned, rename=[("layer.", "h.")])
+    assert "begins with layer.:" in tuned.advice[0]

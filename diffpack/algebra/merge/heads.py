@@ -59,28 +59,35 @@ def find_heads(
         else:
             refused[name] = f"{printable(name)} ({why})"
     if unequal:
-        first = sorted(unequal)[0]
+        first = min(unequal)
         more = f" (and {len(unequal) - 1} more such tensors)" if len(unequal) > 1 else ""
         raise UsageError(
             f"{printable(first)}: the diffs make it {unequal[first]}, which cannot be merged{more}: "
-            f"{way_out(first, sources)}"
+            f"{way_out(sorted(unequal), sources)}"
         )
     if refused:
-        first = sorted(refused)[0]
         raise UsageError(
             f"{listed([refused[name] for name in sorted(refused)])}: each diff brings its own, and those of different "
-            f"tasks are not merged unasked: {way_out(first, sources)}, mix (--mix) merges them all the same"
+            f"tasks are not merged unasked: {way_out(sorted(refused), sources)}, mix (--mix) merges them all the same"
         )
     return Heads(frozenset(same), frozenset(averaged))
 
 
-def way_out(name: str, sources: Sequence[Source]) -> str:
-    """What a user may do about a tensor that is not merged."""
-    place = next((at for at, source in enumerate(sources) if source.stores(name)), 0)
+def way_out(names: Sequence[str], sources: Sequence[Source]) -> str:
+    """What a user may do about tensors that are not merged."""
+    place = next((at for at, source in enumerate(sources) if source.stores(names[0])), 0)
     return (
-        f"take (--take '{printable(name)}={sources[place].diff.name}', or its place: {place}) takes one diff's and the "
-        "configuration with it, exclude (--exclude) leaves what the base has"
+        f"take (--take '{_pattern(names, sources)}={sources[place].diff.name}', or its place: {place}) takes one "
+        "diff's and the configuration with it, exclude (--exclude) leaves what the base has"
     )
+
+
+def _pattern(names: Sequence[str], sources: Sequence[Source]) -> str:
+    """A pattern that fits these tensors and no other that a diff stores: of the module they are in; else the first."""
+    module = names[0][: names[0].rfind(".") + 1]
+    stored = {name for source in sources for name in source.stored}
+    inside = {name for name in stored if name.startswith(module)}
+    return f"{printable(module)}*" if module and len(names) > 1 and inside == set(names) else printable(names[0])
 
 
 def _own(name: str, infos: Sequence[tuple[TensorInfo, TensorInfo | None]], labels: Sequence[Labels]) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.lifted import lifted
 from diffpack.algebra.merge.choices import Choices, PerDiff, choose
-from diffpack.algebra.merge.fused import refuse_fused_beside_parts
+from diffpack.algebra.merge.forms import refuse_mixed_forms
 from diffpack.algebra.merge.job import MergeJob
 from diffpack.algebra.merge.method import Method
 from diffpack.algebra.merge.methods import find_method
@@ -118,7 +118,7 @@ def merge(
         return write_diff(output, inputs, force, partial(write_again, diff=opened[0], manifest=manifest))
     lift = lifted(opened, checkpoint, threads)
     if lift is None and checkpoint is not None:
-        refuse_fused_beside_parts(opened, checkpoint, wishes)
+        refuse_mixed_forms(opened, checkpoint, wishes)
     job = MergeJob(
         lift.diffs if lift is not None else [by_own_names(diff, checkpoint, threads) for diff in opened],
         chosen,
@@ -159,6 +159,8 @@ def _patterns(what: str, patterns: Sequence[str]) -> tuple[str, ...]:
 def _places(take: Mapping[str, int | DiffLike], given: object, opened: Sequence[Diff]) -> dict[str, int]:
     """The place of the diff that each pattern leads to."""
     listed = list(given) if isinstance(given, Sequence) and not isinstance(given, str | bytes) else [given]
+    if not isinstance(take, Mapping):
+        raise UsageError(f"take leads from patterns of tensor names to diffs, and is not {take!r}")
     found = {}
     for pattern, said in take.items():
         if isinstance(said, int):

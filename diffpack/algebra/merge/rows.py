@@ -90,7 +90,7 @@ def check_tokens(
                 if first != word and number < rows:
                     raise UsageError(
                         f"{printable(name)}: row {number} is {printable(first)} in {other}, {printable(word)} in "
-                        f"{source.diff.name}: {way_out(name, sources)}, mix (--mix) averages them all the same"
+                        f"{source.diff.name}: {way_out([name], sources)}, mix (--mix) averages them all the same"
                     )
 
 

@@ -118,7 +118,7 @@ class Merger:
                 kind = first.info.dtype.name
                 raise UsageError(
                     f"{printable(name)}: {kind} tensors are not merged, and the diffs give it different values: "
-                    f"{way_out(name, self.sources)}"
+                    f"{way_out([name], self.sources)}"
                 )
         return first
 

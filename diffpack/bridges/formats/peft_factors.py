@@ -28,11 +28,12 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Layer:
-    """One adapted module: the suffixes of its factors' names, and its scale."""
+    """One adapted module: the suffixes of its factors' names, its rank and scale."""
 
     module: str
     first: str
     second: str
+    rank: int
     scale: float
 
     @property
@@ -84,7 +85,7 @@ def _layer(adapter: Adapter, module: str, first: str, second: str) -> Layer:
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise CorruptFileError(f"{where}: lora_alpha is {alpha!r}, not a number")
     divisor = math.sqrt(rank[0]) if adapter.config.get("use_rslora") else rank[0]
-    return Layer(module, first, second, alpha / divisor)
+    return Layer(module, first, second, rank[0], alpha / divisor)
 
 
 def _of_pattern(adapter: Adapter, key: str, module: str, default: object) -> object:

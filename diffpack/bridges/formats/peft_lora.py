@@ -7,14 +7,14 @@ lossy, although each of its steps is exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Bridge, Import
-from diffpack.bridges.formats.peft_adapter import MERGE, Adapter, is_adapter, open_adapter
+from diffpack.bridges.formats.peft_adapter import CONFIG, MERGE, Adapter, is_adapter, open_adapter
 from diffpack.bridges.formats.peft_base import with_names_of
 from diffpack.bridges.formats.peft_changes import TIED, AdapterChanges
 from diffpack.bridges.formats.peft_factors import Layer, find_layers
@@ -61,6 +61,7 @@ def _read(job: Import, file: BinaryIO) -> None:
     makes = changes.makes()
     note_layers_without(job, adapter.config, {changes.target(layer.module + _WEIGHT) for layer in layers})
     _note_lost_biases(job, adapter, layers)
+    _note_ranks(job, adapter, layers)
     recipe = {"merged": "scale x B A, in float64"}
     write_patch(job, file, makes, recipe, aliases=changes.ties(makes), sums=sums)
 
@@ -78,6 +79,22 @@ def _refuse(adapter: Adapter) -> None:
         )
     if adapter.config.get("use_dora") and not any("lora_magnitude_vector" in name for name in adapter.keys):
         raise UsageError(f"{adapter.path}: use_dora, but there are no magnitudes: save or copy the adapter anew")
+
+
+def _note_ranks(job: Import, adapter: Adapter, layers: Sequence[Layer]) -> None:
+    """Tell of factors of ranks that the settings do not name: these are another adapter's, or were edited.
+
+    PEFT does not load such an adapter; here the scale is lora_alpha / the factors' rank.
+    """
+    patterns = adapter.config.get("rank_pattern")
+    named = [adapter.config.get("r"), *(patterns.values() if isinstance(patterns, Mapping) else ())]
+    said = {rank for rank in named if isinstance(rank, int)}
+    others = [f"{printable(layer.module)} ({layer.rank})" for layer in layers if layer.rank not in said]
+    if said and others:
+        job.notes.append(
+            f"factors of ranks that {CONFIG} does not name ({' or '.join(map(str, sorted(said)))}): {listed(others)}: "
+            "PEFT loads no such adapter, so these may be the settings of another one; scaled by the factors' ranks"
+        )
 
 
 def _note_lost_biases(job: Import, adapter: Adapter, layers: Sequence[Layer]) -> None:

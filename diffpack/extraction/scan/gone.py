@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from math import prod
 
 from diffpack.checkpoints import Checkpoint, TensorInfo
-from diffpack.checkpoints.folder import index_of
+from diffpack.checkpoints.folder import index_of, shard_number
 from diffpack.errors import UsageError
 from diffpack.extraction.scan.scan import Scan
 from diffpack.support.names import listed, printable
@@ -15,15 +15,13 @@ from diffpack.tensors.rename import Rename, own_names
 
 MOST_GONE = 0.5
 """The part of the base's entries that may go without being asked for. A head or a vocabulary may, layers pruned, too;
-of an adapter's base all go, of a model in two shards half."""
+of an adapter's base all go."""
 _ADAPTER = re.compile(
     r"(^|[._])(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|ia3_l|shira_\w+|vera_lambda_[bd]|hada_w\d_[ab]|"
     r"lokr_w\d|oft_[rR]|adapter_down|adapter_up|prompt_embeddings)([._]|$)"
 )
 """Parts of names that PEFT gives to what it adds to a model."""
 _ADAPTER_FILES = ("adapter_model", "adapter_config.json")
-_SHARD = re.compile(r"-(\d+)-of-(\d+)\.\w+")
-"""How the shards of a model are called: model-00001-of-00002.safetensors."""
 _INSIST = "allow_removed=True (--allow-removed) stores it as it is"
 
 
@@ -47,17 +45,27 @@ def used_of_base(
 
 
 def refuse_most_gone(base: Checkpoint, tuned: Checkpoint, used: set[str]) -> None:
-    """Raise `UsageError` if over `MOST_GONE` of the base's entries are in tensors not `used` (the base's own names)."""
+    """Raise `UsageError` if over `MOST_GONE` of the base's entries are in tensors not `used` (the base's own names).
+
+    Of a file that is one shard of several no entry may go: it is never the whole model, and the first holds most of it.
+    """
     entries = {name: prod(info.shape) for name, info in base.tensors.items()}
     lost = sorted((name for name, count in entries.items() if count and name not in used), key=lambda at: -entries[at])
     total, gone = sum(entries.values()), sum(entries[name] for name in lost)
-    if gone <= MOST_GONE * total:
+    if gone <= MOST_GONE * total and not (gone and _shard(tuned)):
         return
     which = listed([printable(name) for name in lost])
     raise UsageError(
         f"{tuned.source}: lacks {100 * gone / total:.0f} % of the base's entries ({which}): {_likely(base, tuned)}; "
         f"{_INSIST}"
     )
+
+
+def advice_on_base(base: Checkpoint, tuned: Checkpoint) -> list[str]:
+    """Tell of a base that is one shard of several, while the tuned checkpoint has more: the rest is stored whole."""
+    if tuned.tensors.keys() <= base.tensors.keys() or (shard := _shard(base)) is None:
+        return []
+    return [f"{base.source}: {shard}; what it lacks is stored as new, whole"]
 
 
 def _likely(base: Checkpoint, tuned: Checkpoint) -> str:
@@ -98,7 +106,6 @@ def _shard(tuned: Checkpoint) -> str | None:
         return None
     if (index := index_of(path)) is not None:
         return f"one shard of several: name the index {index}, or the folder"
-    found = _SHARD.search(path.name)
-    if found is None or int(found[2]) < 2:
+    if (found := shard_number(path.name)) is None:
         return None
-    return f"shard {int(found[1])} of {int(found[2])}: name the folder, or the index that lists them all"
+    return f"shard {found[0]} of {found[1]}: name the folder, or the index that lists them all"
