@@ -19,7 +19,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-names bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
@@ -33,6 +33,10 @@ test: $(VENV)/.tests $(PAIR)/.installed
 # Entries, circles, imports that run up, long files and functions, and how many files a run passes (docs/architecture.md).
 shape: $(VENV)/.tests $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.shape --pair $(PAIR) --page docs/architecture.md
+
+# Mistakes on the command line, and how long each takes to be told.
+bench-mistakes: $(VENV)/.tests
+	$(BIN)/python -m benchmarks.mistakes
 
 bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv
