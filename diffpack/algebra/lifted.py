@@ -19,7 +19,7 @@ from diffpack.algebra.other_base import OtherBase
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff
-from diffpack.diff.publish import write_diff
+from diffpack.diff.publish import write_for
 from diffpack.diff.stored_chunks import write_again
 from diffpack.diff.summary import base_summary
 from diffpack.format.features import COPIES, SLICES
@@ -104,6 +104,4 @@ def _raised(diff: Diff, base: CheckpointSummary) -> Diff:
         slices=None,
         requires=tuple(name for name in diff.manifest.requires if name not in (COPIES, SLICES)),
     )
-    raised = write_diff(None, Inputs([]), False, partial(write_again, diff=diff, manifest=manifest))
-    raised.name, raised.path = diff.name, diff.path  # what errors are about, and what must not be written over
-    return raised
+    return write_for(diff, Inputs([]), partial(write_again, diff=diff, manifest=manifest))

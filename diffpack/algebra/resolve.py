@@ -18,7 +18,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.diff.entries import Entry, exact_entry, write_entries
 from diffpack.diff.group_decoder import Changes
-from diffpack.diff.publish import write_diff
+from diffpack.diff.publish import write_for
 from diffpack.diff.record import TensorDiff
 from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import new_manifest
@@ -117,9 +117,7 @@ def _words(result: Result, name: str) -> Words:
 
 
 def _resolved(diff: Diff, base: Checkpoint, threads: int | None) -> Diff:
-    made = write_diff(None, Inputs(base.files), False, partial(_write, diff=diff, base=base, threads=threads))
-    made.name, made.path = diff.name, diff.path  # what errors are about, and what must not be written over
-    return made
+    return write_for(diff, Inputs(base.files), partial(_write, diff=diff, base=base, threads=threads))
 
 
 def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) -> None:

@@ -52,6 +52,7 @@ class BaseView:
         self._where = where
         self._references: dict[str, Reference] = {}
         self._turned = Turned()
+        self._put_together: dict[str, AssembledWords] = {}  # one each: what it has turned is kept by it
         self._slices = manifest.slices or {}
         copies = manifest.copies or {}
         needs: dict[str, TensorInfo | None] = dict.fromkeys(self._sources())
@@ -77,12 +78,10 @@ class BaseView:
             self.own.pop(name, None)
             if source in self.naming.view:
                 self.own[name] = self.naming.view[source]
-        self.assembled: dict[str, TensorInfo] = {}
-        for name, assembly in self._slices.items():
+        for name in self._slices:
             self.own.pop(name, None)
-            info = self._assembled_info(name, assembly)
-            if info is not None:
-                self.assembled[name] = info
+        infos = {name: self._assembled_info(name, assembly) for name, assembly in self._slices.items()}
+        self.assembled = {name: info for name, info in infos.items() if info is not None}
         self._check()
 
     def __contains__(self, name: str) -> bool:
@@ -107,7 +106,11 @@ class BaseView:
     def word_source(self, name: str) -> WordSource:
         """The same, to be read part by part."""
         if name in self.assembled:
-            return assembled_words(self._slices[name], self.base, self.naming.view, self._turned)
+            known = self._put_together.get(name)
+            if known is None:
+                made = assembled_words(self._slices[name], self.base, self.naming.view, self._turned)
+                known = self._put_together.setdefault(name, made)
+            return known
         return self.base.word_source(self.own[name])
 
     def sources(self) -> set[str]:

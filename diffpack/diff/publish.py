@@ -45,6 +45,16 @@ def write_diff(
     return open_diff(path)
 
 
+def write_for(diff: Diff, inputs: Inputs, body: Callable[[BinaryIO], None]) -> Diff:
+    """Let `body` write a diff to an unnamed temporary file that stands for another one, and open it.
+
+    Errors are about that one, and it is what must not be written over. Raises as `write_diff` does.
+    """
+    made = write_diff(None, inputs, False, body)
+    made.name, made.path = diff.name, diff.path
+    return made
+
+
 def _write(file: BinaryIO, body: Callable[[BinaryIO], None]) -> None:
     try:
         body(file)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import diffpack
+from diffpack.tensors.slices import AssembledWords
 from tests.tools.fused import EXPERTS, WIDTH, changed, dense, fused, model, sparse, unchanged
 from tests.tools.models import Arrays, bits
 
@@ -154,3 +155,18 @@ def test_other_dtypes_and_packed_integers_are_fused_too() -> None:
     whole = np.concatenate([base[name] for name in "qkv"], axis=1)  # beside one another, as rows are packed
     diff = extracted(base, {"qkv": whole})
     assert (list(diff), set(diff.manifest.slices or {})) == ([], {"qkv"})
+
+
+def test_what_is_turned_is_turned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = model()
+    diff = diffpack.extract(base, fused(changed(base, dense), turned=True))
+    turn, turned = AssembledWords._turn, []
+
+    def counted(self: AssembledWords, *args: Any) -> Any:
+        turned.append(self)
+        return turn(self, *args)
+
+    monkeypatch.setattr(AssembledWords, "_turn", counted)
+    diffpack.load(base, diff, threads=1)
+    swapped = [assembly for assembly in (diff.manifest.slices or {}).values() if assembly.swapped]
+    assert len(turned) == len(swapped) > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from diffpack.algebra.merge.structure import Wishes
 from diffpack.checkpoints import Checkpoint
@@ -18,30 +18,25 @@ def refuse_mixed_forms(diffs: Sequence[Diff], base: Checkpoint, wishes: Wishes) 
     Such a tensor is made of slices of those, which are gone (a fused matrix of its parts, or parts of a fused one). The
     result would have both, each with the changes of some diffs. Tensors that are excluded do no harm.
     """
-    for diff in diffs:
-        for name, gone in _in_place_of(diff, base):
-            if wishes.excludes(name):
-                continue
-            for other in diffs:
-                kept = sorted(gone - _removed(other, base))
-                if kept:
-                    which = listed([printable(own) for own in kept])
-                    raise UsageError(
-                        f"{diff.name}: {printable(name)} takes the place of {which}, which {other.name} keeps: merged, "
-                        "the model would have both, each with the changes of one; save these fine-tunes in the same "
-                        "form, all fused or all in parts, and extract their diffs again"
-                    )
+    views = [own_names(base.tensors, diff.manifest.rename) for diff in diffs]
+    removed = [
+        {view[name] for name in diff.manifest.removed if name in view} for diff, view in zip(diffs, views, strict=True)
+    ]
+    for diff, view, lost in zip(diffs, views, removed, strict=True):
+        for name, assembly in sorted((diff.manifest.slices or {}).items()):
+            gone = {view[source] for source in assembly.sources} & lost
+            if not wishes.excludes(name):
+                _refuse_kept(diff, name, gone, zip(diffs, removed, strict=True))
 
 
-def _in_place_of(diff: Diff, base: Checkpoint) -> Iterator[tuple[str, set[str]]]:
-    """The tensors of a diff made of slices, and which of the base's (its own names) are gone for them."""
-    own = own_names(base.tensors, diff.manifest.rename)
-    removed = _removed(diff, base)
-    for name, assembly in sorted((diff.manifest.slices or {}).items()):
-        yield name, {own[source] for source in assembly.sources} & removed
-
-
-def _removed(diff: Diff, base: Checkpoint) -> set[str]:
-    """The base's tensors that the result lacks, by the base's own names."""
-    own = own_names(base.tensors, diff.manifest.rename)
-    return {own[name] for name in diff.manifest.removed if name in own}
+def _refuse_kept(diff: Diff, name: str, gone: set[str], others: Iterable[tuple[Diff, set[str]]]) -> None:
+    """Raise `UsageError` if one of the others, each with what it removes, keeps some of what is `gone` for a diff."""
+    for other, removed in others:
+        kept = sorted(gone - removed)
+        if kept:
+            which = listed([printable(own) for own in kept])
+            raise UsageError(
+                f"{diff.name}: {printable(name)} takes the place of {which}, which {other.name} keeps: merged, "
+                "the model would have both, each with the changes of one; save these fine-tunes in the same "
+                "form, all fused or all in parts, and extract their diffs again"
+            )

@@ -97,9 +97,9 @@ class _Search:
             for name, assembly in self._assemblies(dtype):
                 if name not in better:
                     words = assembled_words(assembly, self.base, self.view, turned)
-                    pair = self.wanted[name].made_of(assembly, words)
-                    if self._nearer(self.wanted[name], words):
-                        better[name] = pair
+                    pair = self.wanted[name]
+                    if self._nearer(pair, words):
+                        better[name] = pair.made_of(assembly, words)
         return better
 
     def _assemblies(self, dtype: DType) -> Iterable[tuple[str, Assembly]]:

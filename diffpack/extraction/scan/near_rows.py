@@ -13,7 +13,9 @@ import numpy as np
 
 from diffpack.extraction.scan.nearness import FAR, Sketch, coarse, distance
 from diffpack.extraction.scan.tiles import Part
+from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import BLOCK_WORDS
+from diffpack.tensors.word_source import WordSource
 
 _WORDS = 16
 """Words of a row by which it is told."""
@@ -29,13 +31,19 @@ _NEIGHBOURS = 8
 """Rows tried in place of one that nothing is near to."""
 
 
+def row_blocks(words: WordSource, width: int) -> Iterator[Words]:
+    """The rows of `width` words of a tensor, as many at once as a block holds: arrays of (rows, width)."""
+    step = max(BLOCK_WORDS // width, 1) * width
+    for start in range(0, words.size, step):
+        yield words[start : start + step].reshape(-1, width)
+
+
 def row_sketches(part: Part, width: int) -> Sketch:
     """A few words of each row of a tensor, made coarse; a column for each row."""
     columns = np.unique(np.linspace(0, width - 1, _WORDS).astype(int))
-    step = max(BLOCK_WORDS // width, 1) * width
     found: list[Sketch] = [np.empty((columns.size, 0), np.int16)]
-    for start in range(0, part.words.size, step):
-        block = part.words[start : start + step].reshape(-1, width)[:, columns]
+    for rows in row_blocks(part.words, width):
+        block = rows[:, columns]
         found.append(coarse(np.ascontiguousarray(block).reshape(-1), part.info.dtype).reshape(block.shape).T)
     return np.ascontiguousarray(np.concatenate(found, axis=1))
 

@@ -13,10 +13,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.extraction.scan.near_rows import MOST_COMPARED, ROWS, near_runs, row_sketches
+from diffpack.extraction.scan.near_rows import MOST_COMPARED, ROWS, near_runs, row_blocks, row_sketches
 from diffpack.extraction.scan.nearness import Sketch
 from diffpack.extraction.scan.tiles import Part
-from diffpack.tensors.info import BLOCK_WORDS
 from diffpack.tensors.slices import Slice
 from diffpack.tensors.word_source import WordSource
 
@@ -138,12 +137,9 @@ def _inside(runs: list[_Run], rows: _Rows) -> list[_Run]:
 def _hashes(words: WordSource, width: int) -> Hashes:
     """64 bits of each row: equal rows have equal ones, others hardly ever."""
     factors = np.random.default_rng(width).integers(0, 1 << 63, width, np.uint64) * np.uint64(2) + np.uint64(1)
-    step = max(BLOCK_WORDS // width, 1) * width
-    found = [np.empty(0, np.uint64)]
-    for start in range(0, words.size, step):
-        block = words[start : start + step].reshape(-1, width)
-        found.append(_mixed(block.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64))
-    return np.concatenate(found)
+    blocks = row_blocks(words, width)
+    found = [_mixed(block.astype(np.uint64) * factors).sum(axis=1, dtype=np.uint64) for block in blocks]
+    return np.concatenate([np.empty(0, np.uint64), *found])
 
 
 def _mixed(products: Hashes) -> Hashes:

@@ -105,10 +105,10 @@ class Shelf:
 
 
 def _fits(part: Part, swapped: bool, row: int | None) -> bool:
-    shape = part.info.shape
-    if row is None or swapped:
-        return len(shape) == 1 if row is None else len(shape) > 1 and part.shape(swapped)[-1] == row
-    return bool(shape) and shape[-1] == row
+    dimensions = len(part.info.shape)
+    if row is None:
+        return dimensions == 1
+    return dimensions > swapped and part.shape(swapped)[-1] == row
 
 
 def _kind(parts: list[Part], swapped: bool) -> _Kind:
