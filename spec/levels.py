@@ -54,22 +54,27 @@ def on_grid(numbers: Array, offsets: Array) -> Array:
     return result
 
 
+def first_of(streams: list[Array], parts: list[Part], more: list[str]) -> tuple[int, Array, Array, Array]:
+    """Return slope, kinds, levels of rows and of columns from the first streams; `more` are dtypes of those behind."""
+    dtypes = ["u1", "i1", "i1", *more]
+    check([stream.dtype for stream in streams[: len(dtypes)]] == dtypes, "R2", "not the first streams")
+    head, rows, columns = streams[:3]
+    check(len(head), "R2", "a head without slope")
+    check(len(rows) in (0, sum(part.rows for part in parts)), "R2", "not one level a row")
+    check(len(columns) in (0, sum(part.columns for part in parts)), "R2", "not one level a column")
+    return int(head[0]), head[1:], rows, columns
+
+
 def read_levels(
     streams: list[Array], words: Array | None, width: int, g: dict[str, Any], parts: list[Part]
 ) -> Array | None:
     """Return the number of each word of a span; without the base (no words) and with a slope, check the form only."""
     grid = g["values"] == "grid"
-    first, rest = streams[: 3 + grid], streams[3 + grid :]
-    check([stream.dtype for stream in first] == ["u1", "i1", "i1", "i1"][: 3 + grid], "R2", "not the first streams")
-    head, rows, columns = first[:3]
-    check(len(head), "R2", "a head without slope")
-    check(len(rows) in (0, sum(part.rows for part in parts)), "R2", "not one level a row")
-    check(len(columns) in (0, sum(part.columns for part in parts)), "R2", "not one level a column")
-    slope, kinds = int(head[0]), head[1:]
+    slope, kinds, rows, columns = first_of(streams, parts, ["i1"] if grid else [])
     check(not slope or (not grid and g["base"] and g["dtype"] in MANTISSA), "R3", "a slope without exponents")
-    check(not grid or len(first[3]) == 3 * len(kinds), "R4", "not three offsets a class")
+    check(not grid or len(streams[3]) == 3 * len(kinds), "R4", "not three offsets a class")
     size = sum(part.stop - part.start for part in parts)
-    stored = check_classes(kinds, rest, size, width)
+    stored = check_classes(kinds, streams[3 + grid :], size, width)
     if slope and words is None:
         return None
     levels = levels_of(parts, rows, columns)
@@ -77,5 +82,5 @@ def read_levels(
         levels -= slope * exponents_of(words, g["dtype"])
     result: Array = np.zeros(size, "<f4" if grid else f"<i{width}")
     for i, places, numbers in numbers_of(stored, classes_of(levels)):
-        result[places] = on_grid(numbers, first[3][3 * i : 3 * i + 3]) if grid else numbers
+        result[places] = on_grid(numbers, streams[3][3 * i : 3 * i + 3]) if grid else numbers
     return result

@@ -6,12 +6,14 @@ import re
 from itertools import pairwise
 from typing import Any
 
+from .factors import check_factors
 from .rule import is_rule
 from .words import DTYPES, QUIET_NAN, Invalid, Unsupported, check, words_of
 
 VALUES = {"exact": 0, "f32": 4, "f16": 2, "bf16": 2, "int8": 1, "grid": 2}  # bytes of a value; 0: of a word
 SCALED = ("int8", "grid")  # values with a scale for each record
-FEATURES = {"classes", "code", "copies", "grid", "levels", "paths", "pco", "rule", "slices", "unsealed", "zstd"}
+FEATURES = {"code", "copies", "lowrank", "paths", "slices"}  # of 1.2
+FEATURES |= {"classes", "pco", "zstd", "grid", "levels", "rule", "unsealed"}  # of 1.0, of 1.1
 WEIGHTS = (  # what a loader takes for weights, or for what says where they are
     r"(\.(safetensors|bin|pt|pth|ckpt|h5|hdf5|keras|npz|npy|msgpack|onnx|gguf|ggml|pkl|pickle|joblib|tflite|pb)"
     r"|\.index(\.[^./]+)?\.json|(^|/)adapter_config\.json)$"
@@ -27,6 +29,7 @@ MANIFEST = {
         "dtype": str, "base~": str, "positions": str, "values": str, "names": [str], "shapes": [[int]],
         "resized": {str: [int]}, "ends": [int], "counts?": [int], "rule?": str, "errors?": [int],
         "base_digests?": "[0-9a-f]*", "result_digests?": "[0-9a-f]*",
+        "factors?": {"values": str, "matrices": [(int, int, [int])], "ends": [int]},
     }],
     "aliases": {str: str}, "removed": [str], "rename": [(str, str)], "metadata": {str: str}, "recipe": {str: str},
     "layout~": {
@@ -105,6 +108,10 @@ def check_groups(m: dict[str, Any]) -> None:
             check(right, "W2", "magnitudes without a base of floats")
             check(max(words[: len(names)]) <= 4294967296, "F8", "a record too large for a rule")
         check(ends == sorted(set(ends)) and ends[-1] == line, "G3", "the spans do not cut the line")
+        if "factors" in g:
+            check_factors(g, words[: len(names)])
+    factored = any("factors" in g for g in m["groups"])
+    check(("lowrank" in m["requires"]) == factored, "U1", "factors and the feature lowrank do not fit")
     check(used.isdisjoint(removed), "G1", "a name is in removed")
     check(set(m["aliases"]).isdisjoint(m["aliases"].values()), "A5", "an alias of an alias")
     copies = m.get("copies", {})

@@ -3,7 +3,7 @@
     python -m spec.reader FILE.dpk [BASE.safetensors OUT.safetensors]
 
 This page is the way of the data (sections 2, 5 and 6); beside it stand words.py (8), manifest.py (3, rules of 5
-and 7), streams.py (4), classes.py, levels.py and rule.py (5), slices.py and reference.py (6), layout.py and
+and 7), streams.py (4), classes.py, levels.py, factors.py and rule.py (5), slices.py and reference.py (6), layout.py and
 structure.py (7). What refuses a file names the rule it breaks: Invalid("F5", ...). To keep the pages short, files and
 results are held in memory, and each chunk is decoded twice: once to check, once to apply.
 """
@@ -19,6 +19,7 @@ import numpy as np
 from blake3 import blake3
 
 from .classes import read_classes
+from .factors import check_scales, read_factors
 from .layout import check_files, check_header, load_safetensors, read_blob, save
 from .levels import parts_of, read_levels
 from .manifest import SCALED, VALUES, check_file_names, check_groups, parse
@@ -88,10 +89,16 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | N
     kind, coding, dtype = g["values"], g["positions"], g["dtype"]
     width = VALUES[kind] or DTYPES[dtype][1]
     stops = list(accumulate((words_of(dtype, shape) for shape in g["shapes"]), initial=0))
+    products = None
     if kind in SCALED:
-        edges, scales = np.array(stops), only(next(chunks), "u32", "V4").view("<f4")
+        first = scaling = next(chunks)
+        if "factors" in g:
+            check_scales(scaling)
+            first = scaling[:1]
+        edges, scales = np.array(stops), only(first, "u32", "V4").view("<f4")
         check(len(scales) == len(g["names"]), "V4", "not one scale a record")
         check((np.isfinite(scales) & (scales >= 0)).all(), "V4", "a scale that is negative or not finite")
+        products = read_factors(g, scaling, chunks, line is not None) if "factors" in g else None
     told = None if coding != "rule" or line is None else chosen_of(g, stops, line)  # before the line changes
     for start, stop in pairwise([0, *g["ends"]]):
         streams, words = next(chunks), None if line is None else line[start:stop]
@@ -117,6 +124,10 @@ def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | N
         if kind in SCALED:
             with np.errstate(over="ignore"):
                 values = values.astype("<f4") * scales[np.searchsorted(edges, positions, side="right") - 1]
+                if products is not None:  # every word has a value, and one of 0 is no change
+                    products[positions] += values
+                    positions = start + np.flatnonzero(products[start:stop])
+                    values = products[positions]
         elif kind != "exact":
             values = widen(ordered(values), kind.upper())
         check(kind == "exact" or np.isfinite(values).all(), "V3", "a value that is not finite")
@@ -134,6 +145,7 @@ def read(data: bytes) -> Diff:
     check_structure(m.get("structure"))
     layout, blob, files = m["layout"] or {"stored": False}, None, dict[str, bytes]()
     uses = sum(len(g["ends"]) + (g["values"] in SCALED) for g in m["groups"])
+    uses += sum(len(g["factors"]["ends"]) for g in m["groups"] if "factors" in g)
     uses += layout["stored"] + sum(file["stored"] for file in m["files"])
     check(uses == len(m["chunks"]), "C6", f"{len(m['chunks'])} chunks where {uses} are used")
     chunks = decode(body := memoryview(data)[16:end], m)

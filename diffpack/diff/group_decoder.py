@@ -10,7 +10,9 @@ from functools import cached_property, partial
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.diff.factor_decoder import FactorDecoder
 from diffpack.errors import CorruptFileError
+from diffpack.format.factors.product import Factors
 from diffpack.format.manifest import Group
 from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.positions.coding import Decoded, Line, Span
@@ -63,7 +65,9 @@ class GroupDecoder:
         self.position_coding = POSITION_CODINGS[group.position_coding_id]
         self.value_coding = self.line.value_coding
         self._chunk = chunk
-        self._first = first_chunk + self.value_coding.scaled
+        first = first_chunk + self.value_coding.scaled
+        self._factors = None if group.factors is None else FactorDecoder(group.factors, first, chunk, where)
+        self._first = first + (len(group.factors.ends) if group.factors else 0)
         self.chunks = range(first_chunk, self._first + len(group.ends))
         self._decoded: Cache[int, Decoded] = Cache(_nbytes)
 
@@ -80,6 +84,14 @@ class GroupDecoder:
         if not self.value_coding.scaled:
             return np.float32(0)
         return np.float32(self._scales[record])
+
+    def factors(self, record: int) -> Factors | None:
+        """The low-rank factors of a record, None if its group has none. Raises `CorruptFileError`."""
+        if self._factors is None:
+            return None
+        scales, weights = self._scale_streams[1:]
+        name = self.group.names[record]
+        return self._factors.of(record, np.float32(scales.view("<f4")[record]), weights, name)
 
     def changes(self, record: int) -> Iterator[Changes]:
         """The changes of a record, span by span; together the spans cover the whole tensor.
@@ -109,6 +121,8 @@ class GroupDecoder:
             first, end = self._bounds(index)
             yield self._first + index, (min(stop, end) - start) / (end - first)
             start, index = end, index + 1
+        if self._factors is not None:
+            yield from self._factors.shares(record)
 
     def decoded(self, index: int) -> Decoded:
         """Decode one span: positions on the line (None for all of them) and numbers, most recent ones cached."""
@@ -121,6 +135,11 @@ class GroupDecoder:
             if not self.position_coding.check_without_base(streams, self._span(index)):
                 return
         self.decoded(index)
+
+    def check_factors(self) -> None:
+        """Check all factors of the group, if it has any. Raises `CorruptFileError`."""
+        for record in range(len(self)):
+            self.factors(record)
 
     def _bounds(self, index: int) -> tuple[int, int]:
         ends = self.group.ends
@@ -151,14 +170,26 @@ class GroupDecoder:
     @cached_property
     def _scales(self) -> npt.NDArray[np.float32]:
         """The scale of each record of a group that has them. Raises `CorruptFileError`."""
-        where = f"{self.line.where}: chunk {self._first - 1}"
-        streams = self._chunk(self._first - 1)
-        if len(streams) != 1 or streams[0].dtype != np.uint32 or streams[0].size != len(self.group.names):
+        scales: npt.NDArray[np.float32] = self._scale_streams[0].view("<f4")
+        return scales
+
+    @cached_property
+    def _scale_streams(self) -> list[Numbers]:
+        """The streams of the first chunk of a group with scales, checked. Raises `CorruptFileError` (V4, U3)."""
+        where = f"{self.line.where}: chunk {self.chunks.start}"
+        streams = self._chunk(self.chunks.start)
+        if self._factors is not None:
+            self._factors.check_scales(streams, where)
+        if (self._factors is None and len(streams) != 1) or not _one_each(streams[0], len(self)):
             raise CorruptFileError(f"{where}: not one u32 scale for each record", "V4")
-        scales: npt.NDArray[np.float32] = streams[0].view("<f4")
+        scales = streams[0].view("<f4")
         if not np.isfinite(scales).all() or (scales < 0).any():
             raise CorruptFileError(f"{where}: a scale that is negative or not finite", "V4")
-        return scales
+        return streams
+
+
+def _one_each(stream: Numbers, records: int) -> bool:
+    return stream.dtype == np.uint32 and stream.size == records
 
 
 def _nbytes(decoded: Decoded) -> int:

@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from diffpack.diff.differences import Differences, given_reference, only
 from diffpack.diff.group_decoder import Changes, GroupDecoder
-from diffpack.errors import BaseNeededError, CheckpointError, MissingDependencyError, UsageError
+from diffpack.errors import BaseNeededError, CheckpointError, CorruptFileError, MissingDependencyError, UsageError
+from diffpack.format.factors.product import Factors
 from diffpack.format.manifest import DIGEST_HEX
 from diffpack.format.streams import Numbers
-from diffpack.format.values import floats
+from diffpack.format.values import ValueCoding, floats
+from diffpack.format.values.summed import SUMMED
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, Positions, Words, fits_array
 from diffpack.tensors.info import TensorInfo, blocks
@@ -38,7 +40,7 @@ class TensorDiff:
         self.info = TensorInfo(DTYPES[group.dtype], group.shapes[record])
         self.base = self._base_info()
         self.position_coding = decoder.position_coding
-        self.value_coding = decoder.value_coding
+        self.value_coding: ValueCoding = decoder.value_coding if group.factors is None else SUMMED
 
     def _base_info(self) -> TensorInfo | None:
         group = self._decoder.group
@@ -77,15 +79,47 @@ class TensorDiff:
 
     @property
     def scale(self) -> np.float32:
-        """The scale of int8 values, a 256th of the step of grid values (0 for other codings)."""
-        return self._decoder.scale(self._record)
+        """The scale of int8 values, a 256th of the step of grid values (0 for other codings, and with factors)."""
+        return self._decoder.scale(self._record) if self.value_coding is not SUMMED else np.float32(0)
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of its low-rank factors, 0 without any."""
+        table = self._decoder.group.factors
+        return max(table.matrices[self._record][2]) if table is not None else 0
+
+    @property
+    def factors(self) -> Factors | None:
+        """Its low-rank factors, None if it has none: what they come to, and what the grid adds, is what changes.
+
+        Raises `CorruptFileError`.
+        """
+        return self._decoder.factors(self._record)
 
     def changes(self) -> Iterator[Changes]:
         """The changes span by span, in bounded memory.
 
         Raises `CorruptFileError`; `BaseNeededError` if they are coded against the base (see `Diff.against`).
         """
-        return self._decoder.changes(self._record)
+        factors = self.factors
+        if factors is None:
+            return self._decoder.changes(self._record)
+        return self._summed(factors)
+
+    def _summed(self, factors: Factors) -> Iterator[Changes]:
+        """The values of every word, what the factors come to and what the grid adds, block by block."""
+        grid, scale = self._decoder.value_coding, self._decoder.scale(self._record)
+        for part in self._decoder.changes(self._record):
+            for start, stop in blocks(part.stop, part.start):
+                values = factors.change(start, stop)
+                index, units = part.within(start, stop)
+                if units.size:
+                    with np.errstate(over="ignore"):
+                        values[index] += grid.differences(units, scale)
+                    if not np.isfinite(values).all():
+                        where = f"{self._decoder.line.where}: {printable(self.name)}"
+                        raise CorruptFileError(f"{where}: a value that is not finite", "V3")
+                yield Changes(start, stop, None, values)
 
     def applied(self, reference: Reference) -> Iterator[tuple[int, Words]]:
         """The result tensor, made of its reference, as (first word, words) block by block, in order.
@@ -176,7 +210,9 @@ class TensorDiff:
 
     @property
     def count(self) -> int:
-        """How many words really change (steps of 0 in an `all` coding do not count)."""
+        """How many words really change (steps of 0 in an `all` coding do not count); with factors, all its words."""
+        if self.value_coding is SUMMED:
+            return self.info.words
         counts = self._decoder.group.counts
         if counts is not None and self.position_coding.counted(self.value_coding):  # else they mean nothing
             return counts[self._record]

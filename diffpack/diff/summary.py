@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from diffpack.format.features import CODE, COPIES, FEATURES, PATHS, SLICES, STRUCTURE
+from diffpack.format.features import CODE, COPIES, FEATURES, LOWRANK, PATHS, SLICES, STRUCTURE
 from diffpack.format.file_names import is_code
 from diffpack.format.manifest import CheckpointSummary, Group, Layout, Manifest, ResultSummary, SideFile, Structure
 from diffpack.tensors.info import TensorInfo
@@ -38,6 +38,8 @@ def _required(groups: Sequence[Group], layout: Layout | None, files: Sequence[Si
     """The features that the codings of groups, and the files around them, need a reader to know."""
     used = {coding for group in groups for coding in (group.position_coding_id, group.value_coding_id)}
     names = [item.name for item in files] + [name for name, _ in (layout.files if layout else ())]
+    if any(group.factors is not None for group in groups):
+        used.add(LOWRANK)
     if any("/" in name for name in names):
         used.add(PATHS)
     if any(is_code(item.name) for item in files):

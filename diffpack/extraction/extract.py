@@ -17,8 +17,8 @@ from diffpack.diff.diff import Diff
 from diffpack.diff.file_choice import FileChoice
 from diffpack.diff.publish import write_diff
 from diffpack.extraction.budget.importance import weights
+from diffpack.extraction.budget.landing import Landing
 from diffpack.extraction.budget.passes import Passes
-from diffpack.extraction.budget.search import write_to_target
 from diffpack.extraction.choose.records import choose, float_entries
 from diffpack.extraction.options import Options, Selection
 from diffpack.extraction.scan.gone import advice_on_base, refuse_most_gone
@@ -26,6 +26,7 @@ from diffpack.extraction.scan.survey import survey
 from diffpack.extraction.target import Target
 from diffpack.extraction.write import write_plans
 from diffpack.result import overflow
+from diffpack.support.blas import single_threaded_products
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 from diffpack.tensors.rename_patterns import Renaming, checked, unused
@@ -45,6 +46,7 @@ def extract(
     budget: int | float | str | None = None,
     target_error: float | None = None,
     importance: CheckpointLike | None = None,
+    rank: int | None = None,
     positions: str = "auto",
     profile: str = "compact",
     rename: Renaming | None = None,
@@ -79,7 +81,9 @@ def extract(
 
     `budget` (bytes of the file: 500000, "1MB", "1M"; or a part of the base's bytes: "0.3%", 0.003) and `target_error`
     (relative L2 error of the result) are met at the best point of rate and distortion found: the diff lands at most 1 %
-    under them.
+    under them. Matrices whose change has few directions get low-rank factors where these are worth their bytes, of rank
+    `rank` at most if that is given; 0 leaves them out. `values="lowrank"` stores without a budget the first `rank`
+    directions (16) of every matrix's change, and the differences of all that is no matrix as f32.
     `importance` weighs the squared error of tensors: a checkpoint whose tensors, by the tuned's names, hold a weight
     for the tensor or for each entry (a Fisher estimate, say), of which the mean counts.
 
@@ -111,6 +115,7 @@ def extract(
         position_choice=positions,
         target=Target.of(budget, target_error),
         importance=None if importance is None else {},
+        rank=rank,
         rename=None if rename is None else checked(rename),
         allow_removed=allow_removed,
         keep_layout=layout,
@@ -145,8 +150,8 @@ def _write(
         refuse_most_gone(base, tuned, surveyed.used)
     tuned.advice += advice_on_base(base, tuned) + unused(options.rename or (), base.tensors, base.source)
     if options.target is not None:
-        with Passes(progress) as passes:
-            written = write_to_target(file, surveyed, options, options.target, metadata, passes)
+        with Passes(progress) as passes, single_threaded_products():
+            written = Landing(file, surveyed, options, options.target, metadata, passes).written()
     else:
         plans = choose(surveyed.stored, options, float_entries(surveyed.scans))
         written = write_plans(file, surveyed, plans, options, metadata, progress)

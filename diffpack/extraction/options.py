@@ -9,6 +9,7 @@ from numbers import Real
 from diffpack.diff.file_choice import FileChoice
 from diffpack.errors import UsageError
 from diffpack.extraction.target import Target
+from diffpack.format import limits
 from diffpack.format.features import PROFILES
 from diffpack.format.positions import POSITION_CODINGS, PositionCoding
 from diffpack.format.positions.rule_words import Rule
@@ -16,10 +17,13 @@ from diffpack.format.values import ValueCoding
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.floats import FLOATS
 from diffpack.format.values.int8 import QUANTISERS
+from diffpack.format.values.summed import SUMMED
 from diffpack.tensors.rename_patterns import Renaming
 
-VALUE_CHOICES: dict[str, ValueCoding] = {EXACT.id: EXACT, **FLOATS, **QUANTISERS}
+VALUE_CHOICES: dict[str, ValueCoding] = {EXACT.id: EXACT, **FLOATS, **QUANTISERS, SUMMED.id: SUMMED}
 """How values may be stored; byte budgets and target errors have a way of their own."""
+RANK = 16
+"""Directions of each matrix that are kept where the user asks for low rank and names no number."""
 AUTO = "auto"
 POSITION_CHOICES = (AUTO, *(coding.id for coding in POSITION_CODINGS.values() if coding.offered))
 """How positions of exact changes may be stored: the smallest way for each tensor, or one for all."""
@@ -116,6 +120,7 @@ class Options:
     base_name: str | None = None
     base_revision: str | None = None
     threads: int | None = None
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         if self.value_choice not in VALUE_CHOICES:
@@ -128,8 +133,21 @@ class Options:
             )
         if self.importance is not None and self.target is None:
             raise UsageError("importance weighs the error of a budget or a target error: give one")
+        self._check_rank()
         if self.profile not in PROFILES:
             raise UsageError(f"the profile is one of {', '.join(PROFILES)}, not {self.profile!r}")
+
+    def _check_rank(self) -> None:
+        lowrank = self.value_coding is SUMMED
+        if lowrank and not self.selection.everything:
+            raise UsageError("low rank is of a whole change: give no choice of entries with it")
+        if self.rank is None:
+            return
+        if not lowrank and self.target is None:
+            raise UsageError("a rank goes with a budget, a target error, or low-rank values")
+        least = 1 if lowrank else 0
+        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or not least <= self.rank <= limits.RANK:
+            raise UsageError(f"a rank is a whole number from {least} to {limits.RANK}, not {self.rank!r}")
 
     @property
     def value_coding(self) -> ValueCoding:

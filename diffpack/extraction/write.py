@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import BinaryIO
 
-import numpy as np
-
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder_checkpoint import FolderCheckpoint
 from diffpack.checkpoints.side_files import named
@@ -18,6 +16,7 @@ from diffpack.diff.structure import keep_structure
 from diffpack.diff.summary import LEFT_OUT, new_manifest
 from diffpack.errors import CheckpointError
 from diffpack.extraction.distortion import Distortion
+from diffpack.extraction.encode.factor_spans import factor_jobs, factor_table, scale_streams
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.spans import span_jobs
 from diffpack.extraction.options import Options
@@ -76,7 +75,7 @@ def write_plans(
         groups,
         exact=options.exact,
         metadata=metadata,
-        recipe=_recipe(options) | ({LEFT_OUT: named(tuned.left_out)} if tuned.left_out else {}),
+        recipe=_recipe(options, groups) | ({LEFT_OUT: named(tuned.left_out)} if tuned.left_out else {}),
         aliases=surveyed.aliases,
         removed=surveyed.pairing.removed,
         rename=surveyed.pairing.rename,
@@ -121,8 +120,10 @@ def _write_groups(
         nbytes = sum(plan.scan.pair.info.nbytes for plan in own)
         length = sum(plan.scan.tuned.size for plan in own)
         if own[0].value_coding.scaled:
-            scales = np.array([plan.scale for plan in own], "<f4")
-            writer.add(encode_chunk([scales.view("<u4")], options.profile))
+            writer.add(encode_chunk(scale_streams(own), options.profile))
+        factor_spans = list(factor_jobs(own, options.profile))
+        for chunk in run_in_order((job for _, job in factor_spans), options.threads):
+            writer.add(chunk)
         spans = list(span_jobs(own, options.profile))
         chunks = run_in_order((job for _, job in spans), options.threads)
         for (end, _), chunk in zip(spans, chunks, strict=True):
@@ -130,11 +131,12 @@ def _write_groups(
             if progress is not None:
                 progress("coding", before + nbytes * end // length, total)
         before += nbytes
-        groups.append(_group(own, [end for end, _ in spans], options.exact))
+        ends = [end for end, _ in spans], [end for end, _ in factor_spans]
+        groups.append(_group(own, *ends, options.exact))
     return groups
 
 
-def _group(plans: Sequence[RecordPlan], ends: list[int], exact: bool) -> Group:
+def _group(plans: Sequence[RecordPlan], ends: list[int], factor_ends: list[int], exact: bool) -> Group:
     first = plans[0]
     scans = [plan.scan for plan in plans]
     base = first.scan.pair.base
@@ -151,6 +153,7 @@ def _group(plans: Sequence[RecordPlan], ends: list[int], exact: bool) -> Group:
         result_digests=digest_column(item.digest for item in scans) if exact else None,
         counts=tuple(plan.count for plan in plans) if first.position_coding.counted(first.value_coding) else None,
         rule=first.rule,
+        factors=factor_table(plans, factor_ends),
     )
 
 
@@ -159,15 +162,17 @@ def _grid_bytes(writer: ContainerWriter, groups: Sequence[Group]) -> int:
     total = first = 0
     for group in groups:
         coding = VALUE_CODINGS[group.value_coding_id]
-        stop = first + len(group.ends) + coding.scaled
+        stop = first + len(group.ends) + coding.scaled + (len(group.factors.ends) if group.factors else 0)
         if coding is GRID:
             total += sum(chunk.nbytes for chunk in writer.chunks[first:stop])
         first = stop
     return total
 
 
-def _recipe(options: Options) -> dict[str, str]:
+def _recipe(options: Options, groups: Sequence[Group]) -> dict[str, str]:
+    ranks = [rank for group in groups if group.factors for *_, own in group.factors.matrices for rank in own]
+    factors = {"factors": f"of up to {max(ranks)} directions"} if ranks else {}
     if options.target is not None:
         weighted = {} if options.importance is None else {"weights": "by tensor"}
-        return {"select": options.target.describe(), "values": GRID.id, **weighted}
-    return {"select": options.selection.describe(), "values": options.value_choice}
+        return {"select": options.target.describe(), "values": GRID.id, **weighted, **factors}
+    return {"select": options.selection.describe(), "values": options.value_choice, **factors}

@@ -16,10 +16,12 @@ COPIES = "copies"
 """Tensors of the base under further names."""
 SLICES = "slices"
 """Tensors put together from slices of the base's."""
+LOWRANK = "lowrank"
+"""Records with low-rank factors."""
 STRUCTURE = "structure"
 """What an HDF5 file holds beside its tensors; a reader that does not know it can do without."""
 _CODINGS: tuple[PositionCoding | ValueCoding, ...] = (*POSITION_CODINGS.values(), *VALUE_CODINGS.values())
-FEATURES = {UNSEALED: 1, PATHS: 2, CODE: 2, COPIES: 2, SLICES: 2, **streams.SINCE} | {
+FEATURES = {UNSEALED: 1, PATHS: 2, CODE: 2, COPIES: 2, SLICES: 2, LOWRANK: 2, **streams.SINCE} | {
     coding.id: coding.since for coding in _CODINGS if coding.since is not None
 }
 """What a file may require of this reader, and the minor version of the format that brought it."""

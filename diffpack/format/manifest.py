@@ -39,6 +39,18 @@ class CheckpointSummary(ResultSummary, frozen=True, omit_defaults=True):
     revision: str | None = None
 
 
+MatrixTable = tuple[int, int, tuple[int, ...]]
+"""How the words of a record are matrices: rows, columns, and the rank of each matrix."""
+
+
+class FactorTable(msgspec.Struct, frozen=True):
+    """The factors of a group's records: what their numbers are, the matrices of each record, the ends of spans."""
+
+    values: str
+    matrices: tuple[MatrixTable, ...]
+    ends: tuple[int, ...]
+
+
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """Records with the same dtypes and codings; columns have one item a record."""
 
@@ -55,6 +67,7 @@ class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     counts: tuple[int, ...] | None = None
     rule: str | None = None
     errors: tuple[int, ...] | None = None
+    factors: FactorTable | None = None
 
     @property
     def tensor_dtype(self) -> DType:

@@ -9,7 +9,8 @@ import msgspec
 
 from diffpack.errors import CorruptFileError
 from diffpack.format import limits
-from diffpack.format.features import CODE, COPIES, PATHS, SLICES, UNSEALED
+from diffpack.format.factors.line import check_table
+from diffpack.format.features import CODE, COPIES, LOWRANK, PATHS, SLICES, UNSEALED
 from diffpack.format.file_names import are_weights, clash, is_code, is_plain_file_name, is_plain_path, is_weights
 from diffpack.format.hdf5_structure import from_content
 from diffpack.format.manifest import DIGEST_HEX, Group, Manifest, to_canonical
@@ -58,7 +59,7 @@ _OPTIONAL = {
     "": {"copies", "error", "slices", "structure"},
     "base": {"name", "revision"},
     "layout": {"sha256"},
-    "group": {"errors", "counts", "base_digests", "result_digests", "rule"},
+    "group": {"errors", "counts", "base_digests", "result_digests", "rule", "factors"},
 }
 """What may be absent where; elsewhere a later version may give such a name to a member that may be null."""
 
@@ -126,6 +127,8 @@ def _check_required(manifest: Manifest, where: str) -> None:
         for coding in codings:
             if coding.since is not None and coding.id not in manifest.requires:
                 raise CorruptFileError(f"{where}: groups in {coding.id}, which it does not require", coding.rule)
+    if (LOWRANK in manifest.requires) != any(group.factors is not None for group in manifest.groups):
+        raise CorruptFileError(f"{where}: factors and the feature 'lowrank' do not fit", "U1")
 
 
 def _check_codings(group: Group, where: str) -> None:
@@ -134,6 +137,7 @@ def _check_codings(group: Group, where: str) -> None:
     if value_coding.class_offsets and not position_coding.holds_offsets:
         raise CorruptFileError(f"{where}: {value_coding.id} values that are not in levels", value_coding.rule)
     position_coding.check_group(group, where)
+    check_table(group, where)
 
 
 def _check_resized(group: Group, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,6 +16,7 @@ from diffpack.diff.extent import find_extent
 from diffpack.errors import CorruptFileError, WrongBaseError
 from diffpack.format.hdf5_structure import check_tensors
 from diffpack.result import overflow
+from diffpack.support.blas import single_threaded_products
 from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
@@ -120,7 +122,8 @@ class Result:
         finished tensor. Raises `WrongBaseError`, and `CheckpointError` if the files behind it changed meanwhile; the
         result's fingerprint is the caller's to compare.
         """
-        with self._inputs.unchanged():
+        factored = any(record.rank for record in self.records.values())
+        with self._inputs.unchanged(), single_threaded_products() if factored else nullcontext():
             return self._run(write, verify, threads, done)
 
     def _run(self, write: Write | None, verify: bool, threads: int | None, done: Callable[[int], None] | None) -> Check:

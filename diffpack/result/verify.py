@@ -64,6 +64,7 @@ def check_chunks(diff: Diff, threads: int | None = None) -> None:
     for decoder in diff.decoders:
         if decoder.group.names:
             decoder.scale(0)
+        decoder.check_factors()
     for item in diff.manifest.files:
         if item.stored:
             side_content(diff, item)

@@ -225,6 +225,9 @@ def test_the_numbers_told_beside_the_examples_are_those_of_the_results():
     (words,) = (np.frombuffer(data, np.float32) for _, _, data in worked_examples.grid_example().result.values())
     assert words.tolist() == [1.234375, 2.0, -0.03125, 4.75, 0.765625, 0.0]
     assert np.signbit(words[5])
+    (words,) = (np.frombuffer(data, np.float32) for _, _, data in worked_examples.factors_example().result.values())
+    assert words.tolist() == [1.09375, 2.0, 0.59765625, 3.7578125, 1.0625, 0.0]
+    assert np.signbit(words[5])
 
 
 def test_the_worked_example_is_what_the_writer_writes(tmp_path):

@@ -10,6 +10,7 @@ import zstandard
 from pcodec import ChunkConfig, standalone
 
 from tests.tools import craft
+from tests.tools.broken_factors import BROKEN_FACTORS
 from tests.tools.broken_files import BROKEN_FILES
 from tests.tools.craft import Stream, stream
 from tests.tools.drafts import SCHEMA, Draft
@@ -357,5 +358,6 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ),
     ("A6", "other fingerprint", lambda d: d.put("result", "fingerprint", "0" * 64)),
     ("A6", "other digest", lambda d: d.put("groups", 0, "result_digests", "0" * 64)),
+    *BROKEN_FACTORS,
     *BROKEN_FILES,
 ]

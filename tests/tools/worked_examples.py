@@ -1,6 +1,6 @@
-"""The files of spec/example-levels.md, example-grid.md and example-slices.md, made anew; a program that prints them.
+"""The files of spec/example-levels.md, -grid.md, -factors.md and -slices.md, made anew; a program that prints them.
 
-    python -m tests.tools.worked_examples levels|grid|slices
+    python -m tests.tools.worked_examples levels|grid|factors|slices
 
 The streams come from the library's own writer, the frame around them from `craft`. Manifests are raw, to be readable
 and the same under every version of zstd.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffpack.format.factors.line import INT, FactorLine
 from diffpack.format.positions import levels
 from diffpack.format.positions.geometry import Geometry
 from diffpack.format.streams import Numbers
@@ -67,6 +68,30 @@ def grid_example() -> Example:
     return Example(craft.build(manifest, chunks, minor=1), old, new)
 
 
+def factors_example() -> Example:
+    """Six words of float32 as a matrix of rank 1, and a grid that changes three of them; where both come to 0, none."""
+    base = np.array([1.0, 2.0, 0.5, 4.0, 1.0, -0.0], np.float32)
+    left, right, weight, scale = np.array([1, -2], np.int16), np.array([3, -1, 0], np.int16), 4, np.float32(2**-7)
+    numbers, offsets, grid = np.array([0, 1, 3, -2, 0, 0], np.int16), [0, -64, 32], np.float32(2**-13)
+    units = np.array([0, 256 + 0, 768 + 32, -(512 - 64), 0, 0], np.float32)
+    value = np.outer(left, right).reshape(-1).astype(np.float32) * weight * scale + units * grid
+    result = np.where(value == 0, base, base + value)
+    shape, plan = (2, 3), levels.Plan()
+    classes = plan.members(Geometry.of([(DTYPES["F32"], shape, 0, 6)]), None)
+    line = FactorLine([(*shape, (1,))])
+    factors = plan.members(line.geometry(0, line.length), None)
+    old, new = {"w": ("F32", shape, base.tobytes())}, {"w": ("F32", shape, result.tobytes())}
+    table = {"values": INT, "matrices": [[*shape, [1]]], "ends": [line.length]}
+    group = craft.group(["w"], old, new, positions="levels", values="grid", factors=table)
+    manifest = craft.manifest(old, new, [group], requires=["grid", "levels", "lowrank"])
+    chunks = [
+        _streams([np.array([grid]).view(np.uint32), np.array([scale]).view(np.uint32), np.array([weight], np.uint16)]),
+        _streams(levels.encode(plan, factors, np.concatenate([left, right]))),
+        _streams(levels.encode(plan, classes, numbers, [offsets])),
+    ]
+    return Example(craft.build(manifest, chunks, minor=2), old, new)
+
+
 def slices_example() -> Example:
     """Two tensors of float32 over one another, turned, as one, of which one word changes by one step."""
     k, q = np.array([[5.0, 6.0]], np.float32), np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
@@ -83,7 +108,7 @@ def slices_example() -> Example:
     return Example(craft.build(manifest, [chunk], minor=2), old, new)
 
 
-EXAMPLES = {"levels": levels_example, "grid": grid_example, "slices": slices_example}
+EXAMPLES = {"levels": levels_example, "grid": grid_example, "factors": factors_example, "slices": slices_example}
 
 
 def _streams(arrays: list[Numbers]) -> list[Stream]:

@@ -1,27 +1,16 @@
-"""A byte budget or a target error -> the diff that lands on it.
-
-One step for all tensors is what least squares asks for: at the best point of rate and distortion a bit buys the same
-everywhere. What a step gives is foretold (`forecast`); then the diff is written, applied and measured, and the step put
-right by what came out, until it lands.
-"""
+"""Which steps to try until one lands: from a forecast, then from what came out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import BinaryIO
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from diffpack.errors import UsageError
-from diffpack.extraction.budget.forecast import Forecast, grade
-from diffpack.extraction.budget.passes import Passes
-from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
-from diffpack.extraction.options import Options
-from diffpack.extraction.scan.survey import Survey
+from diffpack.extraction.budget.forecast import Forecast
 from diffpack.extraction.target import Target
-from diffpack.extraction.write import Written, write_plans
-from diffpack.format.values.grid import GRID
+from diffpack.extraction.write import Written
 
 SLACK = 0.01
 """How far under a budget, or a target error, a diff may land."""
@@ -40,70 +29,6 @@ class Attempt:
 
     step: float
     file: Written
-
-
-def write_to_target(
-    file: BinaryIO,
-    surveyed: Survey,
-    options: Options,
-    target: Target,
-    metadata: dict[str, str],
-    passes: Passes,
-) -> Written:
-    """Write the diff at one step after the other until it lands; end with the best one written, and say what it is.
-
-    Where no step keeps to the target, the exact diff does if it is an error, and nothing if it is a budget: then raises
-    `UsageError`.
-    """
-    graded = grade([item for item in surveyed.stored if may_be_lossy(item, GRID)], options.importance)
-    own = {item.scan.pair.name for item in graded}
-    rest = exact_records([item for item in surveyed.stored if item.pair.name not in own], options)
-
-    def write_exactly() -> Written:
-        plain = replace(options, target=None, importance=None)
-        plans = choose(surveyed.stored, plain, 0)
-        return write_plans(_emptied(file), surveyed, plans, plain, metadata, passes.next())
-
-    def write(step: float) -> Attempt:
-        plans = rest + [item.plan(step) for item in graded]
-        return Attempt(step, write_plans(_emptied(file), surveyed, plans, options, metadata, passes.next()))
-
-    if not graded:
-        whole = write_exactly()
-        if not target.kept(whole.nbytes, whole.error):
-            raise UsageError(_not_enough(target, whole))
-        return whole
-    search = Search(target, Forecast(graded))
-    last = None
-    while (step := search.next()) is not None:
-        if last is None and search.nearly_exact(step):
-            whole = write_exactly()
-            if search.keeps(whole):
-                return whole
-        last = write(step)
-        search.tell(last)
-    best = search.best
-    if best is None and target.error is not None:
-        return write_exactly()
-    if best is None:
-        last = write(search.coarsest)
-        if not search.keeps(last.file):
-            raise UsageError(_not_enough(target, last.file))
-        return last.file
-    return best.file if best is last else write(best.step).file
-
-
-def _not_enough(target: Target, least: Written) -> str:
-    return (
-        f"a budget of {target.budget or 0:,} bytes is not enough: what is stored exactly, the manifest and the files "
-        f"around the tensors take {least.nbytes - least.grid_bytes:,}; raise it, or leave files out"
-    )
-
-
-def _emptied(file: BinaryIO) -> BinaryIO:
-    file.seek(0)
-    file.truncate()
-    return file
 
 
 class Search:
@@ -125,13 +50,15 @@ class Search:
     @property
     def coarsest(self) -> float:
         """The step at which nothing is left of any difference."""
-        return 2 * self._forecast.largest
+        return self._forecast.coarsest
 
     def keeps(self, file: Written) -> bool:
         """Tell whether a file keeps to the target."""
         return self._target.kept(file.nbytes, file.error)
 
-    def _landed(self) -> bool:
+    @property
+    def landed(self) -> bool:
+        """Whether the best attempt is as near to the target as is asked for."""
         best = self.best
         if best is None:
             return False
@@ -141,9 +68,9 @@ class Search:
 
     def next(self) -> float | None:
         """The next step to try, None when there is nothing to gain."""
-        if self._landed() or len(self._attempts) >= ATTEMPTS:
+        if self.landed or len(self._attempts) >= ATTEMPTS:
             return None
-        step = self._between(self._corrected(self._attempts)) if self._attempts else self._first()
+        step = self._between(self._corrected(self._attempts)) if self._attempts else self.first
         return None if step in {item.step for item in self._attempts} else step
 
     def tell(self, attempt: Attempt) -> None:
@@ -159,7 +86,8 @@ class Search:
         high = min(coarse, default=self.coarsest)
         return step if low < step < high else float(np.sqrt(low * high))
 
-    def _first(self) -> float:
+    @cached_property
+    def first(self) -> float:
         """The step the forecast takes for right."""
         if self._target.budget is not None:
             aim = AIM * self._target.budget

@@ -12,7 +12,8 @@ from diffpack.extraction.choose.coding import best_positions
 from diffpack.extraction.choose.entries import positions_by_rule, select
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.scales import fit_scales
-from diffpack.extraction.options import Options
+from diffpack.extraction.lowrank.plans import few_directions
+from diffpack.extraction.options import RANK, Options
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
 from diffpack.format.positions.gaps import GAPS
@@ -21,6 +22,7 @@ from diffpack.format.positions.rule_words import Rule
 from diffpack.format.values import ValueCoding, floats
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.int8 import Multiples
+from diffpack.format.values.summed import SUMMED
 from diffpack.support.parallel import run_in_order
 
 
@@ -36,7 +38,9 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
     """
     value_coding = options.value_coding
     lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, value_coding)]
-    if options.selection.everything:
+    if value_coding is SUMMED:
+        plans = few_directions(lossy, options.rank or RANK, options.threads)
+    elif options.selection.everything:
         plans = [_everything(item, value_coding) for item in lossy]
     elif options.selection.rule is not None:
         plans = _by_rule(lossy, options, options.selection.rule)

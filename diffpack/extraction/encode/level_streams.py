@@ -21,6 +21,7 @@ from diffpack.extraction.encode.level_costs import (
 )
 from diffpack.extraction.encode.pieces import Piece
 from diffpack.format.chunks import CHUNK_VALUES
+from diffpack.format.factors.product import Factors
 from diffpack.format.positions import levels
 from diffpack.format.positions.geometry import Geometry
 from diffpack.format.positions.levels import NONE, Exponents, Plan
@@ -40,13 +41,14 @@ _FAINT = -8
 
 @dataclass(frozen=True)
 class Part:
-    """The words [start, stop) of one record: both sides, the tensor's shape, and the step of its grid (or 0)."""
+    """The words [start, stop) of one record: both sides, the tensor's shape, the step of its grid (or 0), factors."""
 
     shape: tuple[int, ...]
     start: int
     reference: Words
     tuned: Words
     step: float = 0.0
+    factors: Factors | None = None
 
 
 class LevelEncoder:
@@ -77,7 +79,7 @@ def _part(pieces: Sequence[Piece]) -> Part:
     plan, start, stop = pieces[0].plan, pieces[0].start, pieces[-1].stop
     scan = plan.scan
     reference, tuned = scan.reference.slice(start, stop), scan.tuned[start:stop]
-    return Part(scan.pair.info.shape, start, reference, tuned, float(plan.scale) * grid.UNITS)
+    return Part(scan.pair.info.shape, start, reference, tuned, float(plan.scale) * grid.UNITS, plan.factors)
 
 
 def _geometry(parts: Sequence[Part], dtype: DType) -> Geometry:
@@ -140,4 +142,7 @@ def _in_steps(part: Part, dtype: DType) -> npt.NDArray[np.float32]:
     if not part.step:
         return np.zeros(part.tuned.size, np.float32)
     step = np.float64(part.step)  # which may be beyond float32
-    return (floats.difference(part.reference, part.tuned, dtype) / step).astype(np.float32)
+    moved = floats.difference(part.reference, part.tuned, dtype)
+    if part.factors is not None:
+        moved = moved - part.factors.change(part.start, part.start + part.tuned.size)
+    return (moved / step).astype(np.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffpack.extraction.scan.scan import Scan
+from diffpack.format.factors.product import Factors
 from diffpack.format.positions import PositionCoding
 from diffpack.format.values import NO_SCALE, ValueCoding
 from diffpack.tensors.dtypes import Positions
@@ -17,7 +18,7 @@ class RecordPlan:
     """A record to be: `chosen` are the positions to store (None: all that differ).
 
     `conditioned` says whether the base may be needed to decode it, `rule` which one tells the chosen positions. The
-    scale of grid values is a 256th of their step.
+    scale of grid values is a 256th of their step; what they stand for is added to what `factors` come to.
     """
 
     scan: Scan
@@ -27,13 +28,20 @@ class RecordPlan:
     scale: np.float32 = NO_SCALE
     conditioned: bool = False
     rule: str | None = None
+    factors: Factors | None = None
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What records of one group share: base dtype ("" for none), dtype, ids of both codings."""
+    def key(self) -> tuple[str, str, str, str, str]:
+        """What records of one group share: base dtype ("" for none), dtype, ids of both codings, what factors are."""
         pair = self.scan.pair
         base = pair.base.dtype.name if pair.base else ""
-        return base, pair.info.dtype.name, self.position_coding.id, self.value_coding.id
+        return (
+            base,
+            pair.info.dtype.name,
+            self.position_coding.id,
+            self.value_coding.id,
+            self.factors.values if self.factors else "",
+        )
 
     @property
     def count(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from diffpack.format.positions.coding import CONTEXTS, Decoded, PositionCoding, 
 from diffpack.format.positions.geometry import Geometry
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
-from diffpack.tensors.dtypes import DType, Positions, exponents
+from diffpack.tensors.dtypes import Positions, exponents
 
 Levels = npt.NDArray[np.int8]
 Exponents = npt.NDArray[np.uint16]
@@ -100,12 +101,14 @@ class Stored:
                 yield index, *changed
 
 
-def parse(streams: list[Numbers], geometry: Geometry, dtype: DType, value_coding: ValueCoding, where: str) -> Stored:
+def parse(streams: list[Numbers], geometry: Geometry, numbers: np.dtype[Any], each: int, where: str) -> Stored:
     """Tell the streams of a span apart and check all that needs no base.
+
+    Its numbers are of the dtype `numbers`, and each class has `each` offsets.
 
     Raises `CorruptFileError` (R2, R4, K2).
     """
-    fixed = 4 if value_coding.class_offsets else 3
+    fixed = 4 if each else 3
     if len(streams) < fixed or streams[0].dtype != np.uint8 or not streams[0].size:
         raise CorruptFileError(f"{where}: a span of levels without its first streams", "R2")
     if streams[0].size - 1 > grouped.most(geometry.words):
@@ -115,10 +118,10 @@ def parse(streams: list[Numbers], geometry: Geometry, dtype: DType, value_coding
     counts = ((rows, geometry.rows), (columns, geometry.columns))
     if any(item.dtype != np.int8 or item.size not in (0, count) for item, count in counts):
         raise CorruptFileError(f"{where}: not one level for each row, or for each column", "R2")
-    offsets = streams[3] if value_coding.class_offsets else None
-    if offsets is not None and (offsets.dtype != np.int8 or offsets.size != value_coding.class_offsets * len(kinds)):
-        raise CorruptFileError(f"{where}: not {value_coding.class_offsets} offsets for each class", "R4")
-    grouped.check(kinds, streams[fixed:], value_coding.stream(dtype), where)
+    offsets = streams[3] if each else None
+    if offsets is not None and (offsets.dtype != np.int8 or offsets.size != each * len(kinds)):
+        raise CorruptFileError(f"{where}: not {each} offsets for each class", "R4")
+    grouped.check(kinds, streams[fixed:], numbers, where)
     return Stored(Plan(rows, columns, slope), kinds, offsets, streams[fixed:])
 
 
@@ -179,8 +182,9 @@ class LevelClasses(PositionCoding):
     def _stored(self, streams: list[Numbers], geometry: Geometry, span: Span) -> Stored:
         """Tell the streams of a span apart, and check them as far as that needs no base."""
         line = span.line
-        stored = parse(streams, geometry, line.dtype, line.value_coding, span.where)
-        conditioned = line.value_coding.exact and line.group.base_dtype is not None and line.dtype.arithmetic
+        value_coding = line.value_coding
+        stored = parse(streams, geometry, value_coding.stream(line.dtype), value_coding.class_offsets, span.where)
+        conditioned = value_coding.exact and line.group.base_dtype is not None and line.dtype.arithmetic
         if stored.plan.slope and not conditioned:
             raise CorruptFileError(f"{span.where}: exponents count where they cannot", "R3")
         return stored

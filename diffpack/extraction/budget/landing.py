@@ -1,0 +1,120 @@
+"""A byte budget or a target error -> the diff that lands on it.
+
+One step for all tensors is what least squares asks for: at the best point of rate and distortion a bit buys the same
+everywhere. What a step gives is foretold (`forecast`); then the diff is written, applied and measured, and the step put
+right by what came out, until it lands (`search`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import BinaryIO
+
+from diffpack.errors import UsageError
+from diffpack.extraction.budget.forecast import Forecast
+from diffpack.extraction.budget.graded import Graded, grade, plans_at, with_low_rank
+from diffpack.extraction.budget.passes import Passes
+from diffpack.extraction.budget.search import Attempt, Search
+from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
+from diffpack.extraction.encode.record_plan import RecordPlan
+from diffpack.extraction.options import Options
+from diffpack.extraction.scan.survey import Survey
+from diffpack.extraction.target import Target
+from diffpack.extraction.write import Written, write_plans
+from diffpack.format import limits
+from diffpack.format.values.grid import GRID
+
+
+@dataclass(frozen=True)
+class Landing:
+    """Writes a diff into `file` again and again, until it is as near to the target as is asked for."""
+
+    file: BinaryIO
+    surveyed: Survey
+    options: Options
+    target: Target
+    metadata: dict[str, str]
+    passes: Passes
+
+    def written(self) -> Written:
+        """Write the diff at one step after the other until it lands; end with the best one written, and say what it is.
+
+        With factors first; without them, too, where bytes jump with them and the diff lands short. Where no step keeps
+        to the target, the exact diff does if it is an error, and nothing if it is a budget: then raises `UsageError`.
+        """
+        plain = self._graded
+        if not plain:
+            whole = self._exactly()
+            if not self.target.kept(whole.nbytes, whole.error):
+                raise UsageError(_not_enough(self.target, whole))
+            return whole
+        search = Search(self.target, Forecast(plain, self.options.threads))
+        ways: list[Sequence[Graded]] = [plain]
+        if self.options.rank != 0:
+            most = self.options.rank or limits.RANK
+            ways.insert(0, with_low_rank(plain, most, search.first, self.options.threads))
+        return self._of(ways)
+
+    def _of(self, ways: Sequence[Sequence[Graded]]) -> Written:
+        best: tuple[Attempt, Sequence[Graded]] | None = None
+        last = None
+        for graded in ways:
+            search = Search(self.target, Forecast(graded, self.options.threads))
+            while (step := search.next()) is not None:
+                if last is None and search.nearly_exact(step):
+                    whole = self._exactly()
+                    if search.keeps(whole):
+                        return whole
+                last = self._at(step, graded)
+                search.tell(last)
+            if search.best is not None and (best is None or self._better(search.best, best[0])):
+                best = search.best, graded
+            if search.landed:
+                break
+        if best is not None:
+            return best[0].file if best[0] is last else self._at(best[0].step, best[1]).file
+        if self.target.error is not None:
+            return self._exactly()
+        coarsest = self._at(search.coarsest, ways[-1])
+        if not search.keeps(coarsest.file):
+            raise UsageError(_not_enough(self.target, coarsest.file))
+        return coarsest.file
+
+    def _better(self, one: Attempt, other: Attempt) -> bool:
+        """Whether an attempt that keeps to the target is better than another one that does."""
+        if self.target.budget is not None:
+            return one.file.error < other.file.error
+        return one.file.nbytes < other.file.nbytes
+
+    @cached_property
+    def _graded(self) -> list[Graded]:
+        """The tensors the grid may take."""
+        return grade([item for item in self.surveyed.stored if may_be_lossy(item, GRID)], self.options.importance)
+
+    @cached_property
+    def _exact(self) -> list[RecordPlan]:
+        """The records of all other tensors."""
+        own = {item.scan.pair.name for item in self._graded}
+        return exact_records([item for item in self.surveyed.stored if item.pair.name not in own], self.options)
+
+    def _exactly(self) -> Written:
+        plain = replace(self.options, target=None, importance=None, rank=None)
+        return self._write(choose(self.surveyed.stored, plain, 0), plain)
+
+    def _at(self, step: float, graded: Sequence[Graded]) -> Attempt:
+        plans = self._exact + plans_at(graded, step, self.options.threads)
+        return Attempt(step, self._write(plans, self.options))
+
+    def _write(self, plans: Sequence[RecordPlan], options: Options) -> Written:
+        self.file.seek(0)
+        self.file.truncate()
+        return write_plans(self.file, self.surveyed, plans, options, self.metadata, self.passes.next())
+
+
+def _not_enough(target: Target, least: Written) -> str:
+    return (
+        f"a budget of {target.budget or 0:,} bytes is not enough: what is stored exactly, the manifest and the files "
+        f"around the tensors take {least.nbytes - least.grid_bytes:,}; raise it, or leave files out"
+    )

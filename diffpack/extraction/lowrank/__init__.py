@@ -1,0 +1,1 @@
+"""A change of matrices as few directions: matrices seen in tensors, their singular vectors, factors at a step."""

@@ -1,0 +1,35 @@
+"""A span of a factor line <-> the streams of its chunk: components and entries have levels, as rows and columns do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffpack.errors import CorruptFileError
+from diffpack.format.factors.line import INT, FactorLine
+from diffpack.format.positions import levels
+from diffpack.format.streams import Numbers
+from diffpack.format.values.floats import FLOATS
+
+
+def stream_dtype(values: str) -> np.dtype[Any]:
+    """The dtype of the numbers of factors: int16, or of a float's ordered integers."""
+    return np.dtype("<i2") if values == INT else FLOATS[values].stored.step
+
+
+def decode(streams: list[Numbers], line: FactorLine, start: int, stop: int, values: str, where: str) -> Numbers:
+    """The numbers of the span [start, stop) of a factor line.
+
+    Raises `CorruptFileError` (U4; R2, K, P1 and V2 as for levels; V3 for floats that are not finite).
+    """
+    geometry = line.geometry(start, stop)
+    stored = levels.parse(streams, geometry, stream_dtype(values), 0, where)
+    if stored.plan.slope:
+        raise CorruptFileError(f"{where}: exponents of factors, which have none", "U4")
+    numbers: Numbers = np.zeros(stop - start, stream_dtype(values))
+    for _, places, part in stored.numbers(geometry, None, where):
+        numbers[places] = part
+    if values != INT and not np.isfinite(FLOATS[values].differences(numbers)).all():
+        raise CorruptFileError(f"{where}: a factor that is not finite", "V3")
+    return numbers
