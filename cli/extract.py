@@ -32,6 +32,7 @@ from .output import (
     advise,
     emit,
     emit_json,
+    few_bits,
     fields,
     mode,
     notes,
@@ -68,7 +69,7 @@ KEYS = {
 }
 """What `--json` prints; `a[].b` is member b of every item of the list a."""
 
-_VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign")
+_VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign", "lowrank")
 _POSITIONS = ("auto", "gaps", "all", "levels")
 _PROFILES = ("compact", "portable", "smallest")
 
@@ -102,8 +103,9 @@ def _positions() -> Iterable[str]:
     help="With --density: of each tensor the entries that cost no positions: smallest, largest, or random N (a seed).",
 )  # fmt: skip
 @click.option(
-    "--values", type=LibraryChoice(_VALUES, _values), default="exact", show_default=True, help="How values are stored."
-)
+    "--values", type=LibraryChoice(_VALUES, _values), default="exact", show_default=True,
+    help="How values are stored; lowrank: of each matrix the first directions of its change (--rank).",
+)  # fmt: skip
 @click.option(
     "--budget", type=Text(), metavar="SIZE",
     help="Find the best diff of at most this size: 1MB, 800KiB, 500000 bytes, or a part of the base: 0.3%, 0.003.",
@@ -111,6 +113,11 @@ def _positions() -> Iterable[str]:
 @click.option(
     "--target-error", type=float, metavar="E", help="Find the smallest diff with this relative L2 error: 0.05."
 )
+@click.option(
+    "--rank", type=int, metavar="R",
+    help="Directions of each matrix at most: with --values lowrank (16 without it), --budget or --target-error, which "
+    "find it by themselves and with 0 use none.",
+)  # fmt: skip
 @click.option(
     "--importance", type=CheckpointPath(), metavar="FILE",
     help="Weights of the squared error, under the tensors' names, for --budget and --target-error.",
@@ -148,9 +155,10 @@ def _positions() -> Iterable[str]:
 def command(
     session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
     threshold: float | None, rule: str | None, values: str, budget: str | None, target_error: float | None,
-    importance: str | None, positions: str, profile: str, base_name: str | None, base_revision: str | None,
-    meta: tuple[tuple[str, str], ...], rename: tuple[tuple[Any, str], ...], no_layout: bool, files: tuple[str, ...],
-    no_files: bool, code: bool, sha256: bool, allow_removed: bool, force: bool,
+    rank: int | None, importance: str | None, positions: str, profile: str, base_name: str | None,
+    base_revision: str | None, meta: tuple[tuple[str, str], ...], rename: tuple[tuple[Any, str], ...],
+    no_layout: bool, files: tuple[str, ...], no_files: bool, code: bool, sha256: bool, allow_removed: bool,
+    force: bool,
 ) -> None:  # fmt: skip
     """Store TUNED as its difference from BASE.
 
@@ -165,7 +173,7 @@ def command(
     kept = "none" if no_files else files or "all"
     target = output or default_output(tuned)
     piped = target == STDIO
-    _check(density, top_k, threshold, rule, values, profile, positions, budget, target_error, importance, kept)
+    _check(density, top_k, threshold, rule, values, profile, positions, budget, target_error, importance, kept, rank)
     check_output(session, target, [base, tuned, importance], force)
     import diffpack
 
@@ -174,7 +182,7 @@ def command(
     with watched(session, "scanning") as progress:
         diff = diffpack.extract(
             before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
-            rule=rule, values=values, budget=budget, target_error=target_error, importance=importance,
+            rule=rule, values=values, budget=budget, target_error=target_error, rank=rank, importance=importance,
             positions=positions, profile=profile, rename=rename or None, allow_removed=allow_removed,
             layout=not no_layout, files=kept, code=code, sha256=sha256, base_name=base_name,
             base_revision=base_revision, metadata=metadata, threads=session.threads, force=force, progress=progress,
@@ -199,6 +207,7 @@ def command(
 def _check(
     density: float | None, top_k: int | None, threshold: float | None, rule: str | None, values: str, profile: str,
     positions: str, budget: str | None, target_error: float | None, importance: str | None, files: str | Sequence[str],
+    rank: int | None,
 ) -> None:  # fmt: skip
     """Let the library refuse options that do not fit, before a file is opened. Raises its `UsageError`."""
     from diffpack.diff.file_choice import FileChoice
@@ -207,7 +216,7 @@ def _check(
 
     Options(
         Selection(density, top_k, threshold, rule), values, profile, positions, Target.of(budget, target_error),
-        None if importance is None else {}, keep_files=FileChoice.of(files),
+        None if importance is None else {}, keep_files=FileChoice.of(files), rank=rank,
     )  # fmt: skip
 
 
@@ -257,7 +266,7 @@ def as_text(report: Report) -> str:
     share = f"{percent(report['weight_share'])} of the base"
     how = "" if report["exact"] else f" ({recipe_text(report['recipe'])})"
     changed = f"{report['changed']:,} of {plural(report['entries'], 'entry')}, {percent(report['density'])}"
-    bits = f", {report['weight_bits']:.1f} bits each" if report["changed"] else ""
+    bits = f", {few_bits(report['weight_bits'])} bits each" if report["changed"] else ""
     error = f"{report['error']:.4f} of the change (relative L2)" if report["error"] else ""
     rows = [
         ("changed", changed + bits),

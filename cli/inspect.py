@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, summaries, summary_text
+from .describe import (
+    CHANGE_KEYS,
+    SUMMARY_KEYS,
+    change_rows,
+    changes,
+    coding_text,
+    error_text,
+    recipe_text,
+    summaries,
+    summary_text,
+)
 from .options import Session, diff_argument, global_options, read_diff
 from .output import Report, emit, emit_json, fields, listed, mode, percent, plural, safe, size, table
 
@@ -31,6 +41,9 @@ KEYS = {
     "groups[].positions": "coding of the positions",
     "groups[].rule": "which words change, where a rule tells it; else null",
     "groups[].values": "coding of the values",
+    "groups[].factors": "what the numbers of low-rank factors are: int, f32, f16 or bf16; null without factors",
+    "groups[].rank": "the largest rank of factors; 0 without any",
+    "groups[].factor_spans": "in how many separately stored pieces factors are",
     "groups[].records": "how many records",
     "groups[].spans": "in how many separately stored pieces",
     "chunks": "how many checksummed pieces the file has",
@@ -55,6 +68,8 @@ KEYS = {
     "tensors[].shape": "its shape",
     "tensors[].positions": "coding of the positions",
     "tensors[].values": "coding of the values",
+    "tensors[].rank": "the largest rank of its low-rank factors; 0 without any",
+    "tensors[].error": "its relative L2 error; null if not recorded",
     "tensors[].contexts": "for levels and classes: by what words were coded with their like (rows, columns, exponent)",
     "tensors[].bytes": "bytes of the chunks that hold it; of a shared chunk, by the share of its words",
     "tensors[].tensor_bytes": "bytes of the tensor itself",
@@ -114,12 +129,17 @@ def describe(diff: Diff, tensors: bool) -> Report:
 
 
 def _group(group: Group) -> Report:
+    factors = group.factors
+    ranks = [rank for *_, own in factors.matrices for rank in own] if factors else []
     return {
         "dtype": group.dtype,
         "base_dtype": group.base_dtype,
         "positions": group.position_coding_id,
         "rule": group.rule,
         "values": group.value_coding_id,
+        "factors": factors.values if factors else None,
+        "rank": max(ranks, default=0),
+        "factor_spans": len(factors.ends) if factors else 0,
         "records": len(group.names),
         "spans": len(group.ends),
     }
@@ -160,6 +180,8 @@ def _tensors(diff: Diff) -> list[Report]:
             "shape": list(record.shape),
             "positions": record.coding[0],
             "values": record.coding[1],
+            "rank": record.rank,
+            "error": diff.error(name),
             "contexts": list(diff.contexts(name)),
             **_sizes(diff.stored_bytes(name), record.info.nbytes),
         }
@@ -175,7 +197,7 @@ def as_text(report: Report, *, may_need_base: bool) -> str:
     """The same for people."""
     groups = [
         f"{plural(group['records'], 'record')} {_dtypes(group)} {_positions(group)}/{group['values']}"
-        f" in {plural(group['spans'], 'span')}"
+        f" in {plural(group['spans'], 'span')}{_factors_text(group)}"
         for group in report["groups"]
     ]
     codecs = ", ".join(f"{safe(codec)} {count:,}" for codec, count in report["codecs"].items())
@@ -199,21 +221,33 @@ def as_text(report: Report, *, may_need_base: bool) -> str:
     ]
     lines = [safe(report["path"]), *fields(rows)]
     if report.get("tensors"):
-        head = ("tensor", "kind", "dtype", "shape", "coding", "size", "saved")
-        rows_of_tensors = [
-            (
-                safe(item["name"]),
-                item["kind"],
-                item["dtype"],
-                str(item["shape"]),
-                _coding(item),
-                size(item["bytes"]),
-                percent(item["saved"]),
-            )
-            for item in report["tensors"]
-        ]
-        lines += ["", *table(head, rows_of_tensors, frozenset(range(5)))]
+        lines += ["", *_tensor_table(report["tensors"], errors=not report["exact"])]
     return "\n".join(lines)
+
+
+def _tensor_table(tensors: list[Report], *, errors: bool) -> list[str]:
+    head = ["tensor", "kind", "dtype", "shape", "coding", "size", "saved", *(["error"] if errors else [])]
+    rows = [
+        [
+            safe(item["name"]),
+            item["kind"],
+            item["dtype"],
+            str(item["shape"]),
+            _coding(item),
+            size(item["bytes"]),
+            percent(item["saved"]),
+            *([error_text(item["error"])] if errors else []),
+        ]
+        for item in tensors
+    ]
+    return table(head, rows, frozenset(range(5)))
+
+
+def _factors_text(group: Report) -> str:
+    if group["factors"] is None:
+        return ""
+    spans = plural(group["factor_spans"], "span")
+    return f", factors ({group['factors']}) of rank {group['rank']} or less in {spans}"
 
 
 def _beside(report: Report) -> str:
@@ -226,7 +260,7 @@ def _positions(group: Report) -> str:
 
 def _coding(item: Report) -> str:
     contexts = f"({', '.join(item['contexts'])})" if item["contexts"] else ""
-    return f"{item['positions']}{contexts}/{item['values']}"
+    return coding_text(f"{item['positions']}{contexts}", item["values"], item["rank"])
 
 
 def _dtypes(group: Report) -> str:

@@ -98,6 +98,11 @@ def percent(fraction: float) -> str:
     return f"{number:.{digits}f} %"
 
 
+def few_bits(bits: float) -> str:
+    """Bits for each change: one digit behind the point, two that count below one."""
+    return f"{bits:.1f}" if bits >= 1 else f"{bits:.2g}"
+
+
 def plural(count: int, noun: str) -> str:
     """A count with its noun: `1 tensor`, `2,000 tensors`, `0 entries`."""
     many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .describe import coding_text, error_text
 from .options import STDIO, DiffPath, Session, global_options, opened, optional_base, read_diff
-from .output import Report, emit, emit_json, mode, percent, plural, safe, size, table
+from .output import Report, emit, emit_json, few_bits, mode, percent, plural, safe, size, table
 from .progress import watched
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ KEYS = {
     "diffs[].weight_bits": "the same of weight_bytes",
     "diffs[].share_of_base": "bytes of the file / bytes of the base's tensors",
     "diffs[].weight_share": "weight_bytes / bytes of the base's tensors",
+    "diffs[].factor_bytes": "bytes of low-rank factors",
     "diffs[].position_bytes": "bytes that say where entries change",
     "diffs[].value_bytes": "bytes that say what changes",
     "diffs[].manifest_bytes": "bytes of the manifest",
@@ -45,6 +47,7 @@ KEYS = {
     "diffs[].tensors[].shape": "its shape",
     "diffs[].tensors[].positions": "coding of the positions",
     "diffs[].tensors[].values": "coding of the values",
+    "diffs[].tensors[].rank": "the largest rank of its low-rank factors; 0 without any",
     "diffs[].tensors[].changed": "its changed entries",
     "diffs[].tensors[].entries": "its entries",
     "diffs[].tensors[].density": "changed / entries",
@@ -124,6 +127,7 @@ def _diff(item: DiffStats, tensors: bool) -> Report:
         "weight_bits": item.weight_bits,
         "share_of_base": item.share_of_base,
         "weight_share": item.weight_share,
+        "factor_bytes": item.factor_bytes,
         "position_bytes": item.position_bytes,
         "value_bytes": item.value_bytes,
         "manifest_bytes": item.manifest_bytes,
@@ -150,6 +154,7 @@ def _tensor(item: TensorStats) -> Report:
         "shape": list(item.shape),
         "positions": item.position_coding_id,
         "values": item.value_coding_id,
+        "rank": item.rank,
         "changed": item.changed,
         "entries": item.entries,
         "density": item.density,
@@ -158,14 +163,21 @@ def _tensor(item: TensorStats) -> Report:
 
 
 _HEAD = ("diff", "mode", "error", "changed", "density", "weights", "bits/change", "of base")
-_PARTS = ("where the bytes are", "positions", "values", "manifest", "layout", "side files")
+_PARTS = {
+    "factors": "factor_bytes",
+    "positions": "position_bytes",
+    "values": "value_bytes",
+    "manifest": "manifest_bytes",
+    "layout": "layout_bytes",
+    "side files": "side_file_bytes",
+}
 _TENSOR_HEAD = ("tensor", "kind", "dtype", "shape", "coding", "changed", "density", "error")
 
 
 def as_text(report: Report) -> str:
     """The same for people."""
     lines = table(_HEAD, [_row(item) for item in report["diffs"]], frozenset({0, 1}))
-    lines += ["", *table(_PARTS, [_parts(item) for item in report["diffs"]]), ""]
+    lines += ["", *_parts(report["diffs"]), ""]
     merged = [_merged(item) for item in report["diffs"] if "merged" in item["recipe"]]
     lines += [*merged, ""] if merged else []
     for item in report["diffs"]:
@@ -177,16 +189,19 @@ def as_text(report: Report) -> str:
 
 
 def _row(item: Report) -> list[str]:
-    bits = f"{item['weight_bits']:.1f}" if item["changed"] else "-"
+    bits = few_bits(item["weight_bits"]) if item["changed"] else "-"
     return [
-        safe(item["path"]), mode(item["exact"]), _error(item["error"]), f"{item['changed']:,}",
+        safe(item["path"]), mode(item["exact"]), error_text(item["error"]), f"{item['changed']:,}",
         percent(item["density"]), size(item["weight_bytes"]), bits, percent(item["weight_share"]),
     ]  # fmt: skip
 
 
-def _parts(item: Report) -> list[str]:
-    parts = ("position_bytes", "value_bytes", "manifest_bytes", "layout_bytes", "side_file_bytes")
-    return [safe(item["path"]), *(size(item[part]) for part in parts)]
+def _parts(items: list[Report]) -> list[str]:
+    """Where the bytes of diffs are; factors only where one has some."""
+    factors = any(item["factor_bytes"] for item in items)
+    parts = {head: key for head, key in _PARTS.items() if factors or head != "factors"}
+    rows = [[safe(item["path"]), *(size(item[key]) for key in parts.values())] for item in items]
+    return table(["where the bytes are", *parts], rows)
 
 
 def _merged(item: Report) -> str:
@@ -199,13 +214,9 @@ def _merged(item: Report) -> str:
 def _tensor_row(item: Report) -> list[str]:
     return [
         safe(item["name"]), item["kind"], item["dtype"], str(item["shape"]),
-        f"{item['positions']}/{item['values']}", f"{item['changed']:,}", percent(item["density"]),
-        _error(item["error"]),
+        coding_text(item["positions"], item["values"], item["rank"]), f"{item['changed']:,}", percent(item["density"]),
+        error_text(item["error"]),
     ]  # fmt: skip
-
-
-def _error(error: float | None) -> str:
-    return "-" if error is None else f"{error:.4f}" if error else "0"
 
 
 def _together(totals: Report) -> list[str]:

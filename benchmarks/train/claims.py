@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.page import placed
 from benchmarks.train import plans
-from benchmarks.train.plans import POSTHOC
+from benchmarks.train.plans import AT_DENSITIES, BUDGETS, IN_BUDGETS
 from benchmarks.train.rows import Groups, Key, named, read
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
@@ -37,6 +37,10 @@ NOISY = "rte"
 UNMEASURED = "not measured"
 WITHIN = 1.0
 SHARE_BOUND = 0.4
+LOST_BY_BUDGETS = {"0.1 %": 1.5, "0.25 %": 0.5}
+"""Points that a full fine-tune may lose to a budget, on the tasks that tell something."""
+AS_SMALL_AS_SPARSE = "0.25 %"
+"""The budget that is nearest to the file of a sparse diff of the middle density."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,40 @@ def count(number: int, thing: str) -> str:
 
 def must_show(found: dict[str, Groups], method: Key) -> list[Claim]:
     """Hold a sparse method to what the best of them is to show."""
-    beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0"), *((kind, "", MIDDLE) for kind in POSTHOC)]
+    beaten: list[Key] = [("last-layer", "", "0"), ("adapters", "64", "0")]
+    beaten += [(kind, "", MIDDLE) for kind in AT_DENSITIES]
     lines = [compared(found, method, FULL, -WITHIN), *without_noise(found, method, FULL)]
     lines += [compared(found, method, other, 0.0) for other in beaten]
+    lines += [compared(found, method, in_budget(AS_SMALL_AS_SPARSE), None)]
     shares = [float(row["share_without_head_pct"]) for groups in found.values() for row in groups.get(method, [])]
     what, largest = f"{named(method)}: the largest file without its head, % of the base's bytes", max(shares)
     over = count(len(shares), "file")
     return [*lines, Claim(what, f"under {SHARE_BOUND}", f"{largest:.3f}", over, largest < SHARE_BOUND)]
+
+
+def in_budget(budget: str) -> Key:
+    """Give the full fine-tune in a byte budget."""
+    return IN_BUDGETS, budget, "0"
+
+
+def budgets(found: dict[str, Groups]) -> list[Claim]:
+    """Hold what budgets leave of full fine-tunes to these, and the files to their budgets."""
+    noise, clear = ({task: found[task] for task in found if (task == NOISY) is noisy} for noisy in (True, False))
+    lines = []
+    for budget in BUDGETS:
+        lost = LOST_BY_BUDGETS.get(budget)
+        line = compared(clear, in_budget(budget), FULL, None if lost is None else -lost)
+        alone = compared(noise, in_budget(budget), FULL, None)
+        lines.append(replace(line, what=f"{line.what}, without {NOISY}"))
+        lines.append(replace(alone, what=f"{alone.what}, {NOISY} alone"))
+    used = [
+        float(row["share_pct"]) / float(budget.rstrip(" %"))
+        for groups in found.values() for budget in BUDGETS for row in groups.get(in_budget(budget), [])
+    ]  # fmt: skip
+    what, bound = f"{IN_BUDGETS}: the fullest file, head and all, of its budget", "at most 1"
+    if not used:
+        return [*lines, Claim(what, bound, UNMEASURED, "", None)]
+    return [*lines, Claim(what, bound, f"{max(used):.4f}", count(len(used), "file"), max(used) <= 1)]
 
 
 def claims(found: dict[str, Groups]) -> list[Claim]:
@@ -135,6 +166,7 @@ def claims(found: dict[str, Groups]) -> list[Claim]:
     best = best_sparse(found)
     if best != DEFAULT:
         lines += [replace(line, what=f"best by these rows: {line.what}") for line in must_show(found, best)]
+    lines += budgets(found)
     lines.append(compared(found, *gates(), 0.0))
     lines += without_noise(found, *gates())
     lines.append(compared(found, *gates(plans.AS_PUBLISHED), 0.0))

@@ -17,6 +17,7 @@ from benchmarks.train.plans import (
     DROPOUT,
     EPOCHS,
     HEAD_FIRST,
+    IN_BUDGETS,
     LENGTH,
     PENALTY,
     POSTHOC,
@@ -102,9 +103,12 @@ def post_hoc(places: Places, plan: Plan) -> dict[str, Any]:
     """Cut down the full fine-tune of the same task and seed."""
     command = [
         sys.executable, "-m", "benchmarks.train.posthoc", "--model", places.model,
-        "--full", places.output(plan.needs), "--dev", places.files(plan.task)[1], "--density", plan.density,
+        "--full", places.output(plan.needs), "--dev", places.files(plan.task)[1],
     ]  # fmt: skip
-    return run([*command, "--budget"] if plan.method == "posthoc-budget" else command)
+    if plan.method == IN_BUDGETS:
+        return run([*command, "--budget", plan.variant])
+    command += ["--density", plan.density]
+    return run([*command, "--grid"] if plan.method == "posthoc-grid" else command)
 
 
 def measure(places: Places, plan: Plan) -> Row:

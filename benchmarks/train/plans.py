@@ -16,7 +16,13 @@ SHORTER = {"bbc_news": 64}
 MIDDLE = 0.005
 OUTER = (0.001, 0.01)
 """The densities beside the middle one."""
-POSTHOC = ("posthoc-top-k", "posthoc-budget")
+AT_DENSITIES = ("posthoc-top-k", "posthoc-grid")
+"""A full fine-tune's largest changes up to a density, and the best of the grid alone in as many bytes."""
+IN_BUDGETS = "posthoc-budget"
+"""What `extract --budget` makes of a full fine-tune; the variant says the budget."""
+POSTHOC = (*AT_DENSITIES, IN_BUDGETS)
+BUDGETS = ("0.05 %", "0.1 %", "0.25 %", "0.5 %")
+"""Of the base's bytes: the whole file, head and manifest too, without side files."""
 RATES: dict[str, float] = {
     "sparse": 3e-3, "lt-sft": 3e-3, "spiel": 3e-3, "bitfit": 1e-2, "top-layers": 5e-4, "diff-pruning": 3e-4,
     "diff-pruning-structured": 3e-4, "non-adaptive": 2.5e-3, "full": 1e-4, "last-layer": 1e-3, "head-only": 1e-2,
@@ -38,7 +44,7 @@ BEST = "diff-pruning"
 
 @dataclass(frozen=True)
 class Plan:
-    """One row to measure. `variant` is a selection or a size; `density` 0 where the method has none."""
+    """One row to measure. `variant` is a selection, a size or a budget; `density` 0 where the method has none."""
 
     task: str
     method: str
@@ -63,9 +69,15 @@ def compared(task: str, seed: int) -> Iterator[Plan]:
     yield Plan(task, "sparse", "fisher", MIDDLE, seed)
     yield Plan(task, "last-layer", seed=seed)
     yield Plan(task, "adapters", "64", seed=seed)
-    yield from (Plan(task, kind, "", MIDDLE, seed) for kind in POSTHOC)
+    yield from (Plan(task, kind, "", MIDDLE, seed) for kind in AT_DENSITIES)
+    yield from budgets(task, seed)
     yield Plan(task, "non-adaptive", "", MIDDLE, seed)
     yield Plan(task, "diff-pruning-structured", "", MIDDLE, seed)
+
+
+def budgets(task: str, seed: int) -> Iterator[Plan]:
+    """Give what byte budgets leave of the full fine-tune of one task and seed."""
+    yield from (Plan(task, IN_BUDGETS, budget, seed=seed) for budget in BUDGETS)
 
 
 def others(task: str, seed: int = 0) -> Iterator[Plan]:
@@ -109,7 +121,7 @@ def plans() -> Iterator[Plan]:
     """Give all rows, the most telling for their time first."""
     for task in TASKS:
         yield from compared(task, 0)
-        yield from outer(task, POSTHOC)
+        yield from outer(task, AT_DENSITIES)
     for seed in SEEDS[1:]:
         for task in QUICK:
             yield from compared(task, seed)
@@ -134,3 +146,6 @@ def plans() -> Iterator[Plan]:
         for task in QUICK:
             yield from (plan for plan in others(task, seed) if plan.method in ("lt-sft", "lora", "bitfit"))
     yield from (Plan("sst2", method, "", OUTER[0]) for method in WITHOUT_AND_WITH_GATES)
+    for seed in SEEDS[1:]:
+        yield Plan("sst2", "full", seed=seed)
+        yield from budgets("sst2", seed)

@@ -3,7 +3,7 @@
     python -m benchmarks.train.plot benchmarks/results/train.csv docs/train.svg [docs/train.md]
 
 With a page named, the table between its two marks is replaced. One task one panel; a point is the mean over the seeds,
-a line joins one method's densities.
+a line joins one method's densities or budgets.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import figures
 from benchmarks.page import placed
+from benchmarks.train.plans import IN_BUDGETS
 from benchmarks.train.rows import Groups, mean, named, percent, read
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -25,8 +28,41 @@ STYLE = {  # label -> colour, marker
     "diff-pruning": ("#5b3f8c", "D"), "diff-pruning-structured": ("#8a6fc0", "d"), "non-adaptive": ("#b9a6e0", "P"),
     "bitfit": ("#3f8c5b", "^"), "adapters": ("#2f6f9f", "X"), "lora": ("#7aa6c2", "x"), "last-layer": ("#9a9a9a", "p"),
     "top-layers": ("#777777", "h"), "head-only": ("#bbbbbb", "*"), "posthoc-top-k": ("#a03030", "1"),
-    "posthoc-budget": ("#d06060", "2"), "magnitude-pruning": ("#5a5a2a", "+"), "movement-pruning": ("#8a8a4a", "|"),
+    "posthoc-grid": ("#d06060", "2"), "posthoc-budget": ("#d1002c", "."), "magnitude-pruning": ("#5a5a2a", "+"),
+    "movement-pruning": ("#8a8a4a", "|"),
 }  # fmt: skip
+LEAST_SHARE = 1e-3
+"""% of the base at which a file of hardly more than the head is drawn: the axis is logarithmic."""
+LEAST_WRONG = 0.1
+"""% of texts: a model without a wrong one is drawn so, on an axis that is logarithmic in what is wrong."""
+ACCURACIES = (50, 60, 70, 80, 85, 90, 95, 98, 99)
+"""% at which that axis has ticks."""
+THIN, BOLD = 0.7, 1.8
+"""Widths of lines; what an ordinary fine-tune becomes stands out."""
+
+
+def curves(groups: Groups) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Give the points of each line, the smallest file first: % of the base's bytes without the head, accuracy in %.
+
+    A line is one method's densities, or its byte budgets; other variants (selections, sizes) are lines of their own.
+    """
+    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    for (method, variant, _), rows in groups.items():
+        share = max(mean(rows, "share_without_head_pct"), LEAST_SHARE)
+        found[method, "" if method == IN_BUDGETS else variant].append((share, 100 * mean(rows, "accuracy")))
+    return {line: sorted(points) for line, points in found.items()}
+
+
+def by_errors(panel: Any) -> None:
+    """Show accuracies by the logarithm of what is wrong: those near the best stand apart, ruined ones stay in sight."""
+
+    def height(percents: Any) -> Any:
+        return -np.log10(np.maximum(100 - percents, LEAST_WRONG))
+
+    def percents(heights: Any) -> Any:
+        return 100 - 10 ** np.negative(heights)
+
+    panel.set_yscale("function", functions=(height, percents))
 
 
 def draw(found: dict[str, Groups], target: str) -> None:
@@ -35,21 +71,21 @@ def draw(found: dict[str, Groups], target: str) -> None:
     )
     used: dict[str, Any] = {}
     for panel, (task, groups) in zip(axes[0], found.items(), strict=True):
-        points: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-        for (method, variant, _), rows in groups.items():
-            share = max(mean(rows, "share_without_head_pct"), 1e-3)
-            points[method, variant].append((share, 100 * mean(rows, "accuracy")))
-        for (method, _), found_points in points.items():  # one method's densities are joined
+        by_errors(panel)
+        for (method, _), points in curves(groups).items():
             colour, marker = STYLE[method]
+            width = BOLD if method == IN_BUDGETS else THIN
             (used[method],) = panel.plot(
-                *zip(*sorted(found_points), strict=True), color=colour, marker=marker, linewidth=0.7, markersize=5.5
+                *zip(*points, strict=True), color=colour, marker=marker, linewidth=width, markersize=5.5
             )
         panel.set_xscale("log")
         figures.percent_axis(panel.xaxis)
+        low, high = panel.get_ylim()
+        figures.percent_axis(panel.yaxis, [tick for tick in ACCURACIES if low <= tick <= high])
         panel.set_title(task, fontsize=9)
         panel.set_xlabel("% of the base's bytes, without the head")
         figures.bare(panel, "top", "right")
-    axes[0][0].set_ylabel("dev accuracy, %")
+    axes[0][0].set_ylabel("dev accuracy, % (logarithm of errors)")
     order = [method for method in STYLE if method in used]
     figure.legend([used[method] for method in order], order, loc="outside right center", frameon=False)
     figures.save(figure, target)

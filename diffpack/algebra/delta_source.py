@@ -120,7 +120,7 @@ class Source:
 
     def _from_record(self, name: str, reference: Reference | None) -> Delta:
         record = self.record(name)
-        dense = record.position_coding.every_word
+        dense = record.position_coding.every_word or record.rank > 0
         places: list[Positions] = [np.empty(0, np.int64)]
         values: list[Values] = []
         for part in record.changes():

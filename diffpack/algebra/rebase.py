@@ -9,10 +9,12 @@ from functools import partial
 from typing import BinaryIO
 
 import numpy as np
+from msgspec.structs import replace as with_members
 
 from diffpack.algebra.checks import check_base
 from diffpack.algebra.delta import Delta
 from diffpack.algebra.delta_source import Source
+from diffpack.algebra.kept import kept_entry, kept_recipe, on_factors, whole_groups
 from diffpack.algebra.lifted import Lifted, lifted
 from diffpack.algebra.missed import Missed
 from diffpack.algebra.other_base import OtherBase
@@ -24,9 +26,10 @@ from diffpack.diff.entries import Entry, check_profile, write_entries
 from diffpack.diff.group_decoder import Changes
 from diffpack.diff.publish import write_diff
 from diffpack.diff.relative_error import ERROR, with_errors
+from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import BaseNeededError
-from diffpack.format.manifest import to_json
+from diffpack.format.manifest import Group, digest_column, to_json
 from diffpack.format.values.floats import F32
 from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
@@ -73,6 +76,7 @@ def rebase(
     dtype or shape, not floats, or changed by more than float32 holds, and what is tied to them. Tensors that the diff
     makes of others (fused ones) are made of those of `onto`. New tensors come along; layout and side files do not. The
     error of what is carried over is recorded: sums are rounded to their dtype; that of a lossy diff stays unknown.
+    Values on a grid, and low-rank factors, stay so unless a tensor coded with them is left out or clipped.
     Where `onto` has the base's tensors under names with another prefix, they are found; the result is named as the
     diff's is. Sums that the result's dtype cannot hold are refused, or with `clip` end at its largest finite number.
 
@@ -180,15 +184,7 @@ class _Rebase:
         digest = None if record.base is None else self.onto.digest(name)
         if not record.exact or not self.changes_floats(name):
             kept = None if self.changes_floats(name) else diff.digests(name)[1]
-            if record.value_coding.class_offsets:  # numbers chosen class by class
-                parts = tuple(map(partial(_as_floats, scale=record.scale), record.changes()))
-                return Entry(name, record.info, record.base, digest, kept, parts, F32, adds_zeros=True), None
-            parts = tuple(record.changes())
-            entry = Entry(
-                name, record.info, record.base, digest, kept, parts, record.value_coding, record.scale,
-                adds_zeros=not record.exact,
-            )  # fmt: skip
-            return entry, None
+            return replace(kept_entry(diff, record, name), base_digest=digest, digest=kept), None
         if not self.source.based:
             where = f"{diff.name}: {printable(name)}"
             raise BaseNeededError(f"{where} is stored as steps, and the bases differ: give the diff's base")
@@ -200,6 +196,28 @@ class _Rebase:
         numbers = np.where(delta.values == 0, numbers.dtype.type(0), numbers)
         parts = (Changes(0, record.info.words, delta.positions, numbers),) if record.info.words else ()
         return Entry(name, record.info, record.base, digest, None, parts, F32), delta
+
+    def _copied(self, writer: ContainerWriter) -> list[Group]:
+        """Write the groups that stay as they are, chunk for chunk, and give them with the other base's digests.
+
+        Not those with a tensor that is left out, or whose sums the dtype cannot hold.
+        """
+        groups = []
+        for decoder in whole_groups(self.source.diff, self.left_out):
+            group = decoder.group
+            if decoder.position_coding.needs_base(group) or not self._hold(group.names):
+                continue
+            copy_chunks(writer, self.source.diff, decoder.chunks)
+            digests = None
+            if group.base_dtype is not None:
+                digests = digest_column(self.onto.digest(name) for name in group.names)
+            groups.append(with_members(group, base_digests=digests, result_digests=None, errors=None))
+        return groups
+
+    def _hold(self, names: Sequence[str]) -> bool:
+        records = [self.source.record(name) for name in names]
+        jobs = (partial(self.sums.hold, record, self.onto.reference(record)) for record in records)
+        return all(run_in_order(jobs, self.threads))
 
     def _untied(self, name: str, target: str, infos: Mapping[str, TensorInfo]) -> str:
         """Say why a tensor cannot be tied to its target ("" if it can); `infos` are the result's but for ties."""
@@ -218,9 +236,12 @@ class _Rebase:
         writer = ContainerWriter(file)
         names = [name for name in self.source.diff if name not in self.left_out]
         total = sum(self.source.diff[name].info.nbytes for name in names)
-        groups = write_entries(
-            writer, self._entries(names), self.profile, threads=self.threads, progress=self.progress, total=total
+        groups = self._copied(writer)
+        rest = sorted({*names}.difference(*(group.names for group in groups)))
+        groups += write_entries(
+            writer, self._entries(rest), self.profile, threads=self.threads, progress=self.progress, total=total
         )
+        self.notes += on_factors(self.source.diff, rest, "others coded with them cannot be carried over as they are")
         self.sums.refuse(f"{self.source.diff.name}: rebase", "clip=True (--clip) ends them there")
         names = [name for name in names if name not in self.left_out]
         whole = not self.left_out and not any(self.changes_floats(name) for name in names)
@@ -232,9 +253,10 @@ class _Rebase:
         aliases = {name: target for name, target in old.aliases.items() if not untied[name]}
         infos |= {name: infos[target] for name, target in aliases.items()}
         steps_no_more = any(self.source.diff[name].exact and self.changes_floats(name) for name in names)
-        as_floats = steps_no_more or old.recipe.get("values") == GRID.id
-        coding = {"values": F32.id} if as_floats else {}
-        said = {key: text for key, text in old.recipe.items() if key not in (OVERFLOW, ERROR)}  # sums are checked here
+        on_grid = any(group.value_coding_id == GRID.id for group in groups)
+        coding = {"values": F32.id} if steps_no_more and not on_grid else {}
+        said = kept_recipe(old.recipe, groups)
+        said = {key: text for key, text in said.items() if key not in (OVERFLOW, ERROR)}  # sums are checked here
         if not self._steps:
             said[ERROR] = "not known: what is carried over is lossy"
         base = self.onto.checkpoint
@@ -265,9 +287,3 @@ class _Rebase:
                 ", ".join(f"{printable(old)}* -> {printable(new)}*" for old, new in self.onto.rename) or "as they are"
             )
             self.notes.append(f"the other base has its tensors under other names: {rules}")
-
-
-def _as_floats(part: Changes, scale: np.float32) -> Changes:
-    """Grid values as the float32 numbers they stand for; words without one stay without."""
-    kept = part.nonzero()
-    return replace(kept, numbers=F32.numbers(GRID.differences(kept.numbers, scale)))

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from msgspec.structs import replace
 
 from diffpack.algebra.checks import check_base
-from diffpack.algebra.resolve import kept_entry
+from diffpack.algebra.kept import kept_entry, kept_recipe, on_factors
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.diff.entries import Entry, check_profile, write_entries
@@ -24,8 +24,6 @@ from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import Group, Layout, Manifest, to_json
 from diffpack.format.positions.rule import BY_RULE
 from diffpack.format.positions.rule_words import Rule
-from diffpack.format.values.floats import F32
-from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.result import Result
 from diffpack.result.seal import check_of
@@ -87,7 +85,8 @@ def rename(
     those of tensors that the diff does not touch only the base has, so `base` is needed, unless the fingerprint is
     open already (a merge made without its base) and `renaming` is prefixes. The result is made and compared on the way.
 
-    Changes are not coded anew unless their tensors come in another order by their new names. A layout is kept with the
+    Changes are not coded anew unless their tensors come in another order by their new names: then those on a grid, and
+    with low-rank factors, become float32 values. A layout is kept with the
     new names; the structure of an HDF5 file is left out.
 
     Raises `BaseNeededError`, `WrongBaseError`, `UsageError` (two tensors of one name, patterns that fit nothing),
@@ -136,14 +135,13 @@ class _Rename:
             self.notes.append("the structure of the HDF5 file is that of the old names: left out")
             structure = None
         unsealed = UNSEALED in old.requires
-        values = {"values": F32.id} if any(group.value_coding_id == F32.id for group in groups) else {}
         manifest = new_manifest(
             old.base,
             old.result if unsealed else replace(old.result, fingerprint=UNKNOWN_FINGERPRINT),
             groups,
             exact=old.exact,
             metadata=self.diff.metadata if self.metadata is None else self.metadata,
-            recipe={**old.recipe, **(values if old.recipe.get("values") == GRID.id else {})},
+            recipe=kept_recipe(old.recipe, groups),
             aliases=names.pairs(old.aliases),
             removed=tuple(sorted(names.all(old.removed))),
             rename=names.rules,
@@ -174,6 +172,7 @@ class _Rename:
                 groups.append(replace(decoder.group, names=new, resized=resized))
             else:
                 others += decoder.group.names
+        self.notes += on_factors(self.diff, others, "their order is another by the new names")
         if others:
             records = self.diff if result is None else result.records
             jobs = (
@@ -182,10 +181,25 @@ class _Rename:
             )
             entries: Iterator[Entry] = run_in_order(jobs, self.threads)
             total = sum(self.diff[name].info.nbytes for name in others)
-            groups += write_entries(
+            written = write_entries(
                 writer, entries, self.profile, threads=self.threads, progress=self.progress, total=total
             )
+            groups += self._with_errors(written, names)
         return groups
+
+    def _with_errors(self, groups: Sequence[Group], names: _Names) -> list[Group]:
+        """Groups that were written anew, with the errors that the diff records of their tensors."""
+        known = {
+            names.new[name]: error
+            for decoder in self.diff.decoders
+            for name, error in zip(decoder.group.names, decoder.group.errors or (), strict=False)
+        }
+        return [
+            replace(group, errors=tuple(known.get(name, 0) for name in group.names))
+            if not known.keys().isdisjoint(group.names)
+            else group
+            for group in groups
+        ]
 
     def _layout(self, writer: ContainerWriter, names: _Names) -> Layout | None:
         layout = self.diff.manifest.layout

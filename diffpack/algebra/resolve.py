@@ -6,26 +6,23 @@ copies or slices is written anew for them, in a temporary file, with the same re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import BinaryIO
 
 import numpy as np
 
 from diffpack.algebra.checks import check_base
+from diffpack.algebra.kept import kept_entry, kept_recipe, whole_groups
 from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff
 from diffpack.diff.entries import Entry, exact_entry, write_entries
-from diffpack.diff.group_decoder import Changes
 from diffpack.diff.publish import write_for
-from diffpack.diff.record import TensorDiff
 from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import new_manifest
 from diffpack.errors import BaseNeededError, ResultMismatchError
 from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import to_json
-from diffpack.format.values.floats import F32
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.result import Result
 from diffpack.support.inputs import Inputs
@@ -41,8 +38,8 @@ def by_own_names(diff: Diff, base: Checkpoint | None, threads: int | None) -> Di
     """A diff with the same base and result, and no copies and slices: the diff itself if it has none.
 
     A tensor that was copied or made of slices is stored exactly as the diff gives it, lossy values or not, relative to
-    the base tensor of its own name where that can serve, else as a new one. Lossy values of other tensors stay, those
-    on a grid as float32.
+    the base tensor of its own name where that can serve, else as a new one. Lossy values of other tensors stay; those
+    on a grid, and low-rank factors, become float32 values if one of their group was such a tensor.
 
     Raises `BaseNeededError` if the base is needed and is not there, `WrongBaseError` if it is another one,
     `ResultMismatchError` if such a tensor is not the recorded one, `CorruptFileError`.
@@ -122,7 +119,12 @@ def _resolved(diff: Diff, base: Checkpoint, threads: int | None) -> Diff:
 
 def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) -> None:
     manifest, writer = diff.manifest, ContainerWriter(file)
-    groups = write_entries(writer, _entries(diff, base, threads), "compact", threads=threads)
+    groups, others = [], {*diff, *_elsewhere(diff)}
+    for decoder in whole_groups(diff, _elsewhere(diff)):
+        copy_chunks(writer, diff, decoder.chunks)
+        groups.append(decoder.group)
+        others -= set(decoder.group.names)
+    groups += write_entries(writer, _entries(diff, base, others, threads), "compact", threads=threads)
     copy_chunks(writer, diff, range(diff.coded_chunks, len(diff.chunks)))  # the layout and the side files
     resolved = new_manifest(
         manifest.base,
@@ -130,7 +132,7 @@ def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) ->
         groups,
         exact=manifest.exact,
         metadata=manifest.metadata,
-        recipe=manifest.recipe,
+        recipe=kept_recipe(manifest.recipe, groups),
         aliases=manifest.aliases,
         removed=manifest.removed,
         rename=manifest.rename,
@@ -142,14 +144,14 @@ def _write(file: BinaryIO, diff: Diff, base: Checkpoint, threads: int | None) ->
     writer.finish(to_json(resolved))
 
 
-def _entries(diff: Diff, base: Checkpoint, threads: int | None) -> Iterator[Entry]:
+def _entries(diff: Diff, base: Checkpoint, names: Collection[str], threads: int | None) -> Iterator[Entry]:
     result, others = Result(diff, base), _elsewhere(diff)
     own = own_names(base.tensors, diff.manifest.rename)
     jobs = (
         partial(_made_anew, result, name, own.get(name))
         if name in others
         else partial(kept_entry, diff, result.records[name], name)
-        for name in sorted({*diff, *others})
+        for name in sorted(names)
     )
     for entry in run_in_order(jobs, threads):
         if entry.name not in others or not entry.unchanged:
@@ -165,21 +167,3 @@ def _made_anew(result: Result, name: str, own: str | None) -> Entry:
     if recorded is not None and (entry.digest or b"")[:DIGEST_BYTES] != recorded:
         raise ResultMismatchError(f"{result.diff.name}: {printable(name)} is not what the diff records [A6]")
     return entry
-
-
-def kept_entry(diff: Diff, record: TensorDiff, name: str) -> Entry:
-    """A record of a diff as it is, to be written under a name."""
-    digests = diff.digests(record.name)
-    if record.value_coding.class_offsets:  # numbers chosen class by class
-        parts = tuple(_as_floats(record, part) for part in record.changes())
-        return Entry(name, record.info, record.base, *digests, parts, F32, adds_zeros=True)
-    return Entry(
-        name, record.info, record.base, *digests, tuple(record.changes()), record.value_coding, record.scale,
-        adds_zeros=not record.exact,
-    )  # fmt: skip
-
-
-def _as_floats(record: TensorDiff, part: Changes) -> Changes:
-    """Grid values as the float32 numbers they stand for; words without one stay without."""
-    kept = part.nonzero()
-    return replace(kept, numbers=F32.numbers(record.value_coding.differences(kept.numbers, record.scale)))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from diffpack.diff.entries import Entry
 from diffpack.diff.group_decoder import Changes
+from diffpack.diff.record import TensorDiff
 from diffpack.errors import UsageError
 from diffpack.format.streams import Numbers
 from diffpack.format.values import floats
@@ -60,7 +61,7 @@ class Sums:
     def _part(self, part: Changes, entry: Entry, coding: Added, reference: Reference) -> Changes:
         dtype, pieces = entry.info.dtype, []
         for positions, numbers in _pieces(part):
-            before = reference.slice(*positions) if isinstance(positions, tuple) else reference.at(positions)
+            before = _before(reference, positions)
             values = coding.differences(numbers, entry.scale)
             over = made_infinite(before, floats.add(before, values, dtype), dtype)
             if over.any():
@@ -70,6 +71,17 @@ class Sums:
                     numbers[over] = _clipped(before[over], numbers[over], coding, entry.scale, dtype)
             pieces.append(numbers)
         return replace(part, numbers=np.concatenate(pieces)) if self.clip and pieces else part
+
+    def hold(self, record: TensorDiff, reference: Reference) -> bool:
+        """Whether all sums of a lossy record with its reference stay finite; those that do not are not remembered."""
+        dtype, coding = record.info.dtype, record.value_coding
+        for part in record.changes():
+            for positions, numbers in _pieces(part):
+                before = _before(reference, positions)
+                values = coding.differences(numbers, record.scale)
+                if made_infinite(before, floats.add(before, values, dtype), dtype).any():
+                    return False
+        return True
 
     def add(self, name: str, before: Words, values: npt.NDArray[np.float64], info: TensorInfo) -> Words:
         """Words with float64 values added as format values are: rounded to float32, added, rounded to the dtype.
@@ -140,6 +152,10 @@ def _pieces(part: Changes) -> Iterator[tuple[npt.NDArray[np.int64] | tuple[int, 
         return
     for first in range(0, part.numbers.size, BLOCK_WORDS):
         yield part.positions[first : first + BLOCK_WORDS], part.numbers[first : first + BLOCK_WORDS]
+
+
+def _before(reference: Reference, positions: npt.NDArray[np.int64] | tuple[int, int]) -> Words:
+    return reference.slice(*positions) if isinstance(positions, tuple) else reference.at(positions)
 
 
 def _wide(words: Words, dtype: DType) -> npt.NDArray[np.float64]:

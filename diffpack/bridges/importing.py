@@ -13,13 +13,15 @@ import numpy.typing as npt
 from diffpack.algebra.sums import Sums
 from diffpack.bridges.bridge import Import
 from diffpack.checkpoints.base import digests_of
-from diffpack.diff.entries import Entry, exact_entry, write_entries
+from diffpack.diff.entries import Entry, exact_entry, factor_entry, write_entries
 from diffpack.diff.group_decoder import Changes
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, base_summary, new_manifest, result_summary
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.format.factors.product import Factors
 from diffpack.format.manifest import to_json
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.floats import F32
+from diffpack.format.values.summed import SUMMED
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.names import listed, printable
@@ -50,8 +52,19 @@ class Added:
     values: npt.NDArray[Any]
 
 
+@dataclass(frozen=True)
+class Factored:
+    """Low-rank factors, whose product is to be added everywhere: stored as they are, labelled lossy.
+
+    Whoever makes it has seen that the sums are finite in the base's dtype.
+    """
+
+    factors: Factors
+
+
 BaseTensor = tuple[TensorInfo, Words]
-Make = Callable[[BaseTensor | None], Whole | Added]
+Change = Whole | Added | Factored
+Make = Callable[[BaseTensor | None], Change]
 """Makes one tensor's change from the base tensor of its name, if there is one. Called in any order, from threads."""
 
 
@@ -95,7 +108,7 @@ def write_patch(
         groups,
         exact=exact,
         metadata=job.metadata,
-        recipe={"values": F32.id if patch.added else EXACT.id, "imported": job.format, **recipe, **patch.sums.recipe()},
+        recipe={"values": patch.values, "imported": job.format, **recipe, **patch.sums.recipe()},
         aliases=patch.aliases,
     )
     if not exact:
@@ -109,7 +122,7 @@ def write_patch(
 class _Patch:
     """The changes under way, under the base's own names, and what is known of the result so far.
 
-    `added` says that float values were, `lossy` that the result is not what the source holds.
+    `values` says for people how they are stored, `lossy` that the result is not what the source holds.
     """
 
     def __init__(self, job: Import, changes: Mapping[str, Make], aliases: Mapping[str, str], sums: Sums) -> None:
@@ -127,16 +140,21 @@ class _Patch:
         self.digests = digests_of(base, base.tensors, job.threads)
         self.result_digests = dict(self.digests)
         self.tensors = dict(base.tensors)
-        self.added = False
         self.lossy = False
+        self._codings: set[str] = set()
         self._changed: list[str] = []
+
+    @property
+    def values(self) -> str:
+        """How most of what changes is stored: by factors, as float values, else in exact steps."""
+        return next((coding for coding in (SUMMED.id, F32.id) if coding in self._codings), EXACT.id)
 
     def entries(self) -> Iterator[Entry]:
         """Make the records in order of name, without those that change nothing."""
         made = run_in_order((partial(self._make, name) for name in self.names), self._job.threads)
         for lossy, entry in made:
             self.lossy = self.lossy or lossy
-            self.added = self.added or not entry.value_coding.exact
+            self._codings.add(entry.value_coding.id if entry.factors is None else SUMMED.id)
             self.tensors[entry.name] = entry.info
             if entry.digest is not None:
                 self.result_digests[entry.name] = entry.digest
@@ -181,6 +199,8 @@ class _Patch:
         where = f"{self._job.source}: {printable(name)}"
         if before is None:
             raise WrongBaseError(f"{where}: the base has no such tensor to add to", (name,))
+        if isinstance(change, Factored):
+            return True, factor_entry(name, before[0], self.digests[name], change.factors)
         return True, self._added(name, before, change, where)
 
     def _added(self, name: str, base: BaseTensor, change: Added, where: str) -> Entry:

@@ -20,7 +20,7 @@ from diffpack.diff.record import TensorDiff
 from diffpack.errors import CheckpointError, CorruptFileError, MissingTensorError, TruncatedFileError
 from diffpack.format.chunks import ChunkSpec
 from diffpack.format.frame import MAGIC
-from diffpack.format.manifest import DIGEST_HEX, Manifest
+from diffpack.format.manifest import DIGEST_HEX, MILLIONTHS, Manifest
 from diffpack.format.manifest_rules import parse
 from diffpack.format.positions.coding import CONTEXTS
 from diffpack.format.reader import ContainerReader
@@ -140,6 +140,17 @@ class Diff(Mapping[str, TensorDiff]):
         decoder, record = self._place(name)
         return round(sum(share * self.chunks[at].nbytes for at, share in decoder.shares(record)))
 
+    def error(self, name: str) -> float | None:
+        """The relative L2 error |result - tuned| / |tuned - base| of a record: 0 where all is stored exactly.
+
+        None where the diff does not record it.
+        """
+        decoder, record = self._place(name)
+        if not self.exact and self.manifest.error is None:
+            return None
+        errors = decoder.group.errors
+        return errors[record] / MILLIONTHS if errors else 0.0  # none where all is stored exactly
+
     def contexts(self, name: str) -> tuple[str, ...]:
         """Say by what a record's words were put into classes: "rows", "columns", "exponent"; nothing without classes.
 
@@ -151,6 +162,8 @@ class Diff(Mapping[str, TensorDiff]):
             return tuple(coding.contexts([], self.name))
         used: set[str] = set()
         for at, _ in decoder.shares(record):
+            if at not in decoder.span_chunks:
+                continue
             used.update(coding.contexts(self._reader.chunk(at, coding.context_streams), f"{self.name}: chunk {at}"))
         return tuple(context for context in CONTEXTS if context in used)
 

@@ -24,7 +24,7 @@ class FactorDecoder:
     def __init__(self, table: FactorTable, first_chunk: int, chunk: Callable[[int], list[Numbers]], where: str) -> None:
         self.table = table
         self.line = FactorLine(table.matrices)
-        self._first = first_chunk
+        self.chunks = range(first_chunk, first_chunk + len(table.ends))
         self._chunk = chunk
         self._where = where
         self._decoded: Cache[int, Numbers] = Cache(lambda numbers: numbers.nbytes)
@@ -82,7 +82,7 @@ class FactorDecoder:
         start, stop = (self.line.starts[self.line.records[at]] for at in (record, record + 1))
         for index in self._spans(start, stop):
             first, last = self._bounds(index)
-            yield self._first + index, (min(stop, last) - max(start, first)) / (last - first)
+            yield self.chunks[index], (min(stop, last) - max(start, first)) / (last - first)
 
     def _spans(self, start: int, stop: int) -> range:
         ends = self.table.ends
@@ -93,7 +93,7 @@ class FactorDecoder:
         return (ends[index - 1] if index else 0), ends[index]
 
     def _decode(self, index: int) -> Numbers:
-        at = self._first + index
+        at = self.chunks[index]
         where = f"{self._where}: chunk {at}"
         return spans.decode(self._chunk(at), self.line, *self._bounds(index), self.table.values, where)
 

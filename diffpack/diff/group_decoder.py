@@ -50,7 +50,10 @@ class Changes:
 
 
 class GroupDecoder:
-    """Decodes one group. `first_chunk` is where its chunks begin; `chunk` decodes one. Thread-safe."""
+    """Decodes one group. `first_chunk` is where its chunks begin; `chunk` decodes one. Thread-safe.
+
+    `chunks` are all of them: the scales where values have some, `factor_chunks`, `span_chunks`.
+    """
 
     def __init__(
         self,
@@ -67,8 +70,9 @@ class GroupDecoder:
         self._chunk = chunk
         first = first_chunk + self.value_coding.scaled
         self._factors = None if group.factors is None else FactorDecoder(group.factors, first, chunk, where)
-        self._first = first + (len(group.factors.ends) if group.factors else 0)
-        self.chunks = range(first_chunk, self._first + len(group.ends))
+        self.factor_chunks = range(first, first) if self._factors is None else self._factors.chunks
+        self.span_chunks = range(self.factor_chunks.stop, self.factor_chunks.stop + len(group.ends))
+        self.chunks = range(first_chunk, self.span_chunks.stop)
         self._decoded: Cache[int, Decoded] = Cache(_nbytes)
 
     def bound(self, references: Callable[[str], Reference]) -> GroupDecoder:
@@ -114,12 +118,15 @@ class GroupDecoder:
             begin, index = end, index + 1
 
     def shares(self, record: int) -> Iterator[tuple[int, float]]:
-        """Each chunk with words of a record, and which part of the chunk's words they are."""
+        """Each chunk with words of a record, and which part of the chunk's words they are; then those with its factors.
+
+        A chunk of these counts by its numbers.
+        """
         start, stop = self.line.starts[record], self.line.starts[record + 1]
         index = bisect_right(self.group.ends, start)
         while start < stop:
             first, end = self._bounds(index)
-            yield self._first + index, (min(stop, end) - start) / (end - first)
+            yield self.span_chunks[index], (min(stop, end) - start) / (end - first)
             start, index = end, index + 1
         if self._factors is not None:
             yield from self._factors.shares(record)
@@ -131,7 +138,7 @@ class GroupDecoder:
     def check(self, index: int) -> None:
         """Check one span as far as that needs no base, unless the base is there. Raises `CorruptFileError`."""
         if self.position_coding.checked_apart and self.line.references is None:
-            streams = self._chunk(self._first + index)
+            streams = self._chunk(self.span_chunks[index])
             if not self.position_coding.check_without_base(streams, self._span(index)):
                 return
         self.decoded(index)
@@ -146,11 +153,11 @@ class GroupDecoder:
         return (ends[index - 1] if index else 0), ends[index]
 
     def _span(self, index: int) -> Span:
-        return Span(self.line, *self._bounds(index), f"{self.line.where}: chunk {self._first + index}")
+        return Span(self.line, *self._bounds(index), f"{self.line.where}: chunk {self.span_chunks[index]}")
 
     def _decode(self, index: int) -> Decoded:
         span = self._span(index)
-        decoded = self.position_coding.decode(self._chunk(self._first + index), span)
+        decoded = self.position_coding.decode(self._chunk(self.span_chunks[index]), span)
         if self.value_coding.scaled:
             self._check_products(decoded, span)
         return decoded

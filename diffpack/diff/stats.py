@@ -19,7 +19,8 @@ from diffpack.format.manifest import MILLIONTHS
 class TensorStats:
     """One record: `changed` counts stored changes, in entries (words for complex and sub-byte dtypes).
 
-    `error` is the relative L2 error |result - tuned| / |tuned - base|, None where the diff does not record it.
+    `error` is the relative L2 error |result - tuned| / |tuned - base|, None where the diff does not record it. `rank`
+    is the largest of its low-rank factors; with these every entry counts as changed.
     """
 
     name: str
@@ -31,6 +32,7 @@ class TensorStats:
     changed: int
     entries: int
     error: float | None
+    rank: int = 0
 
     @property
     def density(self) -> float:
@@ -44,6 +46,8 @@ class DiffStats:
 
     Of its bytes `side_file_bytes` are those of side files; the others are what the weights cost: `weight_bytes`, of
     which `weight_share` and `weight_bits` speak. `layout_bytes` are those of the headers of weights files.
+    `factor_bytes`, `position_bytes` and `value_bytes` are those of the chunks that hold records: low-rank factors,
+    where entries change, and everything else.
     `error` is the relative L2 error over all float tensors: 0 for an exact diff, None where it is not recorded.
     """
 
@@ -51,6 +55,7 @@ class DiffStats:
     exact: bool
     nbytes: int
     manifest_bytes: int
+    factor_bytes: int
     position_bytes: int
     value_bytes: int
     layout_bytes: int
@@ -169,13 +174,16 @@ def diff_stats(diff: Diff) -> DiffStats:
     coded = diff.coded_chunks
     around = sum(chunk.nbytes for chunk in diff.chunks[coded:])
     side_file_bytes = diff.side_file_bytes
-    position_bytes = sum(_position_bytes(chunk) for chunk in diff.chunks[:coded])
-    value_bytes = sum(chunk.nbytes for chunk in diff.chunks[:coded]) - position_bytes
+    spans = [diff.chunks[at] for decoder in diff.decoders for at in decoder.span_chunks]
+    position_bytes = sum(map(_position_bytes, spans))
+    factor_bytes = sum(diff.chunks[at].nbytes for decoder in diff.decoders for at in decoder.factor_chunks)
+    value_bytes = sum(chunk.nbytes for chunk in diff.chunks[:coded]) - position_bytes - factor_bytes
     return DiffStats(
         name=diff.name,
         exact=diff.exact,
         nbytes=diff.nbytes,
         manifest_bytes=diff.manifest_bytes,
+        factor_bytes=factor_bytes,
         position_bytes=position_bytes,
         value_bytes=value_bytes,
         layout_bytes=around - side_file_bytes,
@@ -189,26 +197,27 @@ def diff_stats(diff: Diff) -> DiffStats:
         changed=sum(item.changed for item in tensors),
         removed=len(manifest.removed),
         aliases=len(manifest.aliases),
-        error=0.0 if diff.exact else _error(manifest.error),
+        error=_error(diff),
         tensors=tuple(sorted(tensors, key=lambda item: item.name)),
         recipe=manifest.recipe,
     )
 
 
 def _position_bytes(chunk: ChunkSpec) -> int:
-    """Count the bytes that say where a chunk changes words: gaps, and how classes are stored."""
+    """Count the bytes that say where the chunk of a span changes words: gaps, and how classes are stored."""
     where = [stream.nbytes for stream in chunk.streams if stream.dtype.startswith("u")]
     return sum(where) if len(chunk.streams) > 1 else 0
 
 
-def _error(millionths: int | None) -> float | None:
-    return None if millionths is None else millionths / MILLIONTHS
+def _error(diff: Diff) -> float | None:
+    if diff.exact:
+        return 0.0
+    return None if diff.manifest.error is None else diff.manifest.error / MILLIONTHS
 
 
 def _tensor_stats(diff: Diff, decoder: GroupDecoder, at: int) -> TensorStats:
     record = diff[decoder.group.names[at]]
-    known, errors = diff.exact or diff.manifest.error is not None, decoder.group.errors
-    error = _error(errors[at] if errors else 0) if known else None  # none where all is stored exactly
     return TensorStats(
-        record.name, record.kind, record.dtype, record.shape, *record.coding, record.count, record.info.words, error
-    )
+        record.name, record.kind, record.dtype, record.shape, *record.coding, record.count, record.info.words,
+        diff.error(record.name), record.rank,
+    )  # fmt: skip

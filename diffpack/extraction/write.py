@@ -10,19 +10,19 @@ from typing import BinaryIO
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.folder_checkpoint import FolderCheckpoint
 from diffpack.checkpoints.side_files import named
+from diffpack.diff.factor_spans import factor_jobs, factor_table, scale_streams
 from diffpack.diff.layout import keep_layout
 from diffpack.diff.sidefiles import keep_side_files
 from diffpack.diff.structure import keep_structure
 from diffpack.diff.summary import LEFT_OUT, new_manifest
 from diffpack.errors import CheckpointError
 from diffpack.extraction.distortion import Distortion
-from diffpack.extraction.encode.factor_spans import factor_jobs, factor_table, scale_streams
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.spans import span_jobs
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey
 from diffpack.format.chunks import encode_chunk
-from diffpack.format.manifest import MILLIONTHS, Group, digest_column, to_json
+from diffpack.format.manifest import MILLIONTHS, FactorTable, Group, digest_column, to_json
 from diffpack.format.values import VALUE_CODINGS
 from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
@@ -119,9 +119,10 @@ def _write_groups(
         own = list(members)
         nbytes = sum(plan.scan.pair.info.nbytes for plan in own)
         length = sum(plan.scan.tuned.size for plan in own)
+        factors = [plan.factors for plan in own if plan.factors is not None]
         if own[0].value_coding.scaled:
-            writer.add(encode_chunk(scale_streams(own), options.profile))
-        factor_spans = list(factor_jobs(own, options.profile))
+            writer.add(encode_chunk(scale_streams([plan.scale for plan in own], factors), options.profile))
+        factor_spans = list(factor_jobs(factors, options.profile))
         for chunk in run_in_order((job for _, job in factor_spans), options.threads):
             writer.add(chunk)
         spans = list(span_jobs(own, options.profile))
@@ -131,12 +132,12 @@ def _write_groups(
             if progress is not None:
                 progress("coding", before + nbytes * end // length, total)
         before += nbytes
-        ends = [end for end, _ in spans], [end for end, _ in factor_spans]
-        groups.append(_group(own, *ends, options.exact))
+        table = factor_table(factors, [end for end, _ in factor_spans])
+        groups.append(_group(own, [end for end, _ in spans], table, options.exact))
     return groups
 
 
-def _group(plans: Sequence[RecordPlan], ends: list[int], factor_ends: list[int], exact: bool) -> Group:
+def _group(plans: Sequence[RecordPlan], ends: list[int], factors: FactorTable | None, exact: bool) -> Group:
     first = plans[0]
     scans = [plan.scan for plan in plans]
     base = first.scan.pair.base
@@ -153,7 +154,7 @@ def _group(plans: Sequence[RecordPlan], ends: list[int], factor_ends: list[int],
         result_digests=digest_column(item.digest for item in scans) if exact else None,
         counts=tuple(plan.count for plan in plans) if first.position_coding.counted(first.value_coding) else None,
         rule=first.rule,
-        factors=factor_table(plans, factor_ends),
+        factors=factors,
     )
 
 

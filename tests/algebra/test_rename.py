@@ -63,6 +63,7 @@ def test_lossy_diffs_give_the_same_numbers(options: dict[str, Any], name: Any) -
     done = checked(diff, BASE, {name(key): array for key, array in result.items()}, name)
     assert done.diff.manifest.result.fingerprint is not None
     assert done.diff.manifest.error == diff.manifest.error
+    assert {key: done.diff.error(key) for key in done.diff} == {name(key): diff.error(key) for key in diff}
 
 
 def test_changes_whose_order_stays_are_not_coded_anew() -> None:

@@ -37,7 +37,10 @@ def lora(path, **config):
 def test_the_scale_is_pefts(tmp_path, config, scale):
     done = diffpack.convert(lora(tmp_path / "a", **config), base=BASE)
     assert (done.format, done.exact) == ("peft-lora", False)
-    assert done.diff["m.q.weight"].exact  # in steps, so that it can be composed and undone
+    assert done.diff["m.q.weight"].factors.scale == np.float32(scale)
+    merged = diffpack.convert(tmp_path / "a", base=BASE, options={"values": "merged"})
+    assert not merged.exact
+    assert merged.diff["m.q.weight"].exact  # in steps, so that it can be composed and undone
     expected = BASE["m.q.weight"] + (scale * (B.astype(np.float64) @ A)).astype(np.float32)
     assert np.allclose(diffpack.load(BASE, done.diff)["m.q.weight"], expected, rtol=1e-6, atol=1e-7)
     assert list(done.diff) == ["m.q.weight"]

@@ -54,13 +54,13 @@ def test_every_option_of_extract_reaches_the_library(work, monkeypatch):
         *EXTRACT, "-o", "x.dpk", "--profile", "portable", "--base-name", "n",
         "--base-revision", "r", "--meta", "a=b=c", "--meta", "d=", "--rename", "x.=", "--rename", "=y.", "--no-layout",
         "--no-files", "--sha256", "--force", "--threads", "3", "--budget", "1MB", "--allow-removed",
-        "--importance", "fisher.safetensors", "--positions", "levels", "--code",
+        "--importance", "fisher.safetensors", "--positions", "levels", "--code", "--rank", "8",
     )  # fmt: skip
     del seen["progress"]
     assert seen == {
         "density": None, "top_k": None, "threshold": None, "values": "exact", "profile": "portable", "base_name": "n",
         "base_revision": "r", "metadata": {"a": "b=c", "d": ""}, "rename": (("x.", ""), ("", "y.")), "layout": False,
-        "files": "none", "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": None,
+        "files": "none", "sha256": True, "force": True, "threads": 3, "budget": "1MB", "target_error": None, "rank": 8,
         "importance": "fisher.safetensors", "positions": "levels", "rule": None, "allow_removed": True,
         "code": True,
     }  # fmt: skip

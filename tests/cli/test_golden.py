@@ -30,6 +30,7 @@ from click.testing import CliRunner
 
 import diffpack
 from diffpack_cli.main import cli
+from tests.tools.low_rank import by_hand
 from tests.tools.models import write_safetensors, write_shards
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -99,6 +100,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     diffpack.extract(
         *files, folder / "lossy.dpk", density=0.02, values="f16", metadata={"task": "demo", "bell": "\a\n"}
     )
+    factored, _ = by_hand({"a": numbers((20, 16), 20), "b": numbers((16, 16), 21)})
+    (folder / "factors.dpk").write_bytes(factored)
     data = (folder / "exact.dpk").read_bytes()
     assert len(data) == whole.nbytes
     (folder / "cut.dpk").write_bytes(data[:-10])

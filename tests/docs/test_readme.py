@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import diffpack
+from benchmarks import demo
 from tests.tools import ROOT
 from tests.tools.models import model, tune, write_safetensors
 
@@ -80,7 +82,7 @@ def test_its_numbers_are_those_of_what_the_commands_print(real_pair, tmp_path):
     def sides(name=""):
         return ["--base", base / name, "--tuned", tuned / name]
 
-    share = re.search(r"the exact diff is \*\*([\d.]+ %)\*\*", README)[1]
+    share = re.search(r"Exact diffs of the same pair.*?the diff is \*\*([\d.]+ %)\*\*", README, re.DOTALL)[1]
     beside = re.search(r"of the model folder ([\d.]+ kB) of side files", README)[1]
     smallest = re.search(r"`--profile smallest`.*?takes \*\*([\d.]+ %)\*\*", README, re.DOTALL)[1]
     file, folder = printed(*sides("model.safetensors")), printed(*sides())
@@ -91,3 +93,20 @@ def test_its_numbers_are_those_of_what_the_commands_print(real_pair, tmp_path):
     moved = re.search(r"entries, ([\d.]+) %", file[1])[1]
     assert f"in which {float(moved):.0f} % of the float32 weights moved" in README
     assert f", {smallest} of the base, exact" in printed(*sides("model.safetensors"), "--profile", "smallest")[0]
+
+
+@pytest.mark.real
+def test_a_thousandth_comes_as_near_as_it_says(real_pair, tmp_path):
+    """The cosine of the embeddings, in README and docs/budgets.md, is what the demo prints."""
+    base, tuned = real_pair
+    diff = tmp_path / "thousandth.dpk"
+    diffpack.extract(base, tuned, diff, budget="0.1%", files="model")
+    near = dict(demo.nearness(base, tuned, {"thousandth": diff}))
+    assert near["thousandth"].mean() >= demo.NEAR
+    said, alone = f"{near['thousandth'].mean():.3f}", f"{near[demo.BASE].mean():.3f}"
+    number, cosine, of_the_base = re.search(
+        r"in \*\*(.*?)\*\* of the base's.*? is \*\*(.*?)\*\* \(the base\s+alone: (.*?)\)", README
+    ).groups()
+    assert (number, cosine, of_the_base) == ("0.1 %", said, alone)
+    page = (ROOT / "docs" / "budgets.md").read_text()
+    assert f"on average **{said}** at 0.1 % of the base's bytes (lowest {near['thousandth'].min():.3f})" in page

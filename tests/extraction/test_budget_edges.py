@@ -88,6 +88,13 @@ def test_importance_does_not_stand_in_the_way_of_the_exact_diff(target):
     assert diffpack.extract({"w": BASE}, {"w": tuned}, importance=weights, **target).exact
 
 
+@pytest.mark.parametrize("target", [{"budget": "90%"}, {"target_error": 1e-4}])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_a_rank_does_not_stand_in_the_way_of_the_exact_diff(target, rank):
+    tuned = BASE + np.random.default_rng(2).normal(0, 0.01, SHAPE).astype(np.float32)
+    assert diffpack.extract({"w": BASE}, {"w": tuned}, rank=rank, **target).exact
+
+
 def test_a_size_no_file_has_is_refused():
     with pytest.raises(UsageError, match="more than any file has"):
         diffpack.extract({"w": BASE}, {"w": BASE}, budget="9" * 400)

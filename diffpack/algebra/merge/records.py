@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from diffpack.algebra.delta_source import Source
-from diffpack.algebra.resolve import kept_entry
+from diffpack.algebra.kept import kept_entry
 from diffpack.algebra.steps import gathered
 from diffpack.diff.entries import Entry
 from diffpack.errors import UsageError

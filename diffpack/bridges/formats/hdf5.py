@@ -255,7 +255,8 @@ def _write_task(task: Any, diff: Diff, own: Mapping[str, str], job: Export, outp
         if own.get(said.name, said.name) != said.name:
             group.attrs["base_name"] = np.bytes_(own[said.name].encode())
     if any(record.value_coding.class_offsets for record in diff.values()):
-        job.notes.append(f"{diff.name}: grid values are kept as the float32 numbers they stand for")
+        what = "factors and grid values" if any(record.rank for record in diff.values()) else "grid values"
+        job.notes.append(f"{diff.name}: {what} are kept as the float32 numbers they stand for")
 
 
 def _write_tensor(group: Any, record: TensorDiff, kept: RecordStatement, output: _Output) -> None:

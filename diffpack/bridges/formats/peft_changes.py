@@ -17,7 +17,7 @@ from diffpack.bridges.bridge import Import
 from diffpack.bridges.formats.peft_adapter import Adapter
 from diffpack.bridges.formats.peft_base import EMBEDDINGS, is_head, tied_heads
 from diffpack.bridges.formats.peft_keys import UNTOUCHED, unwrapped
-from diffpack.bridges.importing import Added, BaseTensor, Make, Whole, checked, needed
+from diffpack.bridges.importing import Added, BaseTensor, Change, Factored, Make, Whole, checked, needed
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.support.names import listed, printable
 from diffpack.tensors.info import TensorInfo
@@ -25,6 +25,8 @@ from diffpack.tensors.reference import convert
 
 Addition = Callable[[BaseTensor], Whole | Added]
 """What is added to a tensor, made from that tensor."""
+AsFactors = Callable[[BaseTensor], Factored | None]
+"""The same as factors, where it can be stored as them."""
 TIED = {
     "tied": "what factors of a head that is tied to the embedding change: together (default), both, as PEFT's merge "
     "does; apart, the head alone, as the adapter does while it is not merged"
@@ -45,6 +47,7 @@ class AdapterChanges:
         self._view = job.view()
         self._replacing: dict[str, list[str]] = {}
         self._adding: dict[str, dict[str, tuple[str, Addition]]] = {}
+        self._factored: dict[str, AsFactors] = {}
         self._heads = self._tied_heads(tied_heads(job, adapter))
 
     def _tied_heads(self, heads: Mapping[str, str]) -> Mapping[str, str]:
@@ -85,8 +88,10 @@ class AdapterChanges:
         """Let the adapter's tensor of a name replace what it leads to."""
         self._replacing.setdefault(self.target(name), []).append(name)
 
-    def add(self, name: str, source: str, addition: Addition) -> None:
+    def add(self, name: str, source: str, addition: Addition, factored: AsFactors | None = None) -> None:
         """Let something be added to the tensor that `name` leads to; `source` is the adapter's name for it.
+
+        Where nothing else changes that tensor it may be `factored`.
 
         Raises `UsageError` if something is added under that name already (a tied head and its embedding have two).
         """
@@ -98,6 +103,8 @@ class AdapterChanges:
                 f"{printable(target)}: only one of them can be meant"
             )
         adding[plain] = source, addition
+        if factored is not None:
+            self._factored[target] = factored
 
     def makes(self) -> dict[str, Make]:
         """The change of each tensor. Raises `WrongBaseError` if the base lacks tensors the adapter is for."""
@@ -197,11 +204,14 @@ class AdapterChanges:
             return False
         return np.array_equal(weights.words(keys[one]), weights.words(keys[two]))
 
-    def _make(self, target: str, base: BaseTensor | None) -> Whole | Added:
+    def _make(self, target: str, base: BaseTensor | None) -> Change:
         whole = self._replaced(target, base) if target in self._replacing else None
         if target not in self._adding:
             assert whole is not None
             return whole
+        factored = self._alone(target, whole, base)
+        if factored is not None:
+            return factored
         base = self._head_base(target) if base is None else base
         start, lossy = (base, False) if whole is None else ((whole.info, whole.words), whole.lossy)
         adding = self._adding[target].values()
@@ -216,6 +226,13 @@ class AdapterChanges:
             start, lossy = (change.info, change.words), lossy or change.lossy
         assert start is not None
         return Whole(*start, lossy=lossy)
+
+    def _alone(self, target: str, whole: Whole | None, base: BaseTensor | None) -> Factored | None:
+        """The factors of what is added, if nothing else changes the tensor and they can be stored."""
+        unchanged = base is not None and (whole is None or _same((whole.info, whole.words), base))
+        if base is None or not unchanged or len(self._adding[target]) > 1 or target not in self._factored:
+            return None
+        return self._factored[target](base)
 
     def _head_base(self, target: str) -> BaseTensor | None:
         """What a head that changes apart from its embedding starts from: that embedding."""

@@ -1,8 +1,8 @@
-"""PEFT LoRA adapters: read, the steps that lead from the base to the model that merging the adapter gives.
+"""PEFT LoRA adapters: read, what leads from the base to the model that merging the adapter gives.
 
-The change is dense, and the diff keeps the merged weights, not the factors. PEFT multiplies in float32, in the order
-of its matrix library, so its last bits differ; docs/bridges.md says by how much. So a diff with such sums is called
-lossy, although each of its steps is exact.
+The factors are kept where the change is their product, else the merged weights, in steps. PEFT multiplies in float32,
+in the order of its matrix library, so its last bits differ; docs/bridges.md says by how much. So a diff with such sums
+is called lossy, although each of its steps is exact.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from diffpack.bridges.formats.peft_factors import Layer, find_layers
 from diffpack.bridges.formats.peft_keys import BASE_LAYER
 from diffpack.bridges.formats.peft_lora_export import LORA_OPTIONS, write_lora
 from diffpack.bridges.formats.peft_merge import biased, merged
+from diffpack.bridges.formats.peft_stored import STORED, StoredLayers
 from diffpack.bridges.formats.peft_targets import note_layers_without
 from diffpack.bridges.formats.peft_tokens import TOKENS, add_tokens
 from diffpack.bridges.formats.peft_turned import turned_layers
@@ -47,9 +48,11 @@ def _read(job: Import, file: BinaryIO) -> None:
     changes = AdapterChanges(adapter, job, sums)
     layers, biases = find_layers(adapter)
     turned = _turned(adapter, layers, changes, job)
+    stored = StoredLayers(adapter, job)
     for layer in layers:
-        change = partial(merged, adapter, layer, layer.module in turned, sums)
-        changes.add(layer.module + _WEIGHT, layer.module + layer.first, change)
+        own = layer.module in turned
+        change = partial(merged, adapter, layer, own, sums)
+        changes.add(layer.module + _WEIGHT, layer.module + layer.first, change, stored.of(layer, own))
     for layer in biases:
         changes.add(layer.module + ".bias", layer.module + layer.second, partial(biased, adapter, layer, sums))
     taken = {name for layer in [*layers, *biases] for name in layer.names}
@@ -62,8 +65,9 @@ def _read(job: Import, file: BinaryIO) -> None:
     note_layers_without(job, adapter.config, {changes.target(layer.module + _WEIGHT) for layer in layers})
     _note_lost_biases(job, adapter, layers)
     _note_ranks(job, adapter, layers)
-    recipe = {"merged": "scale x B A, in float64"}
+    recipe = {"merged": "scale x B A, in float64", **stored.recipe()}
     write_patch(job, file, makes, recipe, aliases=changes.ties(makes), sums=sums)
+    stored.note()
 
 
 def _refuse(adapter: Adapter) -> None:
@@ -122,4 +126,4 @@ def _detect(path: Path) -> bool:
     return is_adapter(path, _KIND)
 
 
-BRIDGE = Bridge(_detect, _read, write_lora, TIED, LORA_OPTIONS)
+BRIDGE = Bridge(_detect, _read, write_lora, TIED | STORED, LORA_OPTIONS)

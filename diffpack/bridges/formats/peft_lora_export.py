@@ -1,6 +1,7 @@
-"""Diffs as LoRA adapters: the factors that training made, or those that a change is the product of.
+"""Diffs as LoRA adapters: the factors a diff has, those that training made, or those that a change is the product of.
 
-A matrix's change W' - W is factorised; it is exact up to rounding if what the factors miss is no more than the rounding
+Of a record with factors these are written, and what else changes its tensor is left out. Of a diff without any, a
+matrix's change W' - W is factorised; it is exact up to rounding if what the factors miss is no more than the rounding
 of W' itself. The scale is 1 (lora_alpha = r). Biases are saved as they are, and new modules (a head), or those that are
 no matrix (a norm), are `modules_to_save`. The layout is that of PEFT 0.21.
 """
@@ -11,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Iterable
 
 from diffpack.algebra.checks import check_base
 from diffpack.bridges.bridge import Export
@@ -19,6 +20,8 @@ from diffpack.bridges.exporting import note_left_out
 from diffpack.bridges.formats.peft_adapter import write_adapter
 from diffpack.bridges.formats.peft_base import is_embedding
 from diffpack.bridges.formats.peft_keys import CALLED, adapted, plain_keys
+from diffpack.bridges.formats.peft_paired import Paired
+from diffpack.bridges.formats.peft_pairs import fits_pair
 from diffpack.bridges.formats.peft_parts import Missed, Parts
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import UsageError
@@ -31,6 +34,7 @@ LORA_OPTIONS = {
     "rank": f"the largest rank of a layer (default {_RANK})",
     **CALLED,
     "tolerance": f"the largest part of a layer's change that its factors may miss (default {_TOLERANCE})",
+    "others": "what else changes, biases, norms, new modules: keep (default), whole, or leave, out",
 }
 """The options of this direction."""
 _BUILDER = "builder"
@@ -40,35 +44,66 @@ _BUILDER = "builder"
 def write_lora(job: Export) -> bool:
     """Write the job's diff as an adapter; tell whether the adapter holds all of the diff bit for bit.
 
-    Raises `UsageError` for what LoRA cannot hold, a change that is of no low rank (by name, with the error) among it.
+    Raises `UsageError` for what LoRA cannot hold, a change that is of no low rank (by name, with the error) among it;
+    of a diff with factors that is left out.
     """
     diff, base = job.diff, job.needed_base
     most, tolerance = int(_number(job, "rank", _RANK, whole=True)), _number(job, "tolerance", _TOLERANCE)
+    keeping = _keeps_others(job)
     check_base(diff, base, job.threads)
-    factors = {
+    trained = {
         name: plain
         for plain, name in plain_keys(diff, diff.name).items()
         if diff[name].kind == "new" and adapted(plain) is not None
     }
     alpha = _trained_alpha(diff.metadata.get(_BUILDER, ""))
-    _refuse(job, factors, alpha)
+    paired = [name for name, record in diff.items() if name.endswith(_WEIGHT) and fits_pair(record)]
+    beyond = _beyond(job, trained, paired, alpha)
+    if beyond and not paired:
+        raise UsageError(
+            f"{diff.name}: a LoRA adapter changes matrices and saves modules, but {listed(list(beyond.values()))}"
+        )
     parts = Parts(Result(diff, base))
-    for name, plain in factors.items():
-        parts.keep(name, plain)
-        module = str(adapted(plain)).removesuffix(_WEIGHT)
-        if plain.endswith((".lora_A.weight", ".lora_embedding_A")):
-            parts.ranks[module], parts.alphas[module] = diff[name].shape[0], float(alpha or 0)
-    matrices = [name for name, record in diff.items() if _is_matrix(record)]
-    missed = [found for name in matrices if (found := parts.factorise(name, most, tolerance)) is not None]
-    others = diff.keys() - factors.keys() - set(matrices)
-    parts.keep_modules(others, {name for name in others if diff[name].kind == "new"})
+    for name, plain in trained.items():
+        if name not in beyond:
+            _keep_trained(parts, name, plain, alpha or 0.0)
+    pairs = Paired(parts, paired)
+    matrices = [name for name, record in diff.items() if _is_matrix(record) and name not in paired]
+    factorised = matrices if not paired or {"rank", "tolerance"} & job.options.keys() else []
+    missed = [found for name in factorised if (found := parts.factorise(name, most, tolerance)) is not None]
+    others = diff.keys() - trained.keys() - {*paired, *matrices, *beyond}
+    if keeping:
+        parts.keep_modules(others, {name for name in others if diff[name].kind == "new"})
     if not parts.ranks:
         raise UsageError(f"{diff.name}: changes no matrix: there is nothing for LoRA to hold")
     written = parts.with_prefix(job.options.get("prefix", ""))
-    write_adapter(job, written.tensors, _settings(job, written, trained=bool(factors)))
+    write_adapter(job, written.tensors, _settings(job, written, trained=bool(trained)))
     note_left_out(job)
+    left = list(beyond.values()), _whole(job, set(matrices) - set(factorised)), _whole(job, () if keeping else others)
+    job.notes.extend(pairs.notes(*left))
     _note(job, parts, missed)
-    return not missed
+    return not missed and not paired and not any(left)
+
+
+def _keeps_others(job: Export) -> bool:
+    """Whether what is no layer with factors is kept. Raises `UsageError` for other words."""
+    answer = job.options.get("others", "keep")
+    if answer not in ("keep", "leave"):
+        raise UsageError(f"others is keep or leave, not {answer!r}")
+    return answer == "keep"
+
+
+def _keep_trained(parts: Parts, name: str, plain: str, alpha: float) -> None:
+    """Take a factor that training made as it is."""
+    parts.keep(name, plain)
+    if plain.endswith((".lora_A.weight", ".lora_embedding_A")):
+        module = str(adapted(plain)).removesuffix(_WEIGHT)
+        parts.ranks[module], parts.alphas[module] = parts.result.diff[name].shape[0], alpha
+
+
+def _whole(job: Export, names: Iterable[str]) -> list[str]:
+    """Records that are left out whole, for people."""
+    return [f"{printable(name)} ({job.diff[name].info})" for name in sorted(names)]
 
 
 def _number(job: Export, key: str, default: float, *, whole: bool = False) -> float:
@@ -98,22 +133,23 @@ def _is_matrix(record: TensorDiff) -> bool:
     return matrix and record.info.dtype.arithmetic
 
 
-def _refuse(job: Export, factors: Mapping[str, str], alpha: float | None) -> None:
-    """Raise `UsageError` for what an adapter cannot say."""
+def _beyond(job: Export, trained: Container[str], paired: Container[str], alpha: float | None) -> dict[str, str]:
+    """What an adapter cannot say: tensors, and for people why."""
     diff = job.diff
-    reasons = [f"{printable(name)} is tied to another" for name in diff.manifest.aliases]
+    beyond = {name: f"{printable(name)} is tied to another" for name in diff.manifest.aliases}
     for name, record in diff.items():
         where = f"{printable(name)} ({record.kind}, {record.info})"
+        if name in paired:
+            continue
         if record.kind not in ("changed", "new"):
-            reasons.append(f"{where} has another shape or dtype than in the base")
+            beyond[name] = f"{where} has another shape or dtype than in the base"
         elif record.kind == "changed" and len(record.shape) > 1 and not _is_matrix(record):
-            reasons.append(f"{where} is no matrix of floats")
+            beyond[name] = f"{where} is no matrix of floats"
         elif "." not in name:
-            reasons.append(f"{where} is of no module")
-        elif name in factors and alpha is None:
-            reasons.append(f"{where} is a factor whose scale no note says")
-    if reasons:
-        raise UsageError(f"{diff.name}: a LoRA adapter changes matrices and saves modules, but {listed(reasons)}")
+            beyond[name] = f"{where} is of no module"
+        elif name in trained and alpha is None:
+            beyond[name] = f"{where} is a factor whose scale no note says"
+    return beyond
 
 
 def _settings(job: Export, parts: Parts, *, trained: bool) -> dict[str, object]:

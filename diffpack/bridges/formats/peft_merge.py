@@ -38,6 +38,27 @@ def merged(adapter: Adapter, layer: Layer, turned: bool, sums: Sums, base: BaseT
     """
     where = f"{adapter.path}: {printable(layer.module)}"
     info, before = base
+    left, right = sides(adapter, layer, turned, info)
+    product = _Product(left, right, layer.scale)
+    factors = _magnifying(adapter, layer, turned, product, base, where) if layer.magnitude in adapter.keys else None
+    result = np.empty_like(before)
+    for part, delta in product.blocks():
+        change = (
+            delta if factors is None else _magnified(before[part], info, delta, factors, part, right.shape[1], turned)
+        )
+        if not np.isfinite(change).all():
+            raise CorruptFileError(f"{where}: its change is not finite")
+        result[part] = sums.add(layer.module + _WEIGHT, before[part], change, info)
+    return Whole(info, result, lossy=True)
+
+
+def sides(adapter: Adapter, layer: Layer, turned: bool, info: TensorInfo) -> tuple[Matrix, Matrix]:
+    """The factors (rows, rank) and (rank, columns) of which a weight's change is the product, times the layer's scale.
+
+    `info` is the weight's; its columns are all dimensions but the first. Raises `WrongBaseError` (shapes),
+    `UsageError` (nothing is added to such a dtype).
+    """
+    where = f"{adapter.path}: {printable(layer.module)}"
     if not info.dtype.arithmetic:
         raise UsageError(f"{where}: nothing is added to {info.dtype.name} weights; give the base in its full precision")
     first, second = factor(adapter, layer.module + layer.first), factor(adapter, layer.module + layer.second)
@@ -49,15 +70,7 @@ def merged(adapter: Adapter, layer: Layer, turned: bool, sums: Sums, base: BaseT
             f"{where}: factors of {first.shape} and {second.shape} for the base's {info}{adapter.made_for}",
             (layer.module,),
         )
-    product = _Product(left, right, layer.scale)
-    factors = _magnifying(adapter, layer, turned, product, base, where) if layer.magnitude in adapter.keys else None
-    result = np.empty_like(before)
-    for part, delta in product.blocks():
-        change = delta if factors is None else _magnified(before[part], info, delta, factors, part, shape[1], turned)
-        if not np.isfinite(change).all():
-            raise CorruptFileError(f"{where}: its change is not finite")
-        result[part] = sums.add(layer.module + _WEIGHT, before[part], change, info)
-    return Whole(info, result, lossy=True)
+    return left, right
 
 
 class _Product:

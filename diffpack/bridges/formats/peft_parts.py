@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from diffpack.bridges.formats.low_rank import LowRank, Matrix, low_rank
+from diffpack.bridges.formats.low_rank import Matrix, low_rank
 from diffpack.bridges.formats.peft_base import is_embedding
 from diffpack.bridges.formats.peft_keys import BASE_LAYER, PREFIX
+from diffpack.bridges.formats.peft_pairs import Pair
 from diffpack.bridges.formats.peft_turned import stored_turned
 from diffpack.errors import UsageError
 from diffpack.format.values import floats
@@ -87,20 +88,27 @@ class Parts:
                 f"tolerance of {tolerance:g} ({why}): the options rank and tolerance allow more, the format "
                 "sparse-safetensors holds all of it"
             )
-        self._add(name.removesuffix(_WEIGHT), found)
+        left, right = (np.ascontiguousarray(side).view(DTYPES[_F32].word) for side in (found.left, found.right))
+        self.take(name, Pair(DTYPES[_F32], left, right, 1.0))
         sums = floats.add(before, found.product().reshape(-1).astype(np.float32), info.dtype)
         return Missed(name, part, float(np.abs(_wide(sums, info) - _wide(after, info)).max()))
 
-    def _add(self, module: str, found: LowRank) -> None:
-        """Name factors as PEFT does: B A is the change of a linear layer, its transpose that of others."""
-        embedding = is_embedding(module + _WEIGHT)
+    def take(self, name: str, pair: Pair) -> None:
+        """Take factors of a weight, by PEFT's names: B A is the change of a linear layer, its transpose that of others.
+
+        Of a convolution's, A has the shape of its inputs and B dimensions of 1.
+        """
+        module, shape = name.removesuffix(_WEIGHT), self.result.tensors[name].shape
+        embedding = is_embedding(name)
         turned = not embedding and stored_turned(module, self.result.tensors)
-        first, second = (found.left.T, found.right.T) if embedding or turned else (found.right, found.left)
+        first, second = (pair.left.T, pair.right.T) if embedding or turned else (pair.right, pair.left)
         ends = (".lora_embedding_A", ".lora_embedding_B") if embedding else (".lora_A.weight", ".lora_B.weight")
-        for end, factor in zip(ends, (first, second), strict=True):
-            words = np.ascontiguousarray(factor).reshape(-1).view(DTYPES[_F32].word)
-            self.tensors[PREFIX + module + end] = TensorInfo(DTYPES[_F32], factor.shape), words
-        self.ranks[module], self.alphas[module] = found.rank, float(found.rank)
+        shapes = (first.shape, second.shape)
+        if len(shape) > 2:
+            shapes = (pair.rank, *shape[1:]), (shape[0], pair.rank, *(1 for _ in shape[2:]))
+        for end, factor, own in zip(ends, (first, second), shapes, strict=True):
+            self.tensors[PREFIX + module + end] = TensorInfo(pair.dtype, own), np.ascontiguousarray(factor).reshape(-1)
+        self.ranks[module], self.alphas[module] = pair.rank, pair.scale * pair.rank
         self.turned = self.turned or turned
 
     def keep_modules(self, names: Iterable[str], new: set[str]) -> None:
@@ -123,7 +131,8 @@ class Parts:
             if held:
                 raise UsageError(
                     f"{self.result.diff.name}: a LoRA adapter saves modules whole, but {printable(name)} stands beside "
-                    f"layers with factors: {listed([printable(layer) for layer in held])}"
+                    f"layers with factors: {listed([printable(layer) for layer in held])} (the option others=leave "
+                    "leaves out all that is no layer with factors)"
                 )
             self.saved.append(module)
             for other in _inside(module, everything):

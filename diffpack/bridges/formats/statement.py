@@ -19,7 +19,7 @@ from diffpack.diff.record import TensorDiff
 from diffpack.diff.sidefiles import side_content
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import limits
-from diffpack.format.features import FEATURES, UNSEALED
+from diffpack.format.features import FEATURES, LOWRANK, UNSEALED
 from diffpack.format.manifest import Manifest, to_canonical, to_json
 from diffpack.format.manifest_rules import parse
 from diffpack.format.positions import POSITION_CODINGS
@@ -39,8 +39,8 @@ VERSION = 1
 MOST_BYTES = limits.MANIFEST_BYTES
 WHOLE_DENSITY = 1 / 2
 """From this density on every word's number is stored, and no positions."""
-_CHOSEN_ANEW = frozenset({*POSITION_CODINGS, *VALUE_CODINGS, *CODECS})
-"""Features that are codings; all others are those of the diff as a whole."""
+_CHOSEN_ANEW = frozenset({*POSITION_CODINGS, *VALUE_CODINGS, *CODECS, LOWRANK})
+"""Features that are codings, or factors; all others are those of the diff as a whole."""
 _HEX = set("0123456789abcdef")
 
 
@@ -90,7 +90,9 @@ Stored = tuple[Positions | None, Numbers]
 
 
 def describe(diff: Diff, places: Mapping[str, str], *, plain_floats: bool = False) -> Statement:
-    """What a diff says. `plain_floats` turns all lossy codings into f32; `grid` always becomes that."""
+    """What a diff says. `plain_floats` turns all lossy codings into f32; `grid`, and what factors come to, always
+    becomes that.
+    """  # noqa: D205 - one sentence
     kept = tuple(feature for feature in diff.manifest.requires if feature not in _CHOSEN_ANEW)
     manifest = to_json(replace(diff.manifest, groups=(), requires=kept))
     errors = {

@@ -12,8 +12,8 @@ from diffpack.extraction.budget.graded import Graded
 from diffpack.extraction.choose.coding import sampled_rows
 from diffpack.extraction.encode import grid_quantiser
 from diffpack.extraction.encode.grid_quantiser import Histogram
-from diffpack.extraction.encode.level_costs import STEPS_AN_OCTAVE, row_levels
 from diffpack.extraction.lowrank.record import NOTHING, Foreseen
+from diffpack.format.positions.level_costs import STEPS_AN_OCTAVE, row_levels
 from diffpack.format.values import floats, grid
 from diffpack.support.parallel import run_all
 
@@ -31,8 +31,10 @@ class Forecast:
 
     def __init__(self, graded: Sequence[Graded], threads: int | None = None) -> None:
         sizes = [item.largest / item.factor for item in graded]
-        self.coarsest, self.finest = max(item.coarsest / item.factor for item in graded), min(sizes) / grid.LIMIT
-        self._least = max(sizes) / grid.LIMIT
+        self._least, self.finest = max(sizes) / grid.LIMIT, min(sizes) / grid.LIMIT
+        silent = max(item.coarsest / item.factor for item in graded)
+        rounds = max(0.0, np.ceil(np.log(silent / (2 * max(sizes))) / np.log(_DESCENT)))
+        self.coarsest = float(2 * max(sizes) * _DESCENT**rounds)  # on the way down it meets the steps of the grid alone
         self._threads = threads
         self._tensors = [(item, _histograms(item)) for item in graded]
         self.energy = float(sum(part[2].sum() for _, own in self._tensors for _, part in own))

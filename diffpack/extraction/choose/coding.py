@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffpack.extraction.encode.level_costs import Sizes, bit_lengths, cheapest, cost
 from diffpack.extraction.encode.level_streams import change_sizes, exact_plans
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.chunks import encode_chunk
@@ -14,6 +13,7 @@ from diffpack.format.positions import PositionCoding, levels
 from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
 from diffpack.format.positions.gaps import GAPS
 from diffpack.format.positions.geometry import Geometry, row_width
+from diffpack.format.positions.level_costs import Sizes, bit_lengths, cheapest, cost
 from diffpack.format.positions.levels import LEVELS, Exponents, Plan
 from diffpack.format.streams import Numbers
 from diffpack.format.values.exact import EXACT

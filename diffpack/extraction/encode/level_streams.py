@@ -10,7 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.extraction.encode.grid_quantiser import quantise
-from diffpack.extraction.encode.level_costs import (
+from diffpack.extraction.encode.pieces import Piece
+from diffpack.format.chunks import CHUNK_VALUES
+from diffpack.format.factors.product import Factors
+from diffpack.format.positions import levels
+from diffpack.format.positions.geometry import Geometry
+from diffpack.format.positions.level_costs import (
     STEPS_AN_OCTAVE,
     STILL,
     Sizes,
@@ -19,11 +24,6 @@ from diffpack.extraction.encode.level_costs import (
     row_levels,
     still_columns,
 )
-from diffpack.extraction.encode.pieces import Piece
-from diffpack.format.chunks import CHUNK_VALUES
-from diffpack.format.factors.product import Factors
-from diffpack.format.positions import levels
-from diffpack.format.positions.geometry import Geometry
 from diffpack.format.positions.levels import NONE, Exponents, Plan
 from diffpack.format.streams import Numbers
 from diffpack.format.values import floats, grid

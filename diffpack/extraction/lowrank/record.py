@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from diffpack.extraction.encode import grid_quantiser
 from diffpack.extraction.encode.grid_quantiser import PRICE, Histogram
-from diffpack.extraction.encode.level_costs import row_levels
 from diffpack.extraction.lowrank.entropy import foretold
 from diffpack.extraction.lowrank.fit import COMPONENT_BITS, LEAST_BITS, Fitted, fit, whole_weights
 from diffpack.extraction.lowrank.matrices import MatrixView, views
@@ -20,6 +19,7 @@ from diffpack.extraction.scan.scan import Scan
 from diffpack.format.factors.line import INT
 from diffpack.format.factors.product import EXACT_IN_FLOAT64, Factors, MatrixFactors
 from diffpack.format.positions.geometry import Geometry
+from diffpack.format.positions.level_costs import row_levels
 from diffpack.tensors.dtypes import DTYPES
 
 _SAMPLE = 1 << 17  # entries a comparison with the grid alone looks at

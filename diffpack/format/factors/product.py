@@ -66,12 +66,17 @@ class MatrixFactors:
         left, right = (coding.differences(side.reshape(-1)).reshape(side.shape) for side in (self.left, self.right))
         return left.astype(np.float64), right.astype(np.float64)
 
+    def wrong(self, scale: np.float32) -> str | None:
+        """Say what the product, or the product times the scale, may not be; None if it is exact and finite."""
+        if self.values == INT and self.bound > EXACT_IN_FLOAT64:
+            return "exact"
+        return None if self.bound * abs(float(scale)) < _LARGEST else "finite"
+
     def check(self, scale: np.float32, where: str) -> None:
         """Raise `CorruptFileError` (U5) unless the product is exact, and finite times the scale."""
-        if self.values == INT and self.bound > EXACT_IN_FLOAT64:
-            raise CorruptFileError(f"{where}: factors whose products may not be exact", "U5")
-        if not self.bound * abs(float(scale)) < _LARGEST:
-            raise CorruptFileError(f"{where}: factors whose products may not be finite", "U5")
+        wrong = self.wrong(scale)
+        if wrong:
+            raise CorruptFileError(f"{where}: factors whose products may not be {wrong}", "U5")
 
     def arrays(self, scale: np.float32) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Left (rows, rank) and right (rank, columns), times weights and scale, as float32."""
@@ -135,6 +140,11 @@ class Factors:
         To multiply with: their product is rounded otherwise than `change`, which applying adds.
         """
         return [matrix.arrays(self.scale) for matrix in self.matrices]
+
+    @property
+    def fits(self) -> bool:
+        """Whether all products are exact and finite, as a diff's must be."""
+        return not any(matrix.wrong(self.scale) for matrix in self.matrices)
 
     def check(self, where: str) -> None:
         """Raise `CorruptFileError` (U5) unless all products are exact and finite."""

@@ -9,6 +9,8 @@ import numpy as np
 from diffpack.errors import CorruptFileError
 from diffpack.format.factors.line import INT, FactorLine
 from diffpack.format.positions import levels
+from diffpack.format.positions.level_costs import cheapest, column_levels, row_levels
+from diffpack.format.positions.levels import Plan
 from diffpack.format.streams import Numbers
 from diffpack.format.values.floats import FLOATS
 
@@ -16,6 +18,18 @@ from diffpack.format.values.floats import FLOATS
 def stream_dtype(values: str) -> np.dtype[Any]:
     """The dtype of the numbers of factors: int16, or of a float's ordered integers."""
     return np.dtype("<i2") if values == INT else FLOATS[values].stored.step
+
+
+def encode(numbers: Numbers, line: FactorLine, start: int, stop: int, values: str) -> list[Numbers]:
+    """The streams of the numbers of the span [start, stop) of a factor line.
+
+    Components, and rows and columns of matrices, have levels where these cost less than they save.
+    """
+    geometry = line.geometry(start, stop)
+    sizes = np.abs(numbers.astype(np.float32) if values == INT else FLOATS[values].differences(numbers))
+    rows, columns = row_levels(sizes, geometry), column_levels(sizes, geometry)
+    plan = cheapest([Plan(), Plan(rows), Plan(rows, columns)], geometry, None, np.abs(numbers.astype(np.float32)))
+    return levels.encode(plan, plan.members(geometry, None), numbers)
 
 
 def decode(streams: list[Numbers], line: FactorLine, start: int, stop: int, values: str, where: str) -> Numbers:

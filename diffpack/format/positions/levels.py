@@ -85,6 +85,12 @@ class Stored:
     offsets: Levels | None
     streams: list[Numbers]
 
+    @property
+    def still(self) -> bool:
+        """Whether there is one class, for want of levels, and it changes nothing: as the grid beside factors may."""
+        plan = self.plan
+        return self.kinds == [grouped.UNCHANGED] and not (plan.rows.size or plan.columns.size or plan.slope)
+
     def class_offsets(self, index: int) -> Levels:
         """The offsets of a class of values that have them."""
         assert self.offsets is not None
@@ -168,6 +174,8 @@ class LevelClasses(PositionCoding):
         geometry = Geometry.of_span(span)
         stored = self._stored(streams, geometry, span)
         value_coding, dtype = span.line.value_coding, span.line.dtype
+        if value_coding.class_offsets and stored.still:
+            return np.empty(0, np.int64), np.empty(0, np.int32)
         own = exponents(span.reference(), dtype) if stored.plan.slope else None
         dense: Numbers = np.zeros(span.words, np.int32 if value_coding.class_offsets else dtype.step)
         for index, places, part in stored.numbers(geometry, own, span.where):

@@ -7,26 +7,23 @@ from functools import partial
 
 import numpy as np
 
-from diffpack.extraction.encode.level_costs import cheapest, column_levels, row_levels
-from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.format.chunks import EncodedChunk, encode_chunk
+from diffpack.format.factors import spans
 from diffpack.format.factors.line import INT, FactorLine
 from diffpack.format.factors.product import Factors
 from diffpack.format.manifest import FactorTable, MatrixTable
-from diffpack.format.positions import levels
-from diffpack.format.positions.geometry import Geometry
-from diffpack.format.positions.levels import Plan
 from diffpack.format.streams import Numbers
-from diffpack.format.values.floats import FLOATS
 
 _SPAN = 1 << 20
 """Numbers a chunk of factors holds: those of many records, since classes want many numbers."""
 
 
-def scale_streams(plans: Sequence[RecordPlan]) -> list[Numbers]:
-    """The streams of a group's first chunk: scales, and with factors their scales and weights."""
-    streams: list[Numbers] = [np.array([plan.scale for plan in plans], "<f4").view("<u4")]
-    factors = _factors(plans)
+def scale_streams(scales: Sequence[np.float32], factors: Sequence[Factors]) -> list[Numbers]:
+    """The streams of a group's first chunk: scales of its records, and if they have factors those' scales and weights.
+
+    Factors are those of all records, of one kind of values, or none.
+    """
+    streams: list[Numbers] = [np.array(scales, "<f4").view("<u4")]
     if not factors:
         return streams
     streams.append(np.array([own.scale for own in factors], "<f4").view("<u4"))
@@ -34,15 +31,13 @@ def scale_streams(plans: Sequence[RecordPlan]) -> list[Numbers]:
     return [*streams, np.concatenate(weights) if factors[0].values == INT else np.empty(0, np.uint16)]
 
 
-def factor_table(plans: Sequence[RecordPlan], ends: Sequence[int]) -> FactorTable | None:
+def factor_table(factors: Sequence[Factors], ends: Sequence[int]) -> FactorTable | None:
     """What the manifest says of a group's factors; None if it has none."""
-    factors = _factors(plans)
     return FactorTable(factors[0].values, tuple(map(_matrices, factors)), tuple(ends)) if factors else None
 
 
-def factor_jobs(plans: Sequence[RecordPlan], profile: str) -> Iterator[tuple[int, Callable[[], EncodedChunk]]]:
+def factor_jobs(factors: Sequence[Factors], profile: str) -> Iterator[tuple[int, Callable[[], EncodedChunk]]]:
     """Cut a group's factor line into spans: the end of each, and the job that codes its chunk."""
-    factors = _factors(plans)
     if not factors:
         return
     line = FactorLine([_matrices(own) for own in factors])
@@ -51,10 +46,6 @@ def factor_jobs(plans: Sequence[RecordPlan], profile: str) -> Iterator[tuple[int
     for stop in _cuts(line):
         yield stop, partial(_encoded, line, sides, start, stop, factors[0].values, profile)
         start = stop
-
-
-def _factors(plans: Sequence[RecordPlan]) -> list[Factors]:
-    return [plan.factors for plan in plans if plan.factors is not None]
 
 
 def _matrices(factors: Factors) -> MatrixTable:
@@ -81,12 +72,4 @@ def _encoded(
     line: FactorLine, sides: Sequence[Numbers], start: int, stop: int, values: str, profile: str
 ) -> EncodedChunk:
     numbers = np.concatenate([sides[at][first:last] for at, first, last in line.parts(start, stop)])
-    return encode_chunk(_streams(numbers, line.geometry(start, stop), values), profile)
-
-
-def _streams(numbers: Numbers, geometry: Geometry, values: str) -> list[Numbers]:
-    """Levels of components, and of the rows and columns of matrices, where they cost less than they save."""
-    sizes = np.abs(numbers.astype(np.float32) if values == INT else FLOATS[values].differences(numbers))
-    rows, columns = row_levels(sizes, geometry), column_levels(sizes, geometry)
-    plan = cheapest([Plan(), Plan(rows), Plan(rows, columns)], geometry, None, np.abs(numbers.astype(np.float32)))
-    return levels.encode(plan, plan.members(geometry, None), numbers)
+    return encode_chunk(spans.encode(numbers, line, start, stop, values), profile)
