@@ -19,7 +19,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -81,6 +81,9 @@ demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
 	$(BIN)/diffpack train --model $(MODEL) --train $(TASKS)/bbc_news/train.tsv --dev $(TASKS)/bbc_news/dev.tsv \
 	  --density 0.005 --lr 3e-3 --epochs 1 --max-length 64 -o bbc_news.dpk --force
 	$(BIN)/diffpack stats bbc_news.dpk --base $(MODEL)
+
+bench-prediction: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.prediction --pair $(PAIR)
 
 bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
 	$(BIN)/python -m benchmarks.train --model $(MODEL) --data $(DIFFPACK_DATA) --news $(TASKS)/bbc_news \
