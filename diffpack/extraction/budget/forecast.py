@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from diffpack.support.parallel import run_all
 
 _PRECISION = 1.002  # of a step; the forecast is not better
 _DESCENT = 1.5
-"""The factor of steps in a first search from above: a smaller step asks for more singular vectors."""
+"""The factor from one step to the next in the first part of a search."""
 
 
 class Forecast:
@@ -31,17 +31,28 @@ class Forecast:
 
     def __init__(self, graded: Sequence[Graded], threads: int | None = None) -> None:
         sizes = [item.largest / item.factor for item in graded]
-        self._least, self.finest = max(sizes) / grid.LIMIT, min(sizes) / grid.LIMIT
-        silent = max(item.coarsest / item.factor for item in graded)
-        rounds = max(0.0, np.ceil(np.log(silent / (2 * max(sizes))) / np.log(_DESCENT)))
-        self.coarsest = float(2 * max(sizes) * _DESCENT**rounds)  # on the way down it meets the steps of the grid alone
+        self._largest, self.finest = max(sizes), min(sizes) / grid.LIMIT
         self._threads = threads
         self._tensors = [(item, _histograms(item)) for item in graded]
         self.energy = float(sum(part[2].sum() for _, own in self._tensors for _, part in own))
 
+    @cached_property
+    def coarsest(self) -> float:
+        """The step from which on nothing is left of any difference, neither numbers of the grid nor factors."""
+        step = 2 * self._largest
+        if not self._factors_pay(step):
+            return step
+        return max(step, *(item.coarsest / item.factor for item, _ in self._tensors))
+
+    def _factors_pay(self, step: float) -> bool:
+        return any(factors.bits for factors in self._foreseen(step))
+
+    def _foreseen(self, step: float) -> list[Foreseen]:
+        return run_all([partial(_foreseen, item, step) for item, _ in self._tensors], self._threads)
+
     def at(self, step: float) -> tuple[float, float]:
         """The bytes and the squared error of a common step."""
-        foreseen = run_all([partial(_foreseen, item, step) for item, _ in self._tensors], self._threads)
+        foreseen = self._foreseen(step)
         classes: defaultdict[int, list[Histogram]] = defaultdict(list)
         for (_, own), factors in zip(self._tensors, foreseen, strict=True):
             lower = round(STEPS_AN_OCTAVE * np.log2(factors.left))
@@ -51,14 +62,17 @@ class Forecast:
         bits = sum(bits for bits, _ in outcomes) + sum(factors.bits for factors in foreseen)
         return bits / 8, sum(error for _, error in outcomes)
 
-    def step_where(self, reached: Callable[[float, float], bool]) -> float:
-        """Find the smallest step at which `reached(bytes, squared error)` holds; it must hold for all larger ones."""
-        low = high = self.coarsest
-        while low > self._least:
-            low = max(low / _DESCENT, self._least)
-            if not reached(*self.at(low)):
-                break
-            high = low
+    def step_where(self, reached: Callable[[float, float], bool], near: float | None = None) -> float:
+        """Find the smallest step at which `reached(bytes, squared error)` holds; it must hold for all larger ones.
+
+        `near` is the one without factors, where these are foretold: the same if they would not pay there. Else it is
+        where a search begins that takes steps as coarse as can be: finer ones ask for more singular vectors.
+        """
+        low, high = self._largest / grid.LIMIT, 2 * self._largest
+        if near is not None:
+            if not self._factors_pay(near):
+                return near
+            low, high = self._around(reached, near)
         while high / low > _PRECISION:
             middle = float(np.sqrt(low * high))
             if reached(*self.at(middle)):
@@ -66,6 +80,18 @@ class Forecast:
             else:
                 low = middle
         return high
+
+    def _around(self, reached: Callable[[float, float], bool], near: float) -> tuple[float, float]:
+        """A step at which `reached` does not hold (or the finest), and a coarser one at which it does."""
+        if not reached(*self.at(near)):
+            low = near
+            while (high := low * _DESCENT) < self.coarsest and not reached(*self.at(high)):
+                low = high
+            return low, high
+        high = near
+        while (low := high / _DESCENT) > self._largest / grid.LIMIT and reached(*self.at(low)):
+            high = low
+        return low, high
 
 
 def _foreseen(item: Graded, step: float) -> Foreseen:

@@ -51,17 +51,17 @@ class Landing:
                 raise UsageError(_not_enough(self.target, whole))
             return whole
         search = Search(self.target, Forecast(plain, self.options.threads))
-        ways: list[Sequence[Graded]] = [plain]
-        if self.options.rank != 0:
-            most = self.options.rank or limits.RANK
-            ways.insert(0, with_low_rank(plain, most, search.first, self.options.threads))
-        return self._of(ways)
+        if self.options.rank == 0:
+            return self._best([(search, plain)])
+        factored = with_low_rank(plain, self.options.rank or limits.RANK, search.first, self.options.threads)
+        with_factors = Search(self.target, Forecast(factored, self.options.threads), search.first)
+        return self._best([(with_factors, factored), (search, plain)])
 
-    def _of(self, ways: Sequence[Sequence[Graded]]) -> Written:
+    def _best(self, ways: Sequence[tuple[Search, Sequence[Graded]]]) -> Written:
+        """Search one way after the other until one lands; the best of all attempts."""
         best: tuple[Attempt, Sequence[Graded]] | None = None
         last = None
-        for graded in ways:
-            search = Search(self.target, Forecast(graded, self.options.threads))
+        for search, graded in ways:
             while (step := search.next()) is not None:
                 if last is None and search.nearly_exact(step):
                     whole = self._exactly()
@@ -77,7 +77,8 @@ class Landing:
             return best[0].file if best[0] is last else self._at(best[0].step, best[1]).file
         if self.target.error is not None:
             return self._exactly()
-        coarsest = self._at(search.coarsest, ways[-1])
+        search, graded = ways[-1]
+        coarsest = self._at(search.coarsest, graded)
         if not search.keeps(coarsest.file):
             raise UsageError(_not_enough(self.target, coarsest.file))
         return coarsest.file

@@ -32,10 +32,14 @@ class Attempt:
 
 
 class Search:
-    """Steps to try, one after the other, until one lands: `next` gives a step, `tell` takes what came of it."""
+    """Steps to try, one after the other, until one lands: `next` gives a step, `tell` takes what came of it.
 
-    def __init__(self, target: Target, forecast: Forecast) -> None:
+    `near` is the first step of a search without factors, where the forecast has some.
+    """
+
+    def __init__(self, target: Target, forecast: Forecast, near: float | None = None) -> None:
         self._target = target
+        self._near = near
         self._forecast = forecast
         self._attempts: list[Attempt] = []
 
@@ -91,9 +95,9 @@ class Search:
         """The step the forecast takes for right."""
         if self._target.budget is not None:
             aim = AIM * self._target.budget
-            return self._forecast.step_where(lambda nbytes, _: nbytes <= aim)
+            return self._forecast.step_where(lambda nbytes, _: nbytes <= aim, self._near)
         missed = (AIM * (self._target.error or 0.0)) ** 2 * self._forecast.energy
-        return self._forecast.step_where(lambda _, squared: squared > missed)
+        return self._forecast.step_where(lambda _, squared: squared > missed, self._near)
 
     def _corrected(self, attempts: Sequence[Attempt]) -> float:
         """The step at which a line through what came out, in logarithms, meets what is aimed at."""
