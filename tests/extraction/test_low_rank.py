@@ -87,7 +87,8 @@ def test_few_directions_and_scattered_entries_are_each_stored_as_they_are(share)
     base, tuned = pair(lambda rng, shape: low_rank(rng, shape) + 5 * scattered(rng, shape))
     found = diffpack.extract(base, tuned, budget=share)
     plain = diffpack.extract(base, tuned, budget=share, rank=0)
-    assert 0.99 * share * found.manifest.base.bytes <= found.nbytes <= share * found.manifest.base.bytes
+    budget = share * found.manifest.base.bytes
+    assert 0.95 * budget <= found.nbytes <= budget  # of so small a file a direction more or less is percents
     assert error(found) < error(plain)
 
 
