@@ -31,13 +31,12 @@ from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey, survey
 from diffpack.extraction.write import write_plans
 from diffpack.format.factors.line import INT
-from diffpack.format.factors.product import Factors, MatrixFactors
+from diffpack.format.factors.product import LARGEST_WEIGHT, Factors, MatrixFactors
 from diffpack.format.positions.levels import LEVELS
 from diffpack.format.values.grid import GRID
 from diffpack.support.inputs import Inputs
 
 Ints = npt.NDArray[np.int64]
-_LARGEST_WEIGHT = 65535  # of uint16
 NORMAL_STEPS = {2: 0.9957, 3: 0.586}
 """Steps of 4 and 8 levels, in deviations, that suit a normal distribution best (Max 1960)."""
 BITS = ((1, 8), (3, 3))
@@ -101,8 +100,8 @@ def _factors(found: Components, left: Ints, right: Ints) -> Factors:
     squares = [np.maximum((own**2).sum(axis=1), 1) for own in (left, right)]
     weights = found.values * dots[0] * dots[1] / squares[0] / squares[1]
     kept = np.flatnonzero(weights > 0)
-    scale = np.float32(weights[kept].max(initial=0.0) / _LARGEST_WEIGHT)
-    whole = np.clip(np.rint(weights[kept] / (scale or 1)), 1, _LARGEST_WEIGHT).astype(np.uint16)
+    scale = np.float32(weights[kept].max(initial=0.0) / LARGEST_WEIGHT)
+    whole = np.clip(np.rint(weights[kept] / (scale or 1)), 1, LARGEST_WEIGHT).astype(np.uint16)
     matrix = MatrixFactors(INT, left[kept].astype(np.int16), right[kept].astype(np.int16), whole)
     return Factors(left.shape[1], right.shape[1], scale, (matrix,))
 

@@ -130,7 +130,6 @@ def describe(diff: Diff, tensors: bool) -> Report:
 
 def _group(group: Group) -> Report:
     factors = group.factors
-    ranks = [rank for *_, own in factors.matrices for rank in own] if factors else []
     return {
         "dtype": group.dtype,
         "base_dtype": group.base_dtype,
@@ -138,7 +137,7 @@ def _group(group: Group) -> Report:
         "rule": group.rule,
         "values": group.value_coding_id,
         "factors": factors.values if factors else None,
-        "rank": max(ranks, default=0),
+        "rank": factors.rank if factors else 0,
         "factor_spans": len(factors.ends) if factors else 0,
         "records": len(group.names),
         "spans": len(group.ends),

@@ -171,8 +171,8 @@ def _grid_bytes(writer: ContainerWriter, groups: Sequence[Group]) -> int:
 
 
 def _recipe(options: Options, groups: Sequence[Group]) -> dict[str, str]:
-    ranks = [rank for group in groups if group.factors for *_, own in group.factors.matrices for rank in own]
-    factors = {"factors": f"of up to {max(ranks)} directions"} if ranks else {}
+    rank = max((group.factors.rank for group in groups if group.factors), default=0)
+    factors = {"factors": f"of up to {rank} directions"} if rank else {}
     if options.target is not None:
         weighted = {} if options.importance is None else {"weights": "by tensor"}
         return {"select": options.target.describe(), "values": GRID.id, **weighted, **factors}

@@ -50,6 +50,11 @@ class FactorTable(msgspec.Struct, frozen=True):
     matrices: tuple[MatrixTable, ...]
     ends: tuple[int, ...]
 
+    @property
+    def rank(self) -> int:
+        """The largest rank of a matrix."""
+        return max(max(ranks) for *_, ranks in self.matrices)
+
 
 class Group(msgspec.Struct, frozen=True, omit_defaults=True):
     """Records with the same dtypes and codings; columns have one item a record."""

@@ -122,7 +122,7 @@ class Result:
         finished tensor. Raises `WrongBaseError`, and `CheckpointError` if the files behind it changed meanwhile; the
         result's fingerprint is the caller's to compare.
         """
-        factored = any(record.rank for record in self.records.values())
+        factored = any(group.factors is not None for group in self.diff.manifest.groups)
         with self._inputs.unchanged(), single_threaded_products() if factored else nullcontext():
             return self._run(write, verify, threads, done)
 

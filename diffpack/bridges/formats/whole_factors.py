@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.format.factors.line import INT
-from diffpack.format.factors.product import Factors, MatrixFactors
+from diffpack.format.factors.product import LARGEST_WEIGHT, Factors, MatrixFactors
 from diffpack.format.values.grid import LIMIT
 
-_LARGEST_WEIGHT = 65535
 _TRIES = 8  # steps until the error is met; the forecast of it is near but for few numbers and large ones
 _MARGIN = 0.98
 _NOISE = 1e-14  # singular values below this part of the largest are rounding of float64
@@ -65,8 +64,8 @@ def _rounded(own: Matrix, values: Matrix, other: Matrix, step: float) -> Factors
     own, values, other = own[:, :kept], values[:kept], other[:, :kept]
     largest = np.maximum(np.abs(own).max(axis=0), np.abs(other).max(axis=0))
     wanted = np.maximum(step * step / values, values * (largest / LIMIT) ** 2)  # size^2 x weight = value
-    scale = np.float32(wanted.max() / _LARGEST_WEIGHT)
-    weights = np.clip(np.ceil(wanted / float(scale)), 1, _LARGEST_WEIGHT)
+    scale = np.float32(wanted.max() / LARGEST_WEIGHT)
+    weights = np.clip(np.ceil(wanted / float(scale)), 1, LARGEST_WEIGHT)
     sizes = np.minimum(np.sqrt(values / (weights * float(scale))), LIMIT / largest)
     left, right = (np.ascontiguousarray(np.rint(side * sizes).T, np.int16) for side in (own, other))
     factors = Factors(rows, columns, scale, (MatrixFactors(INT, left, right, weights.astype(np.uint16)),))

@@ -26,15 +26,24 @@ class Forecast:
     """Bits and squared error of a step, from histograms of a sample, class by class; of at least one tensor.
 
     A step of `coarsest` leaves nothing of any difference; one below `finest` gives what `finest` gives. Factors are
-    foretold for tensors that are seen as matrices.
+    foretold for tensors that are seen as matrices. `sampled` are the histograms of each, where they are known.
     """
 
-    def __init__(self, graded: Sequence[Graded], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graded: Sequence[Graded],
+        threads: int | None = None,
+        sampled: Sequence[list[tuple[int, Histogram]]] | None = None,
+    ) -> None:
         sizes = [item.largest / item.factor for item in graded]
         self._largest, self.finest = max(sizes), min(sizes) / grid.LIMIT
         self._threads = threads
-        self._tensors = [(item, _histograms(item)) for item in graded]
+        self._tensors = list(zip(graded, sampled or map(_histograms, graded), strict=True))
         self.energy = float(sum(part[2].sum() for _, own in self._tensors for _, part in own))
+
+    def with_factors(self, graded: Sequence[Graded]) -> Forecast:
+        """The forecast for the same tensors, seen as matrices; what was sampled of them is not read again."""
+        return Forecast(graded, self._threads, [own for _, own in self._tensors])
 
     @cached_property
     def coarsest(self) -> float:

@@ -76,8 +76,7 @@ def _largest(item: Scan) -> float:
 def with_low_rank(graded: Sequence[Graded], most: int, step: float, threads: int | None) -> list[Graded]:
     """The same, seen as matrices in the way that is best at a common step, of rank `most` at most."""
     jobs = [partial(low_rank, item.scan, most, item.own_step(step)) for item in graded]
-    found = run_all(jobs, threads) if most else [None] * len(graded)
-    return [replace(item, low_rank=own) for item, own in zip(graded, found, strict=True)]
+    return [replace(item, low_rank=own) for item, own in zip(graded, run_all(jobs, threads), strict=True)]
 
 
 def plans_at(graded: Sequence[Graded], step: float, threads: int | None) -> list[RecordPlan]:

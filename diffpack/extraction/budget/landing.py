@@ -50,11 +50,12 @@ class Landing:
             if not self.target.kept(whole.nbytes, whole.error):
                 raise UsageError(_not_enough(self.target, whole))
             return whole
-        search = Search(self.target, Forecast(plain, self.options.threads))
+        forecast = Forecast(plain, self.options.threads)
+        search = Search(self.target, forecast)
         if self.options.rank == 0:
             return self._best([(search, plain)])
         factored = with_low_rank(plain, self.options.rank or limits.RANK, search.first, self.options.threads)
-        with_factors = Search(self.target, Forecast(factored, self.options.threads), search.first)
+        with_factors = Search(self.target, forecast.with_factors(factored), search.first)
         return self._best([(with_factors, factored), (search, plain)])
 
     def _best(self, ways: Sequence[tuple[Search, Sequence[Graded]]]) -> Written:

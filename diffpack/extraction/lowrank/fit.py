@@ -16,6 +16,7 @@ import numpy.typing as npt
 from diffpack.extraction.encode.grid_quantiser import PRICE
 from diffpack.extraction.lowrank.entropy import quantise_rows
 from diffpack.extraction.lowrank.spectrum import Components
+from diffpack.format.factors.product import LARGEST_WEIGHT
 from diffpack.format.streams import Numbers
 from diffpack.format.values.grid import LIMIT
 
@@ -90,12 +91,12 @@ def whole_weights(parts: Sequence[Fitted]) -> tuple[list[Numbers], np.float32]:
     """
     weights = np.concatenate([part.weights for part in parts])
     finest = np.concatenate([part.weights / np.maximum(part.sizes, _LEAST_WEIGHT) for part in parts]).min()
-    scale = np.float32(max(finest, weights.max() / _LARGEST_WEIGHT))
-    whole = [np.clip(np.rint(part.weights / scale), 1, _LARGEST_WEIGHT).astype(np.uint16) for part in parts]
+    scale = np.float32(max(finest, weights.max() / LARGEST_WEIGHT))
+    whole = [np.clip(np.rint(part.weights / scale), 1, LARGEST_WEIGHT).astype(np.uint16) for part in parts]
     return whole, scale
 
 
-_LEAST_WEIGHT, _LARGEST_WEIGHT = 8, 65535
+_LEAST_WEIGHT = 8
 _ROUNDING = 0.02
 """The part of a component's squared error that rounding its weight may add."""
 

@@ -17,7 +17,7 @@ from diffpack.extraction.lowrank.matrices import MatrixView, views
 from diffpack.extraction.lowrank.spectrum import Spectrum
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.factors.line import INT
-from diffpack.format.factors.product import EXACT_IN_FLOAT64, Factors, MatrixFactors
+from diffpack.format.factors.product import Factors, MatrixFactors
 from diffpack.format.positions.geometry import Geometry
 from diffpack.format.positions.level_costs import row_levels
 from diffpack.tensors.dtypes import DTYPES
@@ -115,7 +115,7 @@ def _whole(parts: Sequence[Fitted], view: MatrixView) -> Factors | None:
     weights, scale = whole_weights(parts)
     matrices = [MatrixFactors(INT, part.left, part.right, own) for part, own in zip(parts, weights, strict=True)]
     factors = Factors(view.rows, view.columns, scale, tuple(matrices))
-    return factors if all(matrix.bound <= EXACT_IN_FLOAT64 for matrix in matrices) else None
+    return factors if factors.fits else None
 
 
 @dataclass(frozen=True)

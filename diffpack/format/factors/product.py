@@ -19,6 +19,8 @@ _EXACT_IN_FLOAT32 = 1 << 24
 EXACT_IN_FLOAT64 = 1 << 53
 """Sums of products of whole numbers up to this are exact, in whatever order they are taken (rule U5)."""
 _LARGEST = 2.0**127
+LARGEST_WEIGHT = 65535
+"""Of a component: weights are uint16."""
 Floats = npt.NDArray[Any]
 
 
