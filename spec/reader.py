@@ -85,20 +85,24 @@ def read_plain(streams: list[Array], start: int, stop: int, gapped: bool) -> Cha
 
 
 def read_group(g: dict[str, Any], chunks: Iterator[list[Array]], line: Array | None = None) -> Iterator[Change]:
-    """Section 5: yield what each span of a group changes; `line` is its reference."""
+    """Section 5: yield what each span of a group changes; `line` is its reference, which factors may change at once."""
     kind, coding, dtype = g["values"], g["positions"], g["dtype"]
     width = VALUES[kind] or DTYPES[dtype][1]
     stops = list(accumulate((words_of(dtype, shape) for shape in g["shapes"]), initial=0))
     products = None
+    scaling = next(chunks) if kind in SCALED or "factors" in g else []
+    if "factors" in g:
+        check_scales(scaling, kind == "exact")
     if kind in SCALED:
-        first = scaling = next(chunks)
-        if "factors" in g:
-            check_scales(scaling)
-            first = scaling[:1]
+        first = scaling[:1] if "factors" in g else scaling
         edges, scales = np.array(stops), only(first, "u32", "V4").view("<f4")
         check(len(scales) == len(g["names"]), "V4", "not one scale a record")
         check((np.isfinite(scales) & (scales >= 0)).all(), "V4", "a scale that is negative or not finite")
-        products = read_factors(g, scaling, chunks, line is not None) if "factors" in g else None
+    if "factors" in g:
+        products = read_factors(g, scaling, chunks, line is not None)
+        if kind == "exact" and line is not None and products is not None:  # the predicted reference
+            places = np.flatnonzero(products)
+            line[places] = change(line[places], products[places], dtype, exact=False)
     told = None if coding != "rule" or line is None else chosen_of(g, stops, line)  # before the line changes
     for start, stop in pairwise([0, *g["ends"]]):
         streams, words = next(chunks), None if line is None else line[start:stop]
@@ -144,7 +148,7 @@ def read(data: bytes) -> Diff:
     check_file_names(m)
     check_structure(m.get("structure"))
     layout, blob, files = m["layout"] or {"stored": False}, None, dict[str, bytes]()
-    uses = sum(len(g["ends"]) + (g["values"] in SCALED) for g in m["groups"])
+    uses = sum(len(g["ends"]) + (g["values"] in SCALED or "factors" in g) for g in m["groups"])
     uses += sum(len(g["factors"]["ends"]) for g in m["groups"] if "factors" in g)
     uses += layout["stored"] + sum(file["stored"] for file in m["files"])
     check(uses == len(m["chunks"]), "C6", f"{len(m['chunks'])} chunks where {uses} are used")

@@ -15,6 +15,7 @@ from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError, UsageError
 from diffpack.format.values import floats
 from diffpack.format.values.exact import EXACT
+from diffpack.format.values.summed import SUMMED
 from diffpack.result.result import Result
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import Positions, to_float
@@ -120,7 +121,7 @@ class Source:
 
     def _from_record(self, name: str, reference: Reference | None) -> Delta:
         record = self.record(name)
-        dense = record.position_coding.every_word or record.rank > 0
+        dense = record.position_coding.every_word or record.value_coding is SUMMED
         places: list[Positions] = [np.empty(0, np.int64)]
         values: list[Values] = []
         for part in record.changes():

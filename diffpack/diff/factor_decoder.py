@@ -30,11 +30,16 @@ class FactorDecoder:
         self._decoded: Cache[int, Numbers] = Cache(lambda numbers: numbers.nbytes)
         self._made: Cache[int, Factors] = Cache(lambda factors: 4 * factors.nbytes)  # with what they are multiplied as
 
-    def check_scales(self, streams: list[Numbers], where: str) -> None:
-        """Check the scales and weights of factors in the group's first chunk. Raises `CorruptFileError` (U3)."""
+    def check_scales(self, streams: list[Numbers], where: str, *, alone: bool) -> None:
+        """Check the scales and weights of factors in the group's first chunk; `alone` they have no grid beside them.
+
+        Raises `CorruptFileError` (U3).
+        """
         if len(streams) != 3:
             raise CorruptFileError(f"{where}: {len(streams)} streams of scales and weights, not 3", "U3")
-        _, scales, weights = streams
+        grid, scales, weights = streams
+        if alone and grid.size:
+            raise CorruptFileError(f"{where}: scales of a grid beside exact values", "U3")
         if scales.dtype != np.uint32 or scales.size != len(self.table.matrices):
             raise CorruptFileError(f"{where}: not one u32 scale for the factors of each record", "U3")
         if not np.isfinite(scales.view("<f4")).all():

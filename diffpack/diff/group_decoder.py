@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -12,11 +12,13 @@ import numpy.typing as npt
 
 from diffpack.diff.factor_decoder import FactorDecoder
 from diffpack.errors import CorruptFileError
+from diffpack.format.factors.predicted import Predicted
 from diffpack.format.factors.product import Factors
 from diffpack.format.manifest import Group
 from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.positions.coding import Decoded, Line, Span
 from diffpack.format.streams import Numbers
+from diffpack.format.values.exact import EXACT
 from diffpack.support.cache import Cache
 from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.reference import Reference
@@ -68,7 +70,7 @@ class GroupDecoder:
         self.position_coding = POSITION_CODINGS[group.position_coding_id]
         self.value_coding = self.line.value_coding
         self._chunk = chunk
-        first = first_chunk + self.value_coding.scaled
+        first = first_chunk + (self.value_coding.scaled or group.factors is not None)
         self._factors = None if group.factors is None else FactorDecoder(group.factors, first, chunk, where)
         self.factor_chunks = range(first, first) if self._factors is None else self._factors.chunks
         self.span_chunks = range(self.factor_chunks.stop, self.factor_chunks.stop + len(group.ends))
@@ -138,10 +140,25 @@ class GroupDecoder:
     def check(self, index: int) -> None:
         """Check one span as far as that needs no base, unless the base is there. Raises `CorruptFileError`."""
         if self.position_coding.checked_apart and self.line.references is None:
-            streams = self._chunk(self.span_chunks[index])
-            if not self.position_coding.check_without_base(streams, self._span(index)):
+            streams, span = self._chunk(self.span_chunks[index]), self._span(index)
+            if not self.position_coding.check_without_base(streams, span):
+                return
+            if self.predicts:
+                self.position_coding.decode(streams, span)  # what its numbers are steps from, the base tells
                 return
         self.decoded(index)
+
+    def _predicted(self, record: int) -> Predicted:
+        """The predicted reference of a record, with the base at hand."""
+        factors, references = self.factors(record), self.line.references
+        assert factors is not None
+        assert references is not None
+        return Predicted(references(self.group.names[record]), factors)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether its factors predict what exact values are steps from."""
+        return self._factors is not None and self.value_coding.exact
 
     def check_factors(self) -> None:
         """Check all factors of the group, if it has any. Raises `CorruptFileError`."""
@@ -156,11 +173,26 @@ class GroupDecoder:
         return Span(self.line, *self._bounds(index), f"{self.line.where}: chunk {self.span_chunks[index]}")
 
     def _decode(self, index: int) -> Decoded:
-        span = self._span(index)
-        decoded = self.position_coding.decode(self._chunk(self.span_chunks[index]), span)
+        span, streams = self._span(index), self._chunk(self.span_chunks[index])
+        if self.predicts:
+            return self._from_prediction(streams, span)
+        decoded = self.position_coding.decode(streams, span)
         if self.value_coding.scaled:
             self._check_products(decoded, span)
         return decoded
+
+    def _from_prediction(self, streams: list[Numbers], span: Span) -> Decoded:
+        """Decode a span of steps from predicted words; give the steps from the reference to the same result."""
+        reference = span.reference()
+        parts = [self._predicted(record).slice(first, last) for record, first, last in span.parts()]
+        predicted = np.concatenate(parts)
+        positions, numbers = self.position_coding.decode(streams, replace(span, predicted=predicted))
+        steps = EXACT.encode(reference, predicted, self.line.dtype)
+        if positions is None:
+            steps += numbers
+        else:
+            steps[positions - span.start] += numbers
+        return None, steps
 
     def _check_products(self, decoded: Decoded, span: Span) -> None:
         """Check that numbers times their record's scale are finite."""
@@ -186,7 +218,9 @@ class GroupDecoder:
         where = f"{self.line.where}: chunk {self.chunks.start}"
         streams = self._chunk(self.chunks.start)
         if self._factors is not None:
-            self._factors.check_scales(streams, where)
+            self._factors.check_scales(streams, where, alone=self.predicts)
+        if self.predicts:
+            return streams
         if (self._factors is None and len(streams) != 1) or not _one_each(streams[0], len(self)):
             raise CorruptFileError(f"{where}: not one u32 scale for each record", "V4")
         scales = streams[0].view("<f4")

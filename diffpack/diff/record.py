@@ -40,7 +40,8 @@ class TensorDiff:
         self.info = TensorInfo(DTYPES[group.dtype], group.shapes[record])
         self.base = self._base_info()
         self.position_coding = decoder.position_coding
-        self.value_coding: ValueCoding = decoder.value_coding if group.factors is None else SUMMED
+        summed = group.factors is not None and not decoder.predicts
+        self.value_coding: ValueCoding = SUMMED if summed else decoder.value_coding
 
     def _base_info(self) -> TensorInfo | None:
         group = self._decoder.group
@@ -92,6 +93,7 @@ class TensorDiff:
     def factors(self) -> Factors | None:
         """Its low-rank factors, None if it has none: what they come to, and what the grid adds, is what changes.
 
+        Those of an exact record only come near to what changes: they serve to store its steps in fewer bytes.
         Raises `CorruptFileError`.
         """
         return self._decoder.factors(self._record)
@@ -101,7 +103,7 @@ class TensorDiff:
 
         Raises `CorruptFileError`; `BaseNeededError` if they are coded against the base (see `Diff.against`).
         """
-        factors = self.factors
+        factors = self.factors if self.value_coding is SUMMED else None
         if factors is None:
             return self._decoder.changes(self._record)
         return self._summed(factors)

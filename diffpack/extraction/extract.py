@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -154,6 +155,7 @@ def _write(
             written = Landing(file, surveyed, options, options.target, metadata, passes).written()
     else:
         plans = choose(surveyed.stored, options, float_entries(surveyed.scans))
-        written = write_plans(file, surveyed, plans, options, metadata, progress)
+        with single_threaded_products() if any(plan.factors for plan in plans) else nullcontext():
+            written = write_plans(file, surveyed, plans, options, metadata, progress)
     if written.infinite:
         tuned.notes.append(overflow.remark(written.infinite))

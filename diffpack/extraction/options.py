@@ -143,8 +143,11 @@ class Options:
             raise UsageError("low rank is of a whole change: give no choice of entries with it")
         if self.rank is None:
             return
-        if not lowrank and self.target is None:
-            raise UsageError("a rank goes with a budget, a target error, or low-rank values")
+        predicted = self.exact and self.profile == "smallest"
+        if not lowrank and self.target is None and not predicted:
+            raise UsageError(
+                "a rank goes with a budget, a target error, low-rank values, or exact ones in the profile smallest"
+            )
         least = 1 if lowrank else 0
         if isinstance(self.rank, bool) or not isinstance(self.rank, int) or not least <= self.rank <= limits.RANK:
             raise UsageError(f"a rank is a whole number from {least} to {limits.RANK}, not {self.rank!r}")

@@ -120,8 +120,9 @@ def _write_groups(
         nbytes = sum(plan.scan.pair.info.nbytes for plan in own)
         length = sum(plan.scan.tuned.size for plan in own)
         factors = [plan.factors for plan in own if plan.factors is not None]
-        if own[0].value_coding.scaled:
-            writer.add(encode_chunk(scale_streams([plan.scale for plan in own], factors), options.profile))
+        if own[0].value_coding.scaled or factors:
+            scales = [plan.scale for plan in own if plan.value_coding.scaled]
+            writer.add(encode_chunk(scale_streams(scales, factors), options.profile))
         factor_spans = list(factor_jobs(factors, options.profile))
         for chunk in run_in_order((job for _, job in factor_spans), options.threads):
             writer.add(chunk)
@@ -163,7 +164,9 @@ def _grid_bytes(writer: ContainerWriter, groups: Sequence[Group]) -> int:
     total = first = 0
     for group in groups:
         coding = VALUE_CODINGS[group.value_coding_id]
-        stop = first + len(group.ends) + coding.scaled + (len(group.factors.ends) if group.factors else 0)
+        factors = group.factors
+        scales = coding.scaled or factors is not None
+        stop = first + scales + (len(factors.ends) if factors else 0) + len(group.ends)
         if coding is GRID:
             total += sum(chunk.nbytes for chunk in writer.chunks[first:stop])
         first = stop

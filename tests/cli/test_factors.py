@@ -78,7 +78,10 @@ def test_a_rank_caps_what_a_budget_finds(pair: tuple[Path, Path], tmp_path: Path
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (("--rank", "4"), "a rank goes with a budget, a target error, or low-rank values"),
+        (
+            ("--rank", "4"),
+            "a rank goes with a budget, a target error, low-rank values, or exact ones in the profile smallest",
+        ),
         (("--values", "lowrank", "--rank", "0"), "a rank is a whole number from 1"),
         (("--budget", "1MB", "--rank", "-1"), "a rank is a whole number from 0"),
         (("--values", "lowrank", "--density", "0.1"), "low rank is of a whole change"),

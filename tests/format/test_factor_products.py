@@ -114,9 +114,10 @@ def as_float64(numbers, values):
     name = {"f32": "F32", "f16": "F16", "bf16": "BF16"}[values]
     bits, size = numbers.astype(np.int64), DTYPES[name].word_bits
     words = np.where(bits < 0, bits ^ ((1 << size - 1) - 1), bits) & ((1 << size) - 1)
-    if values == "bf16":
-        return (words.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    return words.astype(f"u{size // 8}").view(f"f{size // 8}").astype(np.float64)
+    narrow = words.astype(f"u{size // 8}").view(f"f{size // 8}") if values != "bf16" else None
+    floats = (words.astype(np.uint32) << 16).view(np.float32) if narrow is None else narrow
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return floats.astype(np.float64)
 
 
 def in_order(left, right):

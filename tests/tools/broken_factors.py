@@ -12,6 +12,7 @@ from tests.tools.drafts import Draft
 ONE, INFINITY, NAN = 0x3F800000, 0x7F800000, 0x7FC00000
 """Bits of float32 scales."""
 SCALING = [stream("u32", [ONE]), stream("u32", [ONE]), stream("u16", [1])]
+EXACT_SCALING = [stream("u32", []), *SCALING[1:]]
 HEAD, NONE = stream("u8", [0, 2]), stream("i8", [])
 LINE = [HEAD, NONE, NONE, stream("i16", [1, 2, 3, 4, 5, 6])]
 WORDS = [stream("u8", [0, 0]), NONE, NONE, stream("i8", [0, 0, 0])]
@@ -33,11 +34,10 @@ def factored(
     return draft.put("requires", sorted([*requires, "pco", "zstd"])).put("chunks", craft.table(draft.chunks))
 
 
-def lossless(draft: Draft) -> Draft:
-    """Factors, and exact values in the group's chunk, which has no scales before it."""
-    factored(draft, requires=("levels", "lowrank"), group={"values": "exact", "counts": [0]})
-    del draft.chunks[2]
-    draft.chunks[3] = WORDS[:3]
+def predicting(draft: Draft, *, scaling: Sequence[Stream] = EXACT_SCALING, **group: Any) -> Draft:
+    """Factors that predict what exact values are steps from."""
+    factored(draft, scaling=scaling, requires=("levels", "lowrank"), group={"values": "exact", "counts": [0], **group})
+    draft.chunks[4] = WORDS[:3]
     return draft.put("chunks", craft.table(draft.chunks))
 
 
@@ -54,7 +54,8 @@ BROKEN_FACTORS: list[tuple[str, str, Callable[[Draft], Draft]]] = [
     ("U1", "factors, which are not required", lambda d: factored(d, requires=("grid", "levels"))),
     ("U1", "factors are required, and absent", lambda d: d.put("requires", ["lowrank", "pco", "zstd"])),
     ("U1", "factors of int8", lambda d: factored(d, values="int8")),
-    ("U1", "factors of exact values", lossless),
+    ("U1", "factors of exact values in gaps", lambda d: predicting(d, positions="gaps")),
+    ("U3", "scales of a grid beside exact values", lambda d: predicting(d, scaling=SCALING)),
     ("U2", "no matrices", lambda d: factored(d, matrices=[])),
     ("U2", "a matrix of four words", lambda d: factored(d, matrices=[[1, 4, [1]]])),
     ("U2", "two matrices of five words", lambda d: factored(d, matrices=[[1, 5, [1, 0]]])),

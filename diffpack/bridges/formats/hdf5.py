@@ -254,8 +254,9 @@ def _write_task(task: Any, diff: Diff, own: Mapping[str, str], job: Export, outp
         _write_tensor(group, records[said.name], said, output)
         if own.get(said.name, said.name) != said.name:
             group.attrs["base_name"] = np.bytes_(own[said.name].encode())
-    if any(record.value_coding.class_offsets for record in diff.values()):
-        what = "factors and grid values" if any(record.rank for record in diff.values()) else "grid values"
+    regraded = [record for record in diff.values() if record.value_coding.class_offsets]
+    if regraded:
+        what = "factors and grid values" if any(record.rank for record in regraded) else "grid values"
         job.notes.append(f"{diff.name}: {what} are kept as the float32 numbers they stand for")
 
 

@@ -38,7 +38,7 @@ def fits_pair(record: TensorDiff) -> bool:
 
     Matrices of experts are none: the weight's first dimension is not their rows.
     """
-    if record.kind != "changed" or record.rank == 0 or len(record.shape) < 2:
+    if record.kind != "changed" or record.exact or record.rank == 0 or len(record.shape) < 2:
         return False
     factors = record.factors
     return factors is not None and factors.columns == prod(record.shape[1:])

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffpack.extraction.choose.entries import block_magnitudes
 from diffpack.extraction.encode.record_plan import RecordPlan
-from diffpack.extraction.lowrank.record import LowRank, low_rank
+from diffpack.extraction.lowrank.record import GROUP_BITS, LowRank, low_rank
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.levels import LEVELS
 from diffpack.format.values import grid
@@ -18,8 +18,6 @@ from diffpack.format.values.grid import GRID
 from diffpack.support.parallel import run_all
 
 _WEIGHT_RANGE = 64.0  # steps of weighted tensors differ from the common one by at most this factor
-_GROUP_BITS = 8 * 300.0
-"""What a second group costs: records with factors stand in one of their own."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,6 @@ def with_low_rank(graded: Sequence[Graded], most: int, step: float, threads: int
 def plans_at(graded: Sequence[Graded], step: float, threads: int | None) -> list[RecordPlan]:
     """The records at a common step; none with factors if all together do not save what a group of them costs."""
     made = run_all([partial(item.plan, step) for item in graded], threads)
-    if sum(saved for _, saved in made) > _GROUP_BITS:
+    if sum(saved for _, saved in made) > GROUP_BITS:
         return [plan for plan, _ in made]
     return [replace(plan, factors=None) for plan, _ in made]

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffpack.extraction.choose.coding import best_positions
 from diffpack.extraction.choose.entries import positions_by_rule, select
+from diffpack.extraction.choose.predicted import predicted_records
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.scales import fit_scales
 from diffpack.extraction.lowrank.plans import few_directions
@@ -17,6 +18,7 @@ from diffpack.extraction.options import RANK, Options
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
 from diffpack.format.positions.gaps import GAPS
+from diffpack.format.positions.levels import LEVELS
 from diffpack.format.positions.rule import BY_RULE
 from diffpack.format.positions.rule_words import Rule
 from diffpack.format.values import ValueCoding, floats
@@ -81,7 +83,10 @@ def exact_records(scans: Sequence[Scan], options: Options) -> list[RecordPlan]:
     for item in scans:
         together[_dtypes(item)] += item.tuned.size
     jobs = [partial(_exact_record, item, options, together[_dtypes(item)]) for item in scans]
-    return list(run_in_order(jobs, options.threads))
+    plans = list(run_in_order(jobs, options.threads))
+    if options.profile != "smallest" or options.position_coding not in (None, LEVELS):
+        return plans
+    return predicted_records(plans, [together[_dtypes(item)] for item in scans], options)
 
 
 def _dtypes(item: Scan) -> tuple[str, str]:

@@ -37,12 +37,13 @@ class MatrixView:
         return self.rows * self.columns
 
     def change(self, matrix: int, first: int, last: int) -> Block:
-        """The differences tuned - reference in rows [first, last) of a matrix, as float32."""
+        """The differences tuned - reference in rows [first, last) of a matrix, as float32 (infinite beyond it)."""
         start = matrix * self.size + first * self.columns
         stop = matrix * self.size + last * self.columns
         before, after = self.scan.reference.slice(start, stop), self.scan.tuned[start:stop]
         moved = floats.difference(before, after, self.scan.pair.info.dtype)
-        return moved.astype(np.float32, copy=False).reshape(last - first, self.columns)
+        with np.errstate(over="ignore"):
+            return moved.astype(np.float32, copy=False).reshape(last - first, self.columns)
 
     def blocks(self, matrix: int) -> Iterator[tuple[int, int, Block]]:
         """The whole change of a matrix as (first row, last row, differences), in blocks of bounded size."""

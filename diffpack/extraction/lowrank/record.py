@@ -28,6 +28,8 @@ _FINE = 0.01
 _SETTLED = 3  # rounds in which rank and what energy is worth are found in turn
 RECORD_BITS = 250.0
 """What a record's matrices, scale and coding cost in the manifest and beside it."""
+GROUP_BITS = 8 * 300.0
+"""What a second group costs: records with factors stand in one of their own."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,17 @@ class LowRank:
     def __init__(self, view: MatrixView, most: int) -> None:
         self.view = view
         self.spectra = [Spectrum(view, matrix, most) for matrix in range(view.count)]
-        self._sample = _Sample.of(view)
+
+    @cached_property
+    def _sample(self) -> _Sample:
+        return _Sample.of(self.view)
 
     @cached_property
     def energy(self) -> float:
-        """The sum of squares of the change."""
+        """The sum of squares of the change; not finite if a difference is not, or none that float32 holds."""
         blocks = (block for matrix in range(self.view.count) for _, _, block in self.view.blocks(matrix))
-        return float(sum(np.vdot(block, block).real for block in blocks))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(sum(np.vdot(block, block).real for block in blocks))
 
     def _limit(self, step: float) -> float:
         """The squared singular value that a component which pays has at least."""
@@ -64,8 +70,8 @@ class LowRank:
         """A step at which not even all energy in one component would pay."""
         return float(np.sqrt(self.energy / (LEAST_BITS * PRICE * (self.view.rows + self.view.columns))))
 
-    def foreseen(self, step: float) -> Foreseen:
-        """Foretell what factors would cost and leave at a step."""
+    def foreseen(self, step: float, *, alone: bool = False) -> Foreseen:
+        """Foretell what factors would cost and leave at a step; `alone` there is no grid, which might serve as well."""
         values = np.concatenate([spectrum.values_above(self._limit(step)) for spectrum in self.spectra])
         if not values.size or not self.energy:
             return NOTHING
@@ -76,7 +82,7 @@ class LowRank:
         gains = values**2 - missed
         left, chosen = self.energy, np.zeros(values.size, np.bool_)
         for _ in range(_SETTLED):
-            worth = self._sample.worth(step, np.sqrt(left / self.energy))
+            worth = 1.0 if alone else self._sample.worth(step, np.sqrt(left / self.energy))
             chosen = gains * worth > PRICE * step * step * bits
             left = max(self.energy - float(gains[chosen].sum()), self.energy * 1e-9)
         return Foreseen(float(bits[chosen].sum()), float(np.sqrt(left / self.energy))) if chosen.any() else NOTHING
@@ -93,6 +99,14 @@ class LowRank:
         saved = self._sample.saved(parts, step) - sum(part.bits for part in parts) - RECORD_BITS
         factors = _whole(parts, self.view)
         return (factors, saved) if saved > 0 and factors is not None else (None, 0.0)
+
+    def alone(self, step: float) -> tuple[Factors | None, float]:
+        """The factors at a step where no grid stands beside them, and the bits they take; None if none pays."""
+        found = [spectrum.above(self._limit(step)) for spectrum in self.spectra]
+        parts = [fit(one, step, 1.0) for one in found]
+        if not any(part.rank for part in parts):
+            return None, 0.0
+        return _whole(parts, self.view), sum(part.bits for part in parts) + RECORD_BITS
 
     def of_rank(self) -> Factors | None:
         """Factors of the largest rank that is wanted, on a step whose error is small beside what they leave.

@@ -11,8 +11,10 @@ from diffpack.errors import CorruptFileError
 from diffpack.format import limits
 from diffpack.format.manifest import Group, MatrixTable
 from diffpack.format.positions.geometry import Geometry
+from diffpack.format.values.exact import EXACT
 from diffpack.format.values.floats import FLOATS
-from diffpack.tensors.dtypes import DTYPES
+from diffpack.format.values.grid import GRID
+from diffpack.tensors.dtypes import CONVERTIBLE, DTYPES
 
 INT = "int"
 """Factors of whole numbers; others are those of `FLOATS`."""
@@ -76,8 +78,9 @@ def check_table(group: Group, where: str) -> None:
     table = group.factors
     if table is None:
         return
-    if group.value_coding_id != "grid" or table.values not in (INT, *FLOATS):
-        raise CorruptFileError(f"{where}: {table.values} factors beside {group.value_coding_id} values", "U1")
+    if not (group.value_coding_id == GRID.id or _predicts(group)) or table.values not in (INT, *FLOATS):
+        beside = f"{group.value_coding_id} values of {group.dtype} in {group.position_coding_id}"
+        raise CorruptFileError(f"{where}: {table.values} factors beside {beside}", "U1")
     if len(table.matrices) != len(group.names):
         raise CorruptFileError(f"{where}: not the matrices of each record", "U2")
     for name, shape, (rows, columns, ranks) in zip(group.names, group.shapes, table.matrices, strict=True):
@@ -90,3 +93,9 @@ def check_table(group: Group, where: str) -> None:
         raise CorruptFileError(f"{where}: the spans of its factors do not cut their {length} numbers", "U2")
     if length > limits.WORDS or any(b - a > limits.CLASSES_SPAN_WORDS for a, b in pairwise(ends)):
         raise CorruptFileError(f"{where}: factors, or a span of them, over the limit", "F8")
+
+
+def _predicts(group: Group) -> bool:
+    """Whether factors may predict what exact values are steps from: of floats with a base, coded in levels."""
+    coding = group.value_coding_id, group.position_coding_id
+    return coding == (EXACT.id, "levels") and group.base_dtype is not None and group.dtype in CONVERTIBLE

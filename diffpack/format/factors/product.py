@@ -19,6 +19,7 @@ _EXACT_IN_FLOAT32 = 1 << 24
 EXACT_IN_FLOAT64 = 1 << 53
 """Sums of products of whole numbers up to this are exact, in whatever order they are taken (rule U5)."""
 _LARGEST = 2.0**127
+_WORDS_AT_ONCE = 1 << 20
 LARGEST_WEIGHT = 65535
 """Of a component: weights are uint16."""
 Floats = npt.NDArray[Any]
@@ -96,17 +97,18 @@ class MatrixFactors:
         kind = np.float32 if narrow else np.float64
         return left[kept].astype(kind), right[kept].astype(kind)
 
-    def rows(self, first: int, last: int, scale: np.float32) -> npt.NDArray[np.float32]:
-        """The low-rank change in rows [first, last): float32 of that many rows, all columns."""
+    def rows(self, which: slice | npt.NDArray[np.int64], scale: np.float32) -> npt.NDArray[np.float32]:
+        """The low-rank change in some rows: float32 of that many rows, all columns."""
         left, right = self._operands
+        left = left[:, which]
         if self.values == INT:
-            product = left[:, first:last].T @ right
+            product = left.T @ right
             if product.dtype == np.float32:  # whole, so its product with a float32 is exact in float64: rounded once
                 changed: npt.NDArray[np.float32] = np.multiply(product, scale, out=product)
                 return changed
         else:
-            product = np.zeros((last - first, right.shape[1]))
-            for own, other in zip(left[:, first:last], right, strict=True):  # one order: these sums round
+            product = np.zeros((left.shape[1], right.shape[1]))
+            for own, other in zip(left, right, strict=True):  # one order: these sums round
                 product += own[:, None] * other
         product *= np.float64(scale)
         return product.astype(np.float32)
@@ -166,8 +168,26 @@ class Factors:
             matrix = self.matrices[at]
             if matrix.rank:
                 first, last = inside // self.columns, -(-end // self.columns)
-                changed = matrix.rows(first, last, self.scale).reshape(-1)
+                changed = matrix.rows(slice(first, last), self.scale).reshape(-1)
                 yield changed[inside - first * self.columns : end - first * self.columns]
             else:
                 yield np.zeros(end - inside, np.float32)
             start = at * size + end
+
+    def change_at(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """The low-rank change of the words at sorted positions; their rows are made whole, some at a time."""
+        parts = [np.empty(0, np.float32)]
+        rows, columns = np.divmod(positions, self.columns)
+        at_once = max(1, _WORDS_AT_ONCE // self.columns)
+        start = 0
+        while start < rows.size:
+            matrix, first = divmod(int(rows[start]), self.rows)
+            last = min(matrix * self.rows + first + at_once, (matrix + 1) * self.rows)
+            stop = int(np.searchsorted(rows, last))
+            own, places = np.unique(rows[start:stop] - matrix * self.rows, return_inverse=True)
+            if self.matrices[matrix].rank:
+                parts.append(self.matrices[matrix].rows(own, self.scale)[places, columns[start:stop]])
+            else:
+                parts.append(np.zeros(stop - start, np.float32))
+            start = stop
+        return np.concatenate(parts)

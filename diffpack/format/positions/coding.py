@@ -61,12 +61,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Span:
-    """The words [start, stop) of a line, which one chunk holds; `where` is what errors call it."""
+    """The words [start, stop) of a line, which one chunk holds; `where` is what errors call it.
+
+    `predicted` are what steps are taken from, where that is not the reference but what factors make of it.
+    """
 
     line: Line
     start: int
     stop: int
     where: str
+    predicted: Words | None = None
 
     @property
     def words(self) -> int:
@@ -86,6 +90,10 @@ class Span:
         for record, first, last in self.parts():
             parts.append(line.references(line.group.names[record]).slice(first, last))
         return np.concatenate(parts)
+
+    def before(self) -> Words:
+        """The words that steps are taken from: those predicted, else the reference. Raises `BaseNeededError`."""
+        return self.reference() if self.predicted is None else self.predicted
 
     def check_numbers(self, numbers: Numbers) -> None:
         """Check a stream of numbers by the group's value coding. Raises `CorruptFileError`."""

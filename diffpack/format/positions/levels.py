@@ -176,7 +176,7 @@ class LevelClasses(PositionCoding):
         value_coding, dtype = span.line.value_coding, span.line.dtype
         if value_coding.class_offsets and stored.still:
             return np.empty(0, np.int64), np.empty(0, np.int32)
-        own = exponents(span.reference(), dtype) if stored.plan.slope else None
+        own = exponents(span.before(), dtype) if stored.plan.slope else None
         dense: Numbers = np.zeros(span.words, np.int32 if value_coding.class_offsets else dtype.step)
         for index, places, part in stored.numbers(geometry, own, span.where):
             dense[places] = (

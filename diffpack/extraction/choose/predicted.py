@@ -1,0 +1,47 @@
+"""Which exact records get factors: those whose steps from what these predict, and the factors, are fewer bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from diffpack.extraction.choose.coding import sampled_bytes
+from diffpack.extraction.encode.record_plan import RecordPlan
+from diffpack.extraction.lowrank.prediction import predicting
+from diffpack.extraction.lowrank.record import GROUP_BITS
+from diffpack.extraction.options import Options
+from diffpack.format.factors.predicted import Predicted
+from diffpack.format.positions.levels import LEVELS
+from diffpack.support.blas import single_threaded_products
+from diffpack.support.parallel import run_all
+
+
+def predicted_records(plans: Sequence[RecordPlan], together: Sequence[int], options: Options) -> list[RecordPlan]:
+    """The same exact records, with factors where a sample says that these save more than they take.
+
+    `together` counts for each record the words that share spans with it. Few changes in a tensor have no common
+    directions: such a record stays as it is, and so do all if they do not save what a group of them costs.
+    """
+    dense = [at for at, plan in enumerate(plans) if plan.conditioned and plan.scan.positions is None]
+    if not dense or options.rank == 0:
+        return list(plans)
+    with single_threaded_products():
+        jobs = [partial(_predicted, plans[at], options, together[at]) for at in dense]
+        found = dict(zip(dense, run_all(jobs, options.threads), strict=True))
+    if sum(saved for _, saved in found.values()) <= GROUP_BITS:
+        return list(plans)
+    return [found[at][0] if at in found else plan for at, plan in enumerate(plans)]
+
+
+def _predicted(plan: RecordPlan, options: Options, together: int) -> tuple[RecordPlan, float]:
+    """The record with factors and the bits they save, or as it is."""
+    factors, bits = predicting(plan.scan, options.rank)
+    if factors is None:
+        return plan, 0.0
+    scan = replace(plan.scan, reference=Predicted(plan.scan.reference, factors))
+    before, after = (sampled_bytes(item, options.profile, together) for item in (plan.scan, scan))
+    saved = 8 * (before - after) - bits
+    if saved <= 0:
+        return plan, 0.0
+    return replace(plan, scan=scan, position_coding=LEVELS, factors=factors), saved
