@@ -53,10 +53,11 @@ class Fitted:
         return len(self.left)
 
 
-def fit(found: Components, step: float, worth: float) -> Fitted:
+def fit(found: Components, step: float, worth: float, *, alternate: bool = True) -> Fitted:
     """Quantise the components that pay at a step; `found` are all that may.
 
-    `worth` is what energy taken out of the matrix is worth: the part of it that the grid would leave.
+    `worth` is what energy taken out of the matrix is worth: the part of it that the grid would leave. With `alternate`
+    many components are fitted once more, left to right and back, which takes as long again.
     """
     if not found.values.size:
         return Fitted(found.left.astype(np.int16), found.right.astype(np.int16), np.empty(0), 0.0, np.empty(0))
@@ -71,7 +72,7 @@ def fit(found: Components, step: float, worth: float) -> Fitted:
     kept = np.flatnonzero((gains * worth > PRICE * step * step * bits) & (met > 0))
     left, right, bits = left[kept], right[kept], bits[kept]
     weights = met[kept] / norms[kept]
-    if kept.size >= _ALTERNATE:
+    if alternate and kept.size >= _ALTERNATE:
         for _ in range(_ROUNDS):
             right, right_bits = quantise_rows(_opposite(found, left, weights))
             left, left_bits = quantise_rows(_opposite(_turned(found), right, weights))

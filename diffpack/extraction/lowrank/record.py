@@ -103,7 +103,7 @@ class LowRank:
     def alone(self, step: float) -> tuple[Factors | None, float]:
         """The factors at a step where no grid stands beside them, and the bits they take; None if none pays."""
         found = [spectrum.above(self._limit(step)) for spectrum in self.spectra]
-        parts = [fit(one, step, 1.0) for one in found]
+        parts = [fit(one, step, 1.0, alternate=False) for one in found]
         if not any(part.rank for part in parts):
             return None, 0.0
         return _whole(parts, self.view), sum(part.bits for part in parts) + RECORD_BITS
