@@ -169,8 +169,8 @@ def views_of(change):
 @pytest.mark.parametrize("shape", [(90, 400), (400, 90)])
 @pytest.mark.parametrize("small_side", [0, 1024], ids=["sketched", "by the Gram matrix"])
 def test_singular_vectors_are_those_of_a_full_decomposition(monkeypatch, shape, small_side):
-    monkeypatch.setattr(spectrum, "_SMALL_SIDE", small_side)
-    monkeypatch.setattr(spectrum, "_FIRST_RANK", 4)
+    monkeypatch.setattr(spectrum, "SMALL_SIDE", small_side)
+    monkeypatch.setattr(spectrum, "FIRST_RANK", 4)
     change = low_rank(np.random.default_rng(1), shape, rank=30).astype(np.float32)
     values = np.linalg.svd(change.astype(np.float64), compute_uv=False)
     found = Spectrum(views_of(change), 0, 1000)

@@ -6,19 +6,23 @@ unit of energy is worth follows from what is left, and the step the factors are 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
 from diffpack.extraction.encode.grid_quantiser import PRICE
-from diffpack.extraction.lowrank.matrices import views
+from diffpack.extraction.lowrank.matrices import MatrixView, views
 from diffpack.extraction.lowrank.record import LowRank
+from diffpack.extraction.lowrank.spectrum import FIRST_RANK, SMALL_SIDE
 from diffpack.extraction.lowrank.step_bits import StepBits
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.factors.product import Factors
 
 _MOST = 128
 """The largest rank that is looked for: the best is 85 at most in the MiniLM pair, and a sketch of more takes long."""
+_LEAST = 0.002
+"""The part of a large matrix's bits that its first directions must save."""
 _SAMPLE = 1 << 16  # words whose exponents are looked at
 _SETTLED = 0.02
 """How little the step may still change, and the most rounds until then."""
@@ -32,26 +36,48 @@ def predicting(scan: Scan, rank: int | None = None) -> tuple[Factors | None, flo
     direction pays.
     """
     most = _MOST if rank is None else rank
-    ways = [way for view in views(scan) if np.isfinite((way := LowRank(view, most)).energy)]
-    if not ways or not most:
+    seen = views(scan)
+    if not seen or not most:
         return None, 0.0
     positions = np.linspace(0, scan.tuned.size - 1, min(_SAMPLE, scan.tuned.size)).astype(np.int64)
     bits = StepBits(scan.reference.at(positions), scan.pair.info.dtype)
-    cost, step, way = min((_settled(way, bits) for way in ways), key=lambda found: found[0])
-    return way.alone(step) if cost < bits.of(_deviation(way, 1.0)) * scan.tuned.size else (None, 0.0)
+    settled = (_settled(LowRank(view, most), bits) for view in seen if _promising(view, bits))
+    best = min((found for found in settled if found is not None), key=lambda found: found.cost, default=None)
+    return (None, 0.0) if best is None else best.way.alone(best.step)
 
 
-def _deviation(way: LowRank, left: float) -> float:
-    return left * sqrt(way.energy / (way.view.count * way.view.size))
+@dataclass(frozen=True)
+class _Settled:
+    """A way to see a record, the step that suits what factors leave there, and the bits a word costs then and without."""
+
+    way: LowRank
+    step: float
+    cost: float
+    plain: float
 
 
-def _settled(way: LowRank, bits: StepBits) -> tuple[float, float, LowRank]:
-    """What a way to see a record is foretold to cost in bits, all together, at the step that suits what it leaves."""
+def _promising(view: MatrixView, bits: StepBits) -> bool:
+    """Whether the first directions save enough that it is worth looking for more, where that takes long."""
+    if min(view.rows, view.columns) <= SMALL_SIDE:
+        return True
+    first = _settled(LowRank(view, FIRST_RANK), bits)
+    return first is not None and first.cost < (1 - _LEAST) * first.plain
+
+
+def _settled(way: LowRank, bits: StepBits) -> _Settled | None:
+    """Find the step at which factors are foretold to cost least, all together; None if none pays."""
     words = way.view.count * way.view.size
-    left, best = 1.0, (np.inf, np.inf)
-    before = 0.0
+    if not np.isfinite(way.energy):
+        return None
+
+    def deviation(left: float) -> float:
+        return left * sqrt(way.energy / words)
+
+    plain = bits.of(deviation(1.0)) if way.energy else 0.0
+    best: _Settled | None = None
+    left, before = 1.0, 0.0
     for _ in range(_ROUNDS):
-        worth = bits.a_unit(_deviation(way, left)) if way.energy else 0.0
+        worth = bits.a_unit(deviation(left)) if way.energy else 0.0
         if not 0 < worth < np.inf:
             break
         step = 1 / sqrt(PRICE * worth)
@@ -59,5 +85,7 @@ def _settled(way: LowRank, bits: StepBits) -> tuple[float, float, LowRank]:
             break
         foreseen = way.foreseen(step, alone=True)
         left, before = foreseen.left, step
-        best = min(best, (foreseen.bits + bits.of(_deviation(way, left)) * words, step))
-    return *best, way
+        cost = foreseen.bits / words + bits.of(deviation(left))
+        if cost < (plain if best is None else best.cost):
+            best = _Settled(way, step, cost, plain)
+    return best

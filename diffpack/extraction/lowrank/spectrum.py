@@ -15,9 +15,9 @@ import numpy.typing as npt
 from diffpack.extraction.lowrank.matrices import MatrixView
 
 Floats = npt.NDArray[np.float32]
-_SMALL_SIDE = 1024
+SMALL_SIDE = 1024
 """Up to this side all eigenvectors of the Gram matrix are had in a fifth of a second, as fast as 24 by a sketch."""
-_FIRST_RANK = 24
+FIRST_RANK = 24
 _OVERSAMPLED = 8
 _POWER_ITERATIONS = 2
 """Of fine-tunes' spectra, which fall slowly: with 1 the last singular values come out 3 % too small."""
@@ -72,9 +72,9 @@ class Spectrum:
     def _sketch(self, limit: float) -> Components | None:
         """A sketch that holds all components from `limit` on; None where all of them cost less."""
         side = min(self._view.rows, self._view.columns)
-        if side <= _SMALL_SIDE or limit >= self._known:
+        if side <= SMALL_SIDE or limit >= self._known:
             return self._found
-        rank = _FIRST_RANK if self._found is None else 2 * self._found.values.size
+        rank = FIRST_RANK if self._found is None else 2 * self._found.values.size
         found = None
         while rank < side / _WHOLE_SHARE:
             found = self._sketched(min(rank, self._most))
