@@ -124,7 +124,7 @@ def smallest(what: str, base: Arrays, tuned: Arrays, unit: str, bound: float) ->
 
 
 def cost_of_smallest(base: Path, tuned: Path, folder: Path) -> Iterator[Row]:
-    """Time extract and apply of the real pair as whole processes: `compact` and `smallest`, with and without factors."""
+    """Time extract and apply of the real pair as whole processes: `compact`, `smallest` with and without factors."""
     command = str(Path(sys.executable).parent / "diffpack")
     sides = ["--base", str(base / WEIGHTS), "--tuned", str(tuned / WEIGHTS)]
     ways = {

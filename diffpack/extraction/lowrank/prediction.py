@@ -48,7 +48,7 @@ def predicting(scan: Scan, rank: int | None = None) -> tuple[Factors | None, flo
 
 @dataclass(frozen=True)
 class _Settled:
-    """A way to see a record, the step that suits what factors leave there, and the bits a word costs then and without."""
+    """A way to see a record, the step that suits what factors leave, and the bits of a word then and without them."""
 
     way: LowRank
     step: float
