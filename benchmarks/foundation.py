@@ -13,12 +13,8 @@ import csv
 import hashlib
 import os
 import platform
-import re
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -29,27 +25,13 @@ import numpy as np
 import diffpack
 from benchmarks import pairs
 from benchmarks.pairs import Arrays
+from benchmarks.processes import READ_AND_HASH, READ_WRITE_HASH, timed
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 
 WEIGHTS = "model.safetensors"
 ROUNDS = 5
-
-READ_AND_HASH = """
-import sys
-from blake3 import blake3
-for path in sys.argv[1:]:
-    print(blake3(open(path, "rb").read()).hexdigest())
-"""
-READ_WRITE_HASH = """
-import sys
-from blake3 import blake3
-data = open(sys.argv[1], "rb").read()
-print(blake3(data).hexdigest())
-open(sys.argv[2], "wb").write(data)
-print(blake3(data).hexdigest())
-"""
 
 
 @dataclass(frozen=True)
@@ -173,33 +155,6 @@ def write_large_pair(folder: Path) -> tuple[Path, Path]:
             array[where] += rng.normal(0, 0.01, where.size).astype(np.float32)
             tuned.write(array.tobytes())
     return paths
-
-
-def timed(command: list[str]) -> tuple[float, int]:
-    """Run a process; give its wall seconds and its peak of anonymous memory in bytes (0 where not known)."""
-    peak = 0
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def watch() -> None:
-        nonlocal peak
-        while process.poll() is None:
-            try:
-                status = Path(f"/proc/{process.pid}/status").read_text()
-            except OSError:
-                return
-            found = re.search(r"RssAnon:\s*(\d+) kB", status)
-            peak = max(peak, 1024 * int(found[1]) if found else 0)
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    code = process.wait()
-    seconds = time.perf_counter() - start
-    watcher.join()
-    if code:
-        sys.exit(f"{command} failed with {code}")
-    return seconds, peak
 
 
 def large_pair(folder: Path) -> Iterator[Row]:

@@ -74,13 +74,13 @@ def dense_update(arrays: Arrays) -> Arrays:
     return tuned
 
 
-def rl_update(halves: Arrays, step: float) -> tuple[Arrays, Arrays]:
+def rl_update(halves: Arrays, step: float, rng: np.random.Generator | None = None) -> tuple[Arrays, Arrays]:
     """Make an RL-like bfloat16 update: a float32 master, rounded before and after a small step.
 
     The master is w + u |w| 2^-8 with u uniform in [-1/2, 1/2]; the step has a random sign and the size `step` x L with
     L lognormal(0, 1). At 1e-6, 3e-6 and 1e-5 it changes 1.4, 4.1 and 12 % of MiniLM's weights.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0) if rng is None else rng
     served, trained = {}, {}
     for name, weights in halves.items():
         w = weights.astype(np.float32)
