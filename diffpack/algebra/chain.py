@@ -67,7 +67,7 @@ class Chain:
         record = self.record(lineage.records[-1])
         before = None if record.base is None else self.words(Lineage(lineage.origin, lineage.records[:-1]))
         result = np.empty(record.info.words, record.info.dtype.word)
-        for start, words in record.applied(Reference(record.info, record.base, before)):
+        for start, _, words in record.applied(Reference(record.info, record.base, before)):
             result[start : start + words.size] = words
         return result
 

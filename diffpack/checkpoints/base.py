@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy.typing as npt
 
@@ -109,6 +109,15 @@ class Checkpoint(ABC):
         self.close()
 
 
+class Place(NamedTuple):
+    """Where the words [first, stop) of a block belong: at byte `offset` of the tensor `name`."""
+
+    name: str
+    offset: int
+    first: int
+    stop: int
+
+
 class CheckpointWriter(ABC):
     """A context manager that publishes the checkpoint when its body succeeds and leaves nothing otherwise."""
 
@@ -119,6 +128,11 @@ class CheckpointWriter(ABC):
         Every byte of every tensor arrives exactly once, the pieces of one tensor in order; pieces of
         different tensors may arrive from different threads at the same time. Tensors without bytes get no call.
         """
+
+    def write_block(self, words: Words, places: Sequence[Place]) -> None:
+        """Write words of one tensor or of several, each piece as `write` does."""
+        for place in places:
+            self.write(place.name, place.offset, words[place.first : place.stop])
 
     @abstractmethod
     def publish(self) -> None:

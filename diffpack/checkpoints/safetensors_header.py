@@ -44,28 +44,35 @@ def parse_header(raw: bytes, where: str) -> Header:
         items = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         free = bytes(items.pop(_METADATA, b"null"))
         metadata = msgspec.json.decode(free, type=dict[str, str] | None) or {}
-        entries = {name: msgspec.json.decode(item, type=_Entry) for name, item in items.items()}
+        together = b"[%b]" % b",".join(items.values())  # one call for all of them: there may be tens of thousands
+        entries = dict(zip(items, msgspec.json.decode(together, type=list[_Entry]), strict=True))
         _refuse_repetition(free, where)
         if _may_repeat(raw, len(entries), free):
             _refuse_repetition(raw, where)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: damaged safetensors header: {error}") from None
-    order = sorted(entries, key=lambda name: entries[name].data_offsets)
     tensors, starts, end = {}, {}, 0
-    for name in order:
-        entry = entries[name]
-        if entry.dtype not in DTYPES:
-            raise UnsupportedCheckpointError(f"{where}: tensor {name!r} has the unknown dtype {entry.dtype!r}")
-        if len(entry.shape) > limits.DIMENSIONS:  # before they are multiplied: a short header can claim long products
-            raise CheckpointError(
-                f"{where}: tensor {name!r} has {len(entry.shape)} dimensions, more than a diff can hold"
-            )
-        info = TensorInfo(DTYPES[entry.dtype], entry.shape)
+    infos: dict[tuple[str, tuple[int, ...]], TensorInfo] = {}  # tensors of one dtype and shape share theirs
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        kind = entry.dtype, entry.shape
+        info = infos.get(kind)
+        if info is None:
+            info = infos[kind] = _info(entry, name, where)
         start, stop = entry.data_offsets
-        if start != end or stop - start != info.nbytes or any(size < 0 for size in entry.shape):
+        if start != end or stop - start != info.nbytes:
             raise CheckpointError(f"{where}: tensor {name!r} does not stand where its header says")
         tensors[name], starts[name], end = info, start, stop
     return Header(tensors, starts, metadata, end)
+
+
+def _info(entry: _Entry, name: str, where: str) -> TensorInfo:
+    if entry.dtype not in DTYPES:
+        raise UnsupportedCheckpointError(f"{where}: tensor {name!r} has the unknown dtype {entry.dtype!r}")
+    if len(entry.shape) > limits.DIMENSIONS:  # before they are multiplied: a short header can claim long products
+        raise CheckpointError(f"{where}: tensor {name!r} has {len(entry.shape)} dimensions, more than a diff can hold")
+    if any(size < 0 for size in entry.shape):
+        raise CheckpointError(f"{where}: tensor {name!r} does not stand where its header says")
+    return TensorInfo(DTYPES[entry.dtype], entry.shape)
 
 
 def _may_repeat(raw: bytes, entries: int, free: bytes) -> bool:
@@ -121,7 +128,7 @@ def read_index(index: Path) -> tuple[bytes, dict[str, str]]:
         raise CheckpointError(f"{index}: damaged shard index: {error}: {AGAIN}") from None
     if not weight_map:
         raise CheckpointError(f"{index}: a shard index that names no tensor")
-    for shard in weight_map.values():
+    for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard:
             raise CheckpointError(f"{index}: the shard name {shard!r} is a path")
     return raw, weight_map

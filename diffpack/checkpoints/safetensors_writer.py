@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from diffpack.checkpoints.base import CheckpointWriter
+from diffpack.checkpoints.base import CheckpointWriter, Place
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header
 from diffpack.checkpoints.written_file import CREATE, opened
 from diffpack.errors import CheckpointError, ResultMismatchError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.support.placed_bytes import put, reserve
+from diffpack.tensors.dtypes import Words
+
+File = TypeVar("File", int, Path)
 
 _READ_BYTES = 1 << 20  # read back at a time
 _PREFIX = 8  # bytes that tell the header's length
@@ -50,6 +53,11 @@ class SafetensorsWriter(CheckpointWriter):
         """Write words at their place in the file."""
         descriptor, start = self._homes[name]
         put(descriptor, start + offset, data)
+
+    def write_block(self, words: Words, places: Sequence[Place]) -> None:
+        """Write words at their places, neighbours together."""
+        for descriptor, offset, first, stop in _stretches(words, places, self._homes):
+            put(descriptor, offset, words[first:stop])
 
     def publish(self) -> None:
         """Rename every file to its name. Raises `ResultMismatchError` if one has another digest than it must."""
@@ -95,11 +103,22 @@ class ShardedSafetensorsWriter(CheckpointWriter):
             self.discard()
             raise
 
+    @property
+    def names(self) -> Collection[str]:
+        """The tensors that the headers tell of."""
+        return self._homes.keys()
+
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Write words at their place in their file."""
         path, start = self._homes[name]
         with opened(path) as descriptor:
             put(descriptor, start + offset, data)
+
+    def write_block(self, words: Words, places: Sequence[Place]) -> None:
+        """Write words at their places, neighbours together."""
+        for path, offset, first, stop in _stretches(words, places, self._homes):
+            with opened(path) as descriptor:
+                put(descriptor, offset, words[first:stop])
 
     def publish(self) -> None:
         """Compare the digests. Raises `ResultMismatchError`."""
@@ -111,6 +130,25 @@ class ShardedSafetensorsWriter(CheckpointWriter):
         """Remove the files."""
         for path in self._paths:
             path.unlink(missing_ok=True)
+
+
+def _stretches(
+    words: Words, places: Sequence[Place], homes: Mapping[str, tuple[File, int]]
+) -> Iterator[tuple[File, int, int, int]]:
+    """The pieces of a block that lie together in a file: that file, the byte offset in it, which words they are."""
+    before: tuple[File, int, int, int] | None = None
+    for place in places:
+        file, start = homes[place.name]
+        at, first = start + place.offset, place.first
+        if before is not None:
+            home, begin, own, end = before
+            if home == file and end == first and begin + (end - own) * words.itemsize == at:
+                at, first = begin, own
+            else:
+                yield before
+        before = file, at, first, place.stop
+    if before is not None:
+        yield before
 
 
 def _refuse_large_headers(targets: Sequence[tuple[Path, bytes]]) -> None:

@@ -151,10 +151,14 @@ class FileWords:
     """
 
     def __init__(self, file: WeightsFile, offset: int, count: int, dtype: np.dtype[Any]) -> None:
-        self._file = file
-        self._offset = offset
+        self.file = file
+        self.offset = offset
         self.size = count
         self.dtype = dtype
+
+    def longer(self, count: int) -> FileWords:
+        """The `count` words that begin where these do."""
+        return FileWords(self.file, self.offset, count, self.dtype)
 
     def __getitem__(self, part: slice | Positions, /) -> Words:
         """Read a slice of step 1, or the words at increasing positions."""
@@ -162,7 +166,7 @@ class FileWords:
             start, stop, step = part.indices(self.size)
             if step != 1:
                 raise IndexError("words of a file are read in slices of step 1")
-            return self._file.read_words(self._offset + start * self.dtype.itemsize, max(0, stop - start), self.dtype)
+            return self.file.read_words(self.offset + start * self.dtype.itemsize, max(0, stop - start), self.dtype)
         return self._at(part)
 
     def _at(self, positions: Positions) -> Words:

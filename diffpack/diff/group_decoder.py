@@ -99,12 +99,12 @@ class GroupDecoder:
         name = self.group.names[record]
         return self._factors.of(record, np.float32(scales.view("<f4")[record]), weights, name)
 
-    def changes(self, record: int) -> Iterator[Changes]:
-        """The changes of a record, span by span; together the spans cover the whole tensor.
+    def changes(self, record: int, together: int = 1) -> Iterator[Changes]:
+        """The changes of a record, or of several `together` from that one on, as of one tensor, span by span.
 
-        Raises `CorruptFileError` if a chunk breaks a rule.
+        Together the spans cover all of it. Raises `CorruptFileError` if a chunk breaks a rule.
         """
-        start, stop = self.line.starts[record], self.line.starts[record + 1]
+        start, stop = self.line.starts[record], self.line.starts[record + together]
         ends = self.group.ends
         index = bisect_right(ends, start)
         begin = start

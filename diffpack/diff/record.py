@@ -20,6 +20,7 @@ from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES, Positions, Words, fits_array
 from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import Reference
+from diffpack.tensors.word_source import WordSource
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -123,22 +124,29 @@ class TensorDiff:
                         raise CorruptFileError(f"{where}: a value that is not finite", "V3")
                 yield Changes(start, stop, None, values)
 
-    def applied(self, reference: Reference) -> Iterator[tuple[int, Words]]:
-        """The result tensor, made of its reference, as (first word, words) block by block, in order.
+    @property
+    def apart(self) -> bool:
+        """Whether its numbers mean something else than those of its neighbours: they have a scale, or factors."""
+        return self._decoder.value_coding.scaled or self._decoder.group.factors is not None
 
+    def applied(self, reference: WordSource, together: int = 1) -> Iterator[tuple[int, Words, Words]]:
+        """The result tensor, made of its reference: (first word, reference, result) block by block, in order.
+
+        With `together` that of several records, from this one on, as one line of words; none of them is `apart`.
         Raises `CorruptFileError`, `BaseNeededError`.
         """
         value_coding, dtype, scale = self.value_coding, self.info.dtype, self.scale
-        for part in self.changes():
+        for part in self.changes() if together == 1 else self._decoder.changes(self._record, together):
             for start, stop in blocks(part.stop, part.start):
-                block = reference.slice(start, stop)
+                before = reference[start:stop]
+                block = before
                 index, numbers = part.within(start, stop)
                 if isinstance(index, slice):
-                    block = value_coding.change(block, numbers, dtype, scale)
+                    block = value_coding.change(before, numbers, dtype, scale)
                 elif numbers.size:
-                    block = block.copy()
-                    block[index] = value_coding.change(block[index], numbers, dtype, scale)
-                yield start, block
+                    block = before.copy()
+                    block[index] = value_coding.change(before[index], numbers, dtype, scale)
+                yield start, before, block
 
     @property
     def positions(self) -> Positions:

@@ -5,8 +5,9 @@ The error is that of the result itself, rounded as apply rounds it: |result - tu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+from diffpack.checkpoints.base import Place
 from diffpack.diff.relative_error import with_errors
 from diffpack.extraction.scan.norms import difference_norm, norm_of_norms
 from diffpack.extraction.scan.scan import Scan
@@ -25,14 +26,14 @@ class Distortion:
         self._moved = moved
         self._missed = dict.fromkeys(self._scans, 0.0)
 
-    def see(self, name: str, offset: int, words: Words) -> None:
-        """Take the words of a result tensor from a byte offset on."""
-        item = self._scans.get(name)
-        if item is not None:
-            start = offset // words.itemsize
-            tuned = item.tuned[start : start + words.size]
-            missed = difference_norm(words, tuned, item.pair.info.dtype)
-            self._missed[name] = norm_of_norms(self._missed[name], missed)
+    def see(self, words: Words, places: Sequence[Place]) -> None:
+        """Take words of result tensors."""
+        for place in places:
+            item = self._scans.get(place.name)
+            if item is not None:
+                start, own = place.offset // words.itemsize, words[place.first : place.stop]
+                missed = difference_norm(own, item.tuned[start : start + own.size], item.pair.info.dtype)
+                self._missed[place.name] = norm_of_norms(self._missed[place.name], missed)
 
     def recorded(self, manifest: Manifest) -> Manifest:
         """The manifest with the errors that were seen: overall and of each float record."""

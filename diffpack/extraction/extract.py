@@ -28,11 +28,13 @@ from diffpack.extraction.target import Target
 from diffpack.extraction.write import write_plans
 from diffpack.result import overflow
 from diffpack.support.blas import single_threaded_products
+from diffpack.support.cycles import rare_collections
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
 from diffpack.tensors.rename_patterns import Renaming, checked, unused
 
 
+@rare_collections()
 def extract(
     base: CheckpointLike,
     tuned: CheckpointLike,

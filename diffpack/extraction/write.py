@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import BinaryIO
 
 from diffpack.checkpoints import Checkpoint
@@ -17,7 +16,7 @@ from diffpack.diff.structure import keep_structure
 from diffpack.diff.summary import LEFT_OUT, new_manifest
 from diffpack.errors import CheckpointError
 from diffpack.extraction.distortion import Distortion
-from diffpack.extraction.encode.record_plan import RecordPlan
+from diffpack.extraction.encode.record_plan import RecordPlan, in_groups
 from diffpack.extraction.encode.spans import span_jobs
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey
@@ -114,9 +113,7 @@ def _write_groups(
     groups = []
     total = sum(plan.scan.pair.info.nbytes for plan in plans)
     before = 0
-    ordered = sorted(plans, key=lambda plan: (plan.key, plan.scan.pair.name))
-    for _, members in groupby(ordered, lambda plan: plan.key):
-        own = list(members)
+    for own in in_groups(plans):
         nbytes = sum(plan.scan.pair.info.nbytes for plan in own)
         length = sum(plan.scan.tuned.size for plan in own)
         factors = [plan.factors for plan in own if plan.factors is not None]

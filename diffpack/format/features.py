@@ -25,5 +25,7 @@ FEATURES = {UNSEALED: 1, PATHS: 2, CODE: 2, COPIES: 2, SLICES: 2, LOWRANK: 2, **
     coding.id: coding.since for coding in _CODINGS if coding.since is not None
 }
 """What a file may require of this reader, and the minor version of the format that brought it."""
-PROFILES = ("compact", "portable", "smallest")
+WITHOUT_BASE, CONDITIONED = "compact", "smallest"
+"""Profiles of the same streams: exact changes of the second are coded against the base."""
+PROFILES = (WITHOUT_BASE, "portable", CONDITIONED)
 """What a writer may be asked for: pco streams, zstd alone, or pco with exact changes coded against the base."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.base import CheckpointWriter
+from diffpack.checkpoints.base import CheckpointWriter, Place
 from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diff
 from diffpack.errors import CheckpointError, ResultMismatchError, UsageError, WrongBaseError
@@ -22,6 +22,7 @@ from diffpack.result.outputs import open_output
 from diffpack.result.result import Check, Result
 from diffpack.result.unchanged import unchanged
 from diffpack.result.wrong_base import fingerprint_of_result, told_where
+from diffpack.support.cycles import rare_collections
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress
 from diffpack.tensors.dtypes import Words, fits_array, words_array
@@ -46,6 +47,7 @@ class Applied:
     already: bool = False
 
 
+@rare_collections()
 def apply(
     base: CheckpointLike,
     diff: DiffLike,
@@ -99,7 +101,7 @@ def _written(
 ) -> Applied:  # fmt: skip
     """Write a result, checked, and say what was written."""
     total = sum(info.nbytes for info in result.tensors.values())
-    check = result.run(writer.write, verify=verify, threads=threads, done=_counter(progress, total))
+    check = result.run(writer.write_block, verify=verify, threads=threads, done=_counter(progress, total))
     check_result(result.diff, check)
     _note_infinite(result.base, check)
     sealed = result.diff.manifest.result.fingerprint is not None
@@ -152,9 +154,10 @@ def _made(result: Result, verify: bool, threads: int | None) -> dict[str, Words]
     """The words of each tensor of a result, checked; what is to be said of them is added to the base's notes."""
     arrays = _empty_arrays(result)
 
-    def write(name: str, offset: int, words: Words) -> None:
-        first = offset // words.dtype.itemsize
-        arrays[name][first : first + words.size] = words
+    def write(words: Words, places: Sequence[Place]) -> None:
+        for place in places:
+            start, size = place.offset // words.itemsize, place.stop - place.first
+            arrays[place.name][start : start + size] = words[place.first : place.stop]
 
     check = result.run(write, verify=verify, threads=threads)
     check_result(result.diff, check)

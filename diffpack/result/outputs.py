@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from diffpack.checkpoints.base import CheckpointWriter
+from diffpack.checkpoints.base import CheckpointWriter, Place
 from diffpack.checkpoints.endings import (
     HDF5_SUFFIXES,
     KERAS_SUFFIX,
@@ -27,6 +27,7 @@ from diffpack.errors import UsageError
 from diffpack.result.result import Result
 from diffpack.result.weights_layout import metadata, open_weights, structure
 from diffpack.support.atomic import AtomicStack
+from diffpack.tensors.dtypes import Words
 
 
 def open_output(
@@ -126,6 +127,10 @@ class FolderWriter(CheckpointWriter):
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Hand the words to the weights' writer."""
         self._writer.write(name, offset, data)
+
+    def write_block(self, words: Words, places: Sequence[Place]) -> None:
+        """Hand the words to the weights' writer."""
+        self._writer.write_block(words, places)
 
     def publish(self) -> None:
         """Finish the weights, then rename the folder."""

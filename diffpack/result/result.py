@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.base import digests_of
+from diffpack.checkpoints.base import Place, digests_of
+from diffpack.checkpoints.joined_words import joined
 from diffpack.diff.diff import Diff, files_behind
 from diffpack.diff.extent import find_extent
 from diffpack.errors import CorruptFileError, WrongBaseError
@@ -22,10 +24,11 @@ from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine, tensor_digest
 from diffpack.tensors.dtypes import Words
-from diffpack.tensors.info import TensorInfo, blocks
+from diffpack.tensors.info import TensorInfo, blocks, parts_of
+from diffpack.tensors.info import runs as cut_in_runs
 
-Write = Callable[[str, int, Words], None]
-"""Takes a tensor's name, a byte offset in it, and the words that belong there."""
+Write = Callable[[Words, Sequence[Place]], None]
+"""Takes words of result tensors, and where which of them belong."""
 _MOST_BYTES = 1 << 48
 """No checkpoint is larger: hashing it would take a day. A few bytes of a forged file can claim any size."""
 
@@ -104,13 +107,21 @@ class Result:
 
     def blocks(self, name: str) -> Iterator[tuple[int, Words]]:
         """A result tensor as (first word, words), in order. Raises `CorruptFileError`."""
-        target = self.diff.manifest.aliases.get(name, name)
+        for start, _, words in self._blocks([name]):
+            yield start, words
+
+    def _blocks(self, run: Sequence[str]) -> Iterator[tuple[int, Words, Words]]:
+        """The tensors of a run as one line of words: (first word, reference, result) block by block."""
+        target = self.diff.manifest.aliases.get(run[0], run[0])
         if target in self.diff:
-            yield from self.records[target].applied(self.view.reference(target))
+            names = [target] if len(run) == 1 else run
+            references = joined([self.view.reference(name).source for name in names])
+            yield from self.records[target].applied(references, len(run))
         else:
-            words = self.view.word_source(target)
+            words = joined([self.view.word_source(name) for name in (run if len(run) > 1 else [target])])
             for start, stop in blocks(words.size):
-                yield start, words[start:stop]
+                block = words[start:stop]
+                yield start, block, block
 
     def run(
         self, write: Write | None, *, verify: bool = True, threads: int | None = None,
@@ -127,19 +138,19 @@ class Result:
             return self._run(write, verify, threads, done)
 
     def _run(self, write: Write | None, verify: bool, threads: int | None, done: Callable[[int], None] | None) -> Check:
-        names = self._order()
+        order = self._runs()
         try:
-            produced = run_all([partial(self._produce, name, write, verify, done) for name in names], threads)
+            runs = run_all([partial(self._produce, names, write, verify, done) for names in order], threads)
         except CorruptFileError:  # chunks coded against the base do not fit another one
             self._refuse_other_base(threads)
             raise
-        digests = {name: digest for name, (digest, _, _) in zip(names, produced, strict=True)}
-        before = {name: base for name, (_, base, _) in zip(names, produced, strict=True) if base}
-        infinite = {name: count for name, (_, _, count) in zip(names, produced, strict=True) if count}
+        produced = {item.name: item for run in runs for item in run}
+        before = {name: item.base_digest for name, item in produced.items() if item.base_digest is not None}
+        infinite = {name: item.infinite for name, item in produced.items() if item.infinite}
         if not verify:
             self._compare_base(before, None)
             return Check(None, None, infinite=infinite)
-        of_result = {name: digest for name, digest in digests.items() if digest is not None}
+        of_result = {name: item.digest for name, item in produced.items() if item.digest is not None}
         if not self.extent.whole:
             self._compare_base(before, None)
             return Check(None, None, self._wrong_results(of_result), infinite, of_result)
@@ -154,11 +165,26 @@ class Result:
         recorded = {name: self.diff.digests(name)[1] for name in self.diff if name in digests}
         return tuple(name for name, digest in recorded.items() if digest and digests[name][:DIGEST_BYTES] != digest)
 
-    def _order(self) -> list[str]:
-        """The tensors' names so that neighbours on a line follow one another: each chunk is decoded once."""
-        changed = [name for group in self.diff.manifest.groups for name in group.names if name in self.tensors]
-        rest = sorted(set(self.tensors) - set(changed), key=lambda name: (-self.tensors[name].nbytes, name))
-        return changed + rest
+    def _runs(self) -> list[list[str]]:
+        """The tensors' names in runs to be made together, and so that each chunk is decoded once.
+
+        Those of a run are neighbours on a group's line, or unchanged; small ones, unless there is but one.
+        """
+        found: list[list[str]] = []
+        changed: set[str] = set()
+        for group in self.diff.manifest.groups:
+            names = [name for name in group.names if name in self.tensors]
+            changed.update(names)
+            if len(names) < len(group.names) or self.diff[group.names[0]].apart:
+                found += ([name] for name in names)
+            else:
+                found += (names[run] for run in cut_in_runs(self.tensors[name] for name in names))
+        rest = [name for name in self.tensors if name not in changed]
+        same = [name for name in rest if name not in self.diff.manifest.aliases]
+        others = [same[run] for run in cut_in_runs(self.tensors[name] for name in same)]
+        others += ([name] for name in rest if name in self.diff.manifest.aliases)
+        others.sort(key=lambda run: (-sum(self.tensors[name].nbytes for name in run), run[0]))
+        return found + others
 
     def _refuse_other_base(self, threads: int | None) -> None:
         digests = digests_of(self.base, self.base.tensors, threads)
@@ -171,30 +197,24 @@ class Result:
         self._compare_base(before, whole)
 
     def _produce(
-        self, name: str, write: Write | None, verify: bool, done: Callable[[int], None] | None
-    ) -> tuple[bytes | None, bytes | None, int]:
-        """Produce one tensor; give its digest, that of the base tensor of its name if it was read, new infinities."""
-        record = self.diff.get(name)
-        touched = record is not None and record.base is not None
-        base_words = self.view.word_source(name) if touched else None
-        hasher = PairHasher(base_words, own=verify)
-        sums = None if record is None or record.exact else self.view.reference(name)
-        infinite = 0
-        for start, words in self.blocks(name):
-            hasher.update(start, words)
-            if sums is not None:
-                before = sums.slice(start, start + words.size)
-                infinite += int(np.count_nonzero(overflow.made_infinite(before, words, sums.info.dtype)))
+        self, run: Sequence[str], write: Write | None, verify: bool, done: Callable[[int], None] | None
+    ) -> list[_Produced]:
+        """Produce the tensors of a run; say what was found."""
+        made = [_Produced(self, name, verify=verify) for name in run]
+        line = list(accumulate((item.info.words for item in made), initial=0))
+        for start, before, words in self._blocks(run):
+            places = []
+            for at, first, stop in parts_of(line, start, start + words.size):
+                own = slice(first - start, stop - start)
+                made[at].see(first - line[at], before[own], words[own])
+                places.append(Place(run[at], (first - line[at]) * words.itemsize, own.start, own.stop))
             if write is not None:
-                write(name, start * words.itemsize, words)
-        info = self.tensors[name]
-        if done is not None:
-            done(info.nbytes)
-        digest, base_digest = hasher.digests(info.words)
-        if base_digest is not None:
-            return digest, base_digest, infinite
-        unchanged = name in self.view and record is None and name not in self.diff.manifest.aliases
-        return digest, digest if unchanged else None, infinite
+                write(words, places)
+        for item in made:
+            item.finish()
+            if done is not None:
+                done(item.info.nbytes)
+        return made
 
     def _compare_base(self, digests: dict[str, bytes], whole: str | None) -> None:
         """Raise `WrongBaseError` if touched base tensors, or the base as a whole, are not the recorded ones.
@@ -225,3 +245,36 @@ class Result:
             f"(fingerprint expected {expected}{actual}) [A1]",
             tuple(wrong),
         )
+
+
+class _Produced:
+    """What is found out about a result tensor as it is made.
+
+    `digest` is its own, `base_digest` that of the base tensor of its name if it was read, `infinite` counts the entries
+    that became so.
+    """
+
+    def __init__(self, result: Result, name: str, *, verify: bool) -> None:
+        self.name = name
+        self.info = result.tensors[name]
+        self.digest: bytes | None = None
+        self.base_digest: bytes | None = None
+        self.infinite = 0
+        record = result.diff.get(name)
+        touched = record is not None and record.base is not None
+        self._lossy = record is not None and not record.exact
+        self._unchanged = record is None and name in result.view and name not in result.diff.manifest.aliases
+        self._unconverted = touched and result.view.reference(name).unconverted
+        self._hasher = PairHasher(result.view.word_source(name) if touched else None, own=verify)
+
+    def see(self, start: int, before: Words, words: Words) -> None:
+        """Take words from `start` on, and the reference's."""
+        self._hasher.update(start, words, before if self._unconverted else None)
+        if self._lossy:
+            self.infinite += int(np.count_nonzero(overflow.made_infinite(before, words, self.info.dtype)))
+
+    def finish(self) -> None:
+        """Take the digests, after all words."""
+        self.digest, self.base_digest = self._hasher.digests(self.info.words)
+        if self._unchanged:
+            self.base_digest = self.digest

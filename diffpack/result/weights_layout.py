@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.base import CheckpointWriter
+from diffpack.checkpoints.base import CheckpointWriter, Place
 from diffpack.checkpoints.endings import layout_of
 from diffpack.checkpoints.folder_checkpoint import FolderCheckpoint
-from diffpack.checkpoints.safetensors_header import make_header, make_index, parse_header
+from diffpack.checkpoints.safetensors_header import make_header, make_index
 from diffpack.checkpoints.safetensors_reader import SafetensorsCheckpoint, ShardedSafetensorsCheckpoint
 from diffpack.checkpoints.safetensors_writer import ShardedSafetensorsWriter
 from diffpack.diff.layout import Headers, Index
@@ -23,6 +24,7 @@ from diffpack.errors import CheckpointError
 from diffpack.format.hdf5_structure import FileStructure
 from diffpack.result.result import Result
 from diffpack.support.names import listed
+from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
 
 _NO_STRUCTURE = "attributes and all else that an HDF5 file has beside its tensors"
@@ -53,9 +55,9 @@ def open_weights(
         for path, targets in folders.items():
             (folder / path).mkdir(parents=True, exist_ok=True)
             extra = [(folder / index[0], index[1])] if index and not path else []
-            own = [name for target, raw in targets for name in parse_header(raw, str(target)).tensors]
             expected = {file: sums[file] for file, _ in [*targets, *extra] if file in sums}
-            parts.add(path, ShardedSafetensorsWriter(targets, extra, expected), own)
+            writer = ShardedSafetensorsWriter(targets, extra, expected)
+            parts.add(path, writer, writer.names)
     return parts
 
 
@@ -139,6 +141,11 @@ class _PartsWriter(CheckpointWriter):
         """Hand the words to the writer of the tensor's part."""
         writer, own = self._homes[name]
         writer.write(own, offset, data)
+
+    def write_block(self, words: Words, places: Sequence[Place]) -> None:
+        """Hand the words to the writers of the tensors' parts."""
+        for writer, own in groupby(places, lambda place: self._homes[place.name][0]):
+            writer.write_block(words, [place._replace(name=self._homes[place.name][1]) for place in own])
 
     def publish(self) -> None:
         """Finish all parts."""

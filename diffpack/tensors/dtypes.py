@@ -11,6 +11,7 @@ floats are neighbouring integers; it is a bijection (-0.0 and 0.0 stay apart) an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -35,12 +36,15 @@ class DType:
     signed_magnitude: bool = False
     arithmetic: bool = False
 
-    @property
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @cached_property
     def word(self) -> np.dtype[Any]:
         """The unsigned numpy dtype of a word."""
         return np.dtype(f"<u{self.word_bits // 8}")
 
-    @property
+    @cached_property
     def step(self) -> np.dtype[Any]:
         """The signed numpy dtype of a step."""
         return np.dtype(f"<i{self.word_bits // 8}")

@@ -5,8 +5,10 @@ Long arrays are walked block by block, so that memory stays bounded and bytes ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from diffpack.tensors.dtypes import DType
 
@@ -18,12 +20,19 @@ class TensorInfo:
     dtype: DType
     shape: tuple[int, ...]
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.dtype.name, self.shape))
+
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of the tensor's data."""
         return self.dtype.nbytes(self.shape)
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Words of the tensor's data."""
         return self.dtype.words(self.shape)
@@ -40,3 +49,30 @@ def blocks(words: int, start: int = 0) -> Iterator[tuple[int, int]]:
     """Cut [start, words) into consecutive (start, stop) of at most `BLOCK_WORDS`."""
     for begin in range(start, words, BLOCK_WORDS):
         yield begin, min(begin + BLOCK_WORDS, words)
+
+
+def runs(tensors: Iterable[TensorInfo], most: int = BLOCK_WORDS) -> Iterator[slice]:
+    """Cut tensors, in order, into runs to be worked on together: small ones of one dtype, `most` words; or one."""
+    start = words = at = 0
+    before: DType | None = None
+    for at, info in enumerate(tensors):
+        if at > start and (info.dtype != before or words + info.words > most):
+            yield slice(start, at)
+            start, words = at, 0
+        before = info.dtype
+        words += info.words
+    if before is not None:
+        yield slice(start, at + 1)
+
+
+def parts_of(line: Sequence[int], start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """The parts of a line's words [start, stop): which tensor, and from where to where on the line.
+
+    `line` says where each tensor begins, and where the last one ends. Tensors without words are in no part.
+    """
+    at = bisect_right(line, start) - 1
+    while start < stop:
+        end = min(stop, line[at + 1])
+        if end > start:
+            yield at, start, end
+        start, at = end, at + 1

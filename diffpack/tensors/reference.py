@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from diffpack.tensors.dtypes import CONVERTIBLE, DType, Words, from_float, to_float
 from diffpack.tensors.info import TensorInfo, blocks
-from diffpack.tensors.word_source import WordSource
+from diffpack.tensors.word_source import Part, WordSource
 
 
 class Reference:
-    """The words a record's changes are relative to, made block by block where that is possible.
+    """The words a record's changes are relative to, made block by block where that is possible (a `WordSource`).
 
     `base` is None for a reference of zero bits. `words` gives the base tensor's words, part by part.
     """
 
     def __init__(self, info: TensorInfo, base: TensorInfo | None = None, words: WordSource | None = None) -> None:
         self.info = info
+        self.size = info.words
+        self.dtype: np.dtype[Any] = info.dtype.word
         self._base = base
         self._words = words
         self._lock = threading.Lock()
@@ -29,6 +32,18 @@ class Reference:
     def unconverted(self) -> bool:
         """Whether its words are the base tensor's own: of the same dtype and shape."""
         return self._words is not None and self._base == self.info
+
+    @property
+    def source(self) -> WordSource:
+        """What its words are read from: the base tensor itself, where they are that tensor's own."""
+        return self._words if self._words is not None and self._base == self.info else self
+
+    def __getitem__(self, part: Part, /) -> Words:
+        """The words of a slice of step 1, or at positions."""
+        if isinstance(part, slice):
+            start, stop, _ = part.indices(self.size)
+            return self.slice(start, stop)
+        return self.at(part)
 
     def slice(self, start: int, stop: int) -> Words:
         """The words [start, stop)."""

@@ -49,9 +49,9 @@ def own_names(
     `copies` leads from further names to those, after renaming, of the tensors they are copies of; a copy takes the
     place of a tensor of its name. Raises `UsageError` if two tensors get one name, or there is nothing to copy.
     """
-    view: dict[str, str] = {}
+    view: dict[str, str] = {} if rename else {name: name for name in names}
     called = Renamer(rename)
-    for name in names:
+    for name in names if rename else ():
         new = called(name)
         if new in view:
             raise UsageError(f"renaming gives both {view[new]!r} and {name!r} the name {new!r}")

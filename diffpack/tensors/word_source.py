@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from diffpack.tensors.dtypes import Positions, Words
+
+Part: TypeAlias = slice | Positions
+"""What is read at once: a slice of step 1, or increasing positions."""
 
 
 class WordSource(Protocol):
@@ -20,5 +23,5 @@ class WordSource(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """The unsigned dtype of a word."""
 
-    def __getitem__(self, part: slice | Positions, /) -> Words:
+    def __getitem__(self, part: Part, /) -> Words:
         """The words of a slice of step 1, or at positions, to be read only."""

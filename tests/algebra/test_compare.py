@@ -84,7 +84,7 @@ def test_refusals():
         diffpack.compare(diff, diffpack.extract(other, tune(other)))
     with pytest.raises(WrongBaseError):
         diffpack.compare(diff, diff, other)
-    small = diffpack.extract(base, tune(base, 0.3), profile="smallest")
+    small = diffpack.extract(base, tune(base, 0.3), positions="levels", profile="smallest")
     with pytest.raises(BaseNeededError):
         diffpack.compare(small, small)
     assert diffpack.compare(small, small, base).total.jaccard == 1

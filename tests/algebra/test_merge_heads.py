@@ -219,7 +219,7 @@ def test_wishes_that_cannot_be_met_are_refused(two):
 
 def test_a_diff_that_is_coded_against_its_base_needs_it_to_be_taken_from(two):
     diffs = two(head(2, 1), head(2, 2))
-    diffpack.extract("base", "a", "s.dpk", profile="smallest")
+    diffpack.extract("base", "a", "s.dpk", positions="levels", profile="smallest")
     merged = diffpack.merge(["s.dpk", diffs[1]], base="base", take={"*": 0})
     assert bits(diffpack.load("base", merged)) == bits(of("a"))
     budget = diffpack.extract("base", "a", budget=1500)

@@ -157,6 +157,6 @@ def test_a_fingerprint_is_of_one_state(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("run", [diffpack.load, lambda base, diff: diffpack.verify(diff, base)])
 def test_load_and_verify_notice_it(work, monkeypatch, run):
-    monkeypatch.setattr(Result, "_order", first(Overwriting(work / BASE), Result._order))
+    monkeypatch.setattr(Result, "_runs", first(Overwriting(work / BASE), Result._runs))
     with pytest.raises(CheckpointError, match="changed while it was read"):
         run(work / BASE, work / "d.dpk")

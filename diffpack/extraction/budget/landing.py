@@ -17,7 +17,8 @@ from diffpack.extraction.budget.forecast import Forecast
 from diffpack.extraction.budget.graded import Graded, grade, plans_at, with_low_rank
 from diffpack.extraction.budget.passes import Passes
 from diffpack.extraction.budget.search import Attempt, Search
-from diffpack.extraction.choose.records import choose, exact_records, may_be_lossy
+from diffpack.extraction.choose.exact import exact_records
+from diffpack.extraction.choose.records import choose, may_be_lossy
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 
-from diffpack.extraction.choose.coding import best_positions
 from diffpack.extraction.choose.entries import positions_by_rule, select
-from diffpack.extraction.choose.predicted import predicted_records
+from diffpack.extraction.choose.exact import exact_records
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.encode.scales import fit_scales
 from diffpack.extraction.lowrank.plans import few_directions
@@ -18,11 +16,9 @@ from diffpack.extraction.options import RANK, Options
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
 from diffpack.format.positions.gaps import GAPS
-from diffpack.format.positions.levels import LEVELS
 from diffpack.format.positions.rule import BY_RULE
 from diffpack.format.positions.rule_words import Rule
 from diffpack.format.values import ValueCoding, floats
-from diffpack.format.values.exact import EXACT
 from diffpack.format.values.int8 import Multiples
 from diffpack.format.values.summed import SUMMED
 from diffpack.support.parallel import run_in_order
@@ -75,29 +71,6 @@ def _by_rule(scans: Sequence[Scan], options: Options, text: str) -> list[RecordP
 
 def _everything(item: Scan, value_coding: ValueCoding) -> RecordPlan:
     return RecordPlan(item, value_coding, EVERY_WORD if item.density >= DENSE_ENOUGH else GAPS)
-
-
-def exact_records(scans: Sequence[Scan], options: Options) -> list[RecordPlan]:
-    """Store tensors exactly, in the position coding asked for or, for each, measured to be the smallest."""
-    together: Counter[tuple[str, str]] = Counter()
-    for item in scans:
-        together[_dtypes(item)] += item.tuned.size
-    jobs = [partial(_exact_record, item, options, together[_dtypes(item)]) for item in scans]
-    plans = list(run_in_order(jobs, options.threads))
-    if options.profile != "smallest" or options.position_coding not in (None, LEVELS):
-        return plans
-    return predicted_records(plans, [together[_dtypes(item)] for item in scans], options)
-
-
-def _dtypes(item: Scan) -> tuple[str, str]:
-    pair = item.pair
-    return pair.base.dtype.name if pair.base else "", pair.info.dtype.name
-
-
-def _exact_record(item: Scan, options: Options, together: int) -> RecordPlan:
-    position_coding = options.position_coding or best_positions(item, options.profile, together)
-    may_use_base = options.profile == "smallest" and item.pair.float_reference
-    return RecordPlan(item, EXACT, position_coding, conditioned=may_use_base)
 
 
 def may_be_lossy(item: Scan, value_coding: ValueCoding) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
+from diffpack.checkpoints.joined_words import joined
 from diffpack.extraction.encode.record_plan import RecordPlan
-from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import BLOCK_WORDS, blocks
 
@@ -27,28 +28,30 @@ class Piece:
     count: int
     places: Positions | None = None
 
-    @property
-    def positions(self) -> Positions:
-        """The positions that are stored, in the tensor: of every word, those known, or those that differ."""
-        if self.plan.position_coding.every_word:
-            return np.arange(self.start, self.stop)
-        if self.places is not None:
-            return self.places
-        scan = self.plan.scan
-        reference = scan.reference.slice(self.start, self.stop)
-        return np.flatnonzero(scan.tuned[self.start : self.stop] != reference) + self.start
 
-    def sides(self, positions: Positions | None = None) -> tuple[Words, Words]:
-        """The words of both sides, reference and tuned, at positions (None: all of the piece)."""
-        scan = self.plan.scan
-        if positions is None:
-            return scan.reference.slice(self.start, self.stop), scan.tuned[self.start : self.stop]
-        return scan.reference.at(positions), scan.tuned[positions]
+def sides_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Words, Words]]:
+    """What neighbouring pieces of a line store: positions on the line (None: every word), and both sides there.
 
-    def numbers(self, positions: Positions | None = None) -> Numbers:
-        """The numbers that are stored at positions (None: of all words of the piece)."""
-        plan = self.plan
-        return plan.value_coding.encode(*self.sides(positions), plan.scan.pair.info.dtype, plan.scale)
+    The sides are reference and tuned. Many small pieces are read together, large ones block by block.
+    """
+    for known, own in groupby(pieces, lambda piece: piece.places is not None):
+        run = list(own)
+        records = [next(same) for _, same in groupby(run, lambda piece: piece.line)]
+        scans = [piece.plan.scan for piece in records]
+        origin = records[0].line
+        reference, tuned = joined([scan.reference.source for scan in scans]), joined([scan.tuned for scan in scans])
+        if known:
+            positions = np.concatenate([piece.places + piece.line for piece in run if piece.places is not None])
+            yield positions, reference[positions - origin], tuned[positions - origin]
+            continue
+        every_word = run[0].plan.position_coding.every_word
+        for start, stop in blocks(run[-1].line + run[-1].stop - origin, run[0].line + run[0].start - origin):
+            before, after = reference[start:stop], tuned[start:stop]
+            if every_word:
+                yield None, before, after
+            else:
+                moved = np.flatnonzero(after != before)
+                yield moved + (start + origin), before[moved], after[moved]
 
 
 def pieces_of(plans: Sequence[RecordPlan], *, by_words: bool = False) -> Iterator[Piece]:

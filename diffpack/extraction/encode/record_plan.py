@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 
@@ -30,7 +33,7 @@ class RecordPlan:
     rule: str | None = None
     factors: Factors | None = None
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, str, str, str, str]:
         """What records of one group share: base dtype ("" for none), dtype, ids of both codings, what factors are."""
         pair = self.scan.pair
@@ -47,3 +50,10 @@ class RecordPlan:
     def count(self) -> int:
         """How many words it stores a change of."""
         return self.scan.count if self.chosen is None else self.chosen.size
+
+
+def in_groups(plans: Iterable[RecordPlan]) -> Iterator[list[RecordPlan]]:
+    """The plans group by group, in the order in which the file has them."""
+    ordered = sorted(plans, key=lambda plan: (plan.key, plan.scan.pair.name))
+    for _, members in groupby(ordered, lambda plan: plan.key):
+        yield list(members)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.extraction.encode.pieces import pieces_of
+from diffpack.extraction.encode.pieces import pieces_of, sides_of
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.format.values import floats
 from diffpack.format.values.int8 import INT8, SIGN, Multiples
@@ -37,8 +37,7 @@ def fit_scales(plans: Sequence[RecordPlan], value_coding: Multiples) -> list[Rec
 def _mean_magnitude(plan: RecordPlan) -> float:
     """The mean |difference| of the entries a record stores, of those that differ: the best scale of signs."""
     total, count = 0.0, 0
-    for piece in pieces_of([plan]):
-        reference, tuned = piece.sides(piece.places)
+    for _, reference, tuned in sides_of(list(pieces_of([plan]))):
         magnitude = np.abs(floats.difference(reference, tuned, plan.scan.pair.info.dtype))
         total += float(magnitude.sum(dtype=np.float64))
         count += int(np.count_nonzero(magnitude))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Protocol
 
 import numpy as np
 
 from diffpack.extraction.encode import level_streams
-from diffpack.extraction.encode.pieces import Piece, pieces_of
+from diffpack.extraction.encode.pieces import Piece, pieces_of, sides_of
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
 from diffpack.format.positions.levels import LEVELS
@@ -43,17 +44,15 @@ class PlainEncoder:
         plan, last = pieces[0].plan, pieces[-1]
         coding, value_coding = plan.position_coding, plan.value_coding
         places, parts = [np.empty(0, np.int64)], []
-        for piece in pieces:
-            if coding.every_word:
-                parts.append(piece.numbers())
-                continue
-            positions = piece.positions
-            numbers = piece.numbers(positions)
-            if not value_coding.exact and not coding.keeps_zeros:
-                kept = value_coding.effective(numbers)
-                positions, numbers = positions[kept], numbers[kept]
-            places.append(positions + piece.line)
-            parts.append(numbers)
+        for scale, own in groupby(pieces, lambda piece: piece.plan.scale):
+            for positions, before, after in sides_of(list(own)):
+                numbers = value_coding.encode(before, after, plan.scan.pair.info.dtype, scale)
+                if positions is not None:
+                    if not value_coding.exact and not coding.keeps_zeros:
+                        kept = value_coding.effective(numbers)
+                        positions, numbers = positions[kept], numbers[kept]
+                    places.append(positions)
+                parts.append(numbers)
         return coding.encode(np.concatenate(places), np.concatenate(parts), start, last.line + last.stop)
 
 

@@ -8,26 +8,28 @@ does not cover it, rows that are equal, or near, are looked for one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.joined_words import joined
 from diffpack.diff.against import assembled_words
 from diffpack.extraction.scan.nearness import BETTER, sample_of, steps_cost
 from diffpack.extraction.scan.pairs import Pair, Pairing
 from diffpack.extraction.scan.rows import RowShelf
 from diffpack.extraction.scan.tiles import Part, Shelf, along, near
-from diffpack.tensors.dtypes import DType, Words
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.dtypes import DType
+from diffpack.tensors.info import TensorInfo, runs
 from diffpack.tensors.reference import Reference
 from diffpack.tensors.rename import own_names
 from diffpack.tensors.slices import SMALLEST_BITS, AssembledWords, Assembly, Slice, Turned
+from diffpack.tensors.word_source import WordSource
 
 _LEAST_ENTRIES = 16
-_FEW = 17
-"""Words up to which the beginnings of square tensors are looked at before their sketches are."""
+"""Entries of a tensor that is looked at, and those of square ones that are looked at before their sketches are."""
 
 
 def with_assemblies(pairing: Pairing, base: Checkpoint, tuned: Checkpoint, profile: str) -> Pairing:
@@ -37,11 +39,9 @@ def with_assemblies(pairing: Pairing, base: Checkpoint, tuned: Checkpoint, profi
     base's; and the base tensors that are gone, or of these names. An assembly is taken if a sample shows it to be
     nearer than what the tensor is compared with now.
     """
-    wanted = {
-        pair.name: pair
-        for pair in pairing.pairs
-        if _cut(pair.info) and (pair.base is None or pair.resized or _may_be_turned(pair, base, tuned))
-    }
+    cut = [pair for pair in pairing.pairs if _cut(pair.info)]
+    turned = _may_be_turned([pair for pair in cut if _square(pair)], base, tuned)
+    wanted = {pair.name: pair for pair in cut if pair.base is None or pair.resized or pair.name in turned}
     view = own_names(base.tensors, pairing.rename)
     gone = [*pairing.removed, *(pair.name for pair in wanted.values() if pair.base is not None)]
     sources = {name: base.info(view[name]) for name in gone if _cut(base.info(view[name]))}
@@ -58,24 +58,39 @@ def _cut(info: TensorInfo) -> bool:
     return dtype.bits == dtype.word_bits >= SMALLEST_BITS and info.words >= _LEAST_ENTRIES
 
 
-def _may_be_turned(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> bool:
-    """Whether a square matrix is far from the base's: it may be that one turned, which its shape does not tell."""
+def _square(pair: Pair) -> bool:
+    """Whether a tensor may be the base's turned, which its shape does not tell."""
     shape = pair.info.shape
-    if pair.base != pair.info or len(shape) < 2 or shape[-1] != shape[-2] or pair.base_name is None:
-        return False
-    after, before = tuned.word_source(pair.name), base.word_source(pair.base_name)
-    if _begin_alike(before[1:_FEW], after[1:_FEW]):  # the first word stays where it is
-        return False
-    ours, theirs = Part(pair.name, pair.info, after), Part(pair.name, pair.info, before)
-    return not near(ours.sketch(False, 0, ours.entries), theirs.sketch(False, 0, theirs.entries))
+    return pair.base == pair.info and len(shape) > 1 and shape[-1] == shape[-2] and pair.base_name is not None
 
 
-def _begin_alike(before: Words, after: Words) -> bool:
-    """Whether most words are the same, and they are not all one: then neither is the other one turned.
+def _may_be_turned(square: Sequence[Pair], base: Checkpoint, tuned: Checkpoint) -> set[str]:
+    """Name the square matrices that are far from the base's: they may be these turned."""
+    far = set()
+    for run in runs(pair.info for pair in square):
+        pairs = square[run]
+        after = [tuned.word_source(pair.name) for pair in pairs]
+        before = [base.word_source(pair.base_name or "") for pair in pairs]
+        for at in np.flatnonzero(~_begin_alike(before, after)).tolist():
+            info, name = pairs[at].info, pairs[at].name
+            ours, theirs = Part(name, info, after[at]), Part(name, info, before[at])
+            if not near(ours.sketch(False, 0, ours.entries), theirs.sketch(False, 0, theirs.entries)):
+                far.add(name)
+    return far
 
-    Every square tensor of a model is looked at, most of them no longer than this.
+
+def _begin_alike(before: Sequence[WordSource], after: Sequence[WordSource]) -> npt.NDArray[np.bool_]:
+    """For which tensors of a run most of the first words are the same, and not all one: neither is the other turned.
+
+    Every square tensor of a model is looked at, most of them no longer than this. The first word of all stays in place.
     """
-    return bool(2 * np.count_nonzero(before == after) > before.size and (before != before[0]).any())
+    starts = np.cumsum([0, *(words.size for words in before[:-1])])
+    places = (starts[:, None] + np.arange(1, _LEAST_ENTRIES)).reshape(-1)
+    old, new = (joined(sources)[places].reshape(starts.size, -1) for sources in (before, after))
+    found: npt.NDArray[np.bool_] = (2 * np.count_nonzero(old == new, axis=1) > old.shape[1]) & (old != old[:, :1]).any(
+        1
+    )
+    return found
 
 
 @dataclass(frozen=True)

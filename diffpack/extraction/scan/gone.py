@@ -34,12 +34,14 @@ def used_of_base(
     is compared with, or slices of; and those that are equal to one of these, or to a tensor of the result (tied weights
     of which one name is kept). `digests` are the base's (32 bytes), by its own names.
     """
-    kept = [item for item in scans if prod(item.pair.info.shape)]
+    kept = [item for item in scans if item.pair.info.words]
     view = own_names(base, rename)
     used = {view[item.pair.name] for item in kept if item.pair.name in view}
     used |= {item.pair.base_name for item in kept if item.pair.base_name is not None}
     made = [item.pair.assembly for item in kept if item.pair.assembly is not None]
     used |= {view[source] for assembly in made for source in assembly.sources}
+    if len(used) == len(base):
+        return used
     there = {(item.pair.info, item.digest) for item in kept} | {(base[name], digests[name]) for name in used}
     return used | {name for name, info in base.items() if (info, digests[name]) in there}
 

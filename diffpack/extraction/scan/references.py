@@ -82,10 +82,11 @@ def with_better_references(
     nearer, if any. `digests` are the base's (32 bytes), by its own names. Equal costs go to the first name.
     """
     view = own_names(base.tensors, rename)
-    equal: dict[tuple[TensorInfo, bytes], _Found] = {}
-    for name in sorted(view):
-        equal.setdefault((base.info(view[name]), digests[view[name]]), _Found(name, view[name]))
     worth = [item for item in stored if item.count * item.tuned.dtype.itemsize > NAME_BYTES]
+    wanted = {item.digest for item in worth}
+    equal: dict[tuple[TensorInfo, bytes], _Found] = {}
+    for name in sorted(name for name, own in view.items() if digests[own] in wanted):
+        equal.setdefault((base.info(view[name]), digests[view[name]]), _Found(name, view[name]))
     found = {item.pair.name: equal.get((item.pair.info, item.digest)) for item in worth}
     doubtful = [item for item in worth if found[item.pair.name] is None and _doubtful(item)]
     kin = _kin({item.pair.info for item in doubtful}, view, base, threads)

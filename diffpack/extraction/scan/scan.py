@@ -1,18 +1,23 @@
-"""Scan a pair of tensors once: hash both sides and find what differs while the bytes are in cache."""
+"""Scan pairs of tensors once: hash both sides and find what differs while the bytes are in cache.
+
+Small tensors that lie together are read and compared together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
-import numpy.typing as npt
 
 from diffpack.checkpoints import Checkpoint
+from diffpack.checkpoints.joined_words import joined
 from diffpack.extraction.scan.pairs import Pair
 from diffpack.tensors.digests import PairHasher
-from diffpack.tensors.dtypes import Positions
-from diffpack.tensors.info import blocks
+from diffpack.tensors.dtypes import Positions, Words
+from diffpack.tensors.info import blocks, parts_of
 from diffpack.tensors.reference import Reference
 from diffpack.tensors.word_source import WordSource
 
@@ -40,7 +45,7 @@ class Scan:
     changed: tuple[int, ...]
     positions: Positions | None
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many words differ."""
         return sum(self.changed)
@@ -56,39 +61,76 @@ class Scan:
         """Changed words / words (0 for a tensor without any)."""
         return self.count / self.tuned.size if self.tuned.size else 0.0
 
-    @property
+    @cached_property
     def unchanged(self) -> bool:
         """Whether the tuned tensor is the base tensor it is compared with: same dtype, shape and bits."""
         pair = self.pair
         return pair.base is not None and not pair.resized and not pair.retyped and self.count == 0
 
 
-def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint, known: Digests | None = None) -> Scan:
-    """Hash and compare one pair of tensors; those of which `known` digests are equal need not be read."""
+def scan(pair: Pair, base: Checkpoint, tuned: Checkpoint) -> Scan:
+    """Hash and compare one pair of tensors."""
+    return scan_run([pair], base, tuned)[0]
+
+
+def scan_run(run: Sequence[Pair], base: Checkpoint, tuned: Checkpoint) -> list[Scan]:
+    """Hash and compare pairs of tensors of one dtype (`runs`), all together, block by block."""
+    found = [_Comparison(pair, base, tuned) for pair in run]
+    after, before = joined([item.words for item in found]), joined([item.reference.source for item in found])
+    line = list(accumulate((item.words.size for item in found), initial=0))
+    for start, stop in blocks(after.size):
+        block, reference = after[start:stop], before[start:stop]
+        moved = np.flatnonzero(block != reference)
+        low = 0
+        for at, first, last in parts_of(line, start, stop):
+            high = int(moved.searchsorted(last - start)) if last < stop else moved.size
+            own = slice(first - start, last - start)
+            found[at].see(first - line[at], block[own], reference[own], moved[low:high] + (start - line[at]))
+            low = high
+    return [item.scan() for item in found]
+
+
+class _Comparison:
+    """What is found out about a pair as its words are seen."""
+
+    def __init__(self, pair: Pair, base: Checkpoint, tuned: Checkpoint) -> None:
+        self.pair = pair
+        self.words = tuned.word_source(pair.name)
+        base_words = pair.base_words(base)
+        self.reference = Reference(pair.info, pair.base, base_words)
+        self._unconverted = self.reference.unconverted
+        self._hasher = PairHasher(base_words)
+        self._counts: list[int] = []
+        self._kept: list[Positions] | None = []
+        self._most = self.words.size * KEPT_DENSITY
+
+    def see(self, start: int, block: Words, before: Words, moved: Positions) -> None:
+        """Take the words that begin at `start`, each once and in order; those at `moved` differ from the reference."""
+        self._hasher.update(start, block, before if self._unconverted else None)
+        self._counts.append(moved.size)
+        if self._kept is not None:
+            self._kept.append(moved)
+            if sum(self._counts) > self._most:
+                self._kept = None
+
+    def scan(self) -> Scan:
+        """What was found, after all words were seen."""
+        digest, base_digest = self._hasher.digests(self.words.size)
+        assert digest is not None
+        return Scan(self.pair, self.reference, self.words, base_digest, digest, tuple(self._counts), self._positions())
+
+    def _positions(self) -> Positions | None:
+        if self._kept is None or len(self._kept) == 1:
+            return None if self._kept is None else self._kept[0]
+        return np.concatenate([np.empty(0, np.int64), *self._kept])
+
+
+def known_scan(pair: Pair, base: Checkpoint, tuned: Checkpoint, known: Digests) -> Scan | None:
+    """What is known of a pair without reading it: where `known` digests are equal."""
+    digest = known.tuned.get(pair.name)
+    if digest is None or pair.base_name is None or pair.base != pair.info or digest != known.base.get(pair.base_name):
+        return None
     words = tuned.word_source(pair.name)
-    base_words = pair.base_words(base)
-    reference = Reference(pair.info, pair.base, base_words)
-    if known is not None and pair.base_name is not None and pair.base == pair.info:
-        digest = known.tuned.get(pair.name)
-        if digest is not None and digest == known.base.get(pair.base_name):
-            none = (0,) * len(list(blocks(words.size)))
-            return Scan(pair, reference, words, digest, digest, none, np.empty(0, np.int64))
-    hasher = PairHasher(base_words)
-    counts: list[int] = []
-    kept: list[npt.NDArray[np.int64]] | None = []
-    count = 0
-    for start, stop in blocks(words.size):
-        block = words[start:stop]
-        before = reference.slice(start, stop)
-        hasher.update(start, block, before if reference.unconverted else None)
-        positions = np.flatnonzero(block != before)
-        counts.append(positions.size)
-        count += positions.size
-        if count > words.size * KEPT_DENSITY:
-            kept = None
-        if kept is not None and positions.size:
-            kept.append(positions + start)
-    digest, base_digest = hasher.digests(words.size)
-    assert digest is not None
-    places = None if kept is None else np.concatenate([np.empty(0, np.int64), *kept])
-    return Scan(pair, reference, words, base_digest, digest, tuple(counts), places)
+    reference = Reference(pair.info, pair.base, pair.base_words(base))
+    none = (0,) * len(list(blocks(words.size)))
+    return Scan(pair, reference, words, digest, digest, none, np.empty(0, np.int64))

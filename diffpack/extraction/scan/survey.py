@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
@@ -17,11 +18,11 @@ from diffpack.extraction.scan.pairs import Pairing, pair_up
 from diffpack.extraction.scan.references import with_better_references
 from diffpack.extraction.scan.rename_advice import rename_advice
 from diffpack.extraction.scan.renames import renames_of
-from diffpack.extraction.scan.scan import Digests, Scan, scan
+from diffpack.extraction.scan.scan import Digests, Scan, known_scan, scan_run
 from diffpack.format.manifest import CheckpointSummary, ResultSummary
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
-from diffpack.tensors.info import TensorInfo
+from diffpack.tensors.info import TensorInfo, runs
 from diffpack.tensors.slices import Assembly
 
 
@@ -86,18 +87,27 @@ def _scan_all(
     threads: int | None,
     progress: Progress | None,
 ) -> list[Scan]:
-    """Scan every pair, largest first so that threads end together; give the scans in order of name."""
-    order = sorted(range(len(pairing.pairs)), key=lambda at: -pairing.pairs[at].info.nbytes)
+    """Scan every pair, the largest first so that threads end together; give the scans in order of name.
+
+    Small tensors are scanned in runs, in the order in which the tuned files hold them.
+    """
+    pairs = {pair.name: pair for pair in pairing.pairs}
     total = sum(pair.info.nbytes for pair in pairing.pairs)
-    scans: dict[int, Scan] = {}
-    jobs = [lambda at=at: scan(pairing.pairs[at], base, tuned, known) for at in order]
-    done = 0
-    for at, item in zip(order, run_in_order(jobs, threads), strict=True):
-        scans[at] = item
-        done += item.pair.info.nbytes
+    found: dict[str, Scan] = {}
+    if known.tuned:
+        equal = (known_scan(pair, base, tuned, known) for pair in pairing.pairs)
+        found = {item.pair.name: item for item in equal if item is not None}
+    order = [pairs[name] for name in tuned.tensors if name not in found]
+    jobs = [order[run] for run in runs(pair.info for pair in order)]
+    jobs.sort(key=lambda run: -sum(pair.info.nbytes for pair in run))
+    done = sum(item.pair.info.nbytes for item in found.values())
+    for scans in run_in_order((partial(scan_run, run, base, tuned) for run in jobs), threads):
+        for item in scans:
+            found[item.pair.name] = item
+            done += item.pair.info.nbytes
         if progress is not None:
             progress("scanning", done, total)
-    return [scans[at] for at in range(len(scans))]
+    return [found[pair.name] for pair in pairing.pairs]
 
 
 def _base_digests(scans: Sequence[Scan], base: Checkpoint, known: Digests, threads: int | None) -> dict[str, bytes]:
@@ -115,14 +125,16 @@ def split_aliases(scans: Sequence[Scan]) -> tuple[list[Scan], dict[str, str]]:
 
     Of equal tensors that one is stored which has the fewest words to store, whatever its name: the one the base has.
     """
+    times = Counter(item.digest for item in scans)
+    repeated = [item for item in scans if times[item.digest] > 1]
     first: dict[tuple[TensorInfo, bytes], str] = {}
-    for item in sorted(scans, key=lambda item: (not item.unchanged, item.count)):
+    for item in sorted(repeated, key=lambda item: (not item.unchanged, item.count)):
         first.setdefault((item.pair.info, item.digest), item.pair.name)
     stored, aliases = [], {}
     for item in scans:
         if item.unchanged:
             continue
-        target = first[item.pair.info, item.digest]
+        target = first.get((item.pair.info, item.digest), item.pair.name)
         if target != item.pair.name and item.pair.info.nbytes >= _ALIAS_BYTES:
             aliases[item.pair.name] = target
         else:
