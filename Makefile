@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV   := .venv
+WALK   := diffpack/format/positions/_walk.c
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PAIR   := .cache/pair
@@ -113,11 +114,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "diffpack needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml setup.py $(WALK) constraints.txt | $(VENV)/bin/python
 	$(PIP) -e .
 	touch $@
 
-$(VENV)/.tests: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.tests: pyproject.toml setup.py $(WALK) constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[test]'
 	touch $@ $(VENV)/.installed
 
@@ -125,7 +126,7 @@ $(VENV)/.bench: $(VENV)/.tests
 	$(PIP) -e '.[test,bench]'
 	touch $@
 
-$(VENV)/.train: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.train: pyproject.toml setup.py $(WALK) constraints.txt | $(VENV)/bin/python
 	$(PIP) -e '.[train]'
 	touch $@
 

@@ -50,8 +50,9 @@ class Import(NamedTuple):
 
 
 def modules(library: Path = LIBRARY) -> dict[str, ast.Module]:
-    """Parse every module: `diff/record.py` -> its tree."""
-    return {path.relative_to(library).as_posix(): ast.parse(path.read_text()) for path in sorted(library.rglob("*.py"))}
+    """Parse every module: `diff/record.py` -> its tree; of one that is compiled what tells its types."""
+    paths = sorted([*library.rglob("*.py"), *library.rglob("*.pyi")])
+    return {path.relative_to(library).as_posix(): ast.parse(path.read_text()) for path in paths}
 
 
 def imports(trees: dict[str, ast.Module]) -> list[Import]:
@@ -88,7 +89,7 @@ def _path(name: str, trees: Iterable[str]) -> str | None:
     if package != "diffpack":
         return None
     inside = rest.replace(".", "/")
-    choices = [f"{inside}.py", f"{inside}/__init__.py"] if inside else ["__init__.py"]
+    choices = [f"{inside}.py", f"{inside}.pyi", f"{inside}/__init__.py"] if inside else ["__init__.py"]
     return next((choice for choice in choices if choice in trees), None)
 
 

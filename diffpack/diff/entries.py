@@ -24,6 +24,7 @@ from diffpack.format.positions import PositionCoding, levels
 from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
 from diffpack.format.positions.gaps import GAPS
 from diffpack.format.positions.levels import LEVELS, Plan
+from diffpack.format.positions.split import Split
 from diffpack.format.streams import Numbers
 from diffpack.format.values import NO_SCALE, ValueCoding
 from diffpack.format.values.exact import EXACT
@@ -163,7 +164,7 @@ def _code(
     """Code one span that begins at `start` of the group: pieces are (where their tensor begins, changes)."""
     numbers = np.concatenate([part.numbers for _, part in pieces])
     if group.factors:
-        return group, encode_chunk(levels.encode(Plan(), [np.arange(numbers.size)], numbers, [_NO_OFFSETS]), profile)
+        return group, encode_chunk(levels.encode(Plan(), Split.whole(numbers.size), numbers, [_NO_OFFSETS]), profile)
     places = [part.positions + first for first, part in pieces if part.positions is not None]
     first, last = pieces[-1]
     positions = np.concatenate([np.empty(0, np.int64), *places])

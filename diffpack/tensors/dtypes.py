@@ -146,10 +146,15 @@ MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
 """Bits below the exponent, of arithmetic dtypes."""
 
 
-def exponents(words: Words, dtype: DType) -> npt.NDArray[np.uint16]:
-    """The exponent of each word of an arithmetic dtype: its bits without sign and mantissa."""
-    sign, below = np.array(1, words.dtype), np.array(MANTISSA_BITS[dtype.name] + 1, words.dtype)
-    exponent: npt.NDArray[np.uint16] = ((words << sign) >> below).astype(np.uint16)
+def exponents(words: Words, dtype: DType) -> npt.NDArray[Any]:
+    """The exponent of each word of an arithmetic dtype: its bits without sign and mantissa; u8, of F64 u16."""
+    mantissa = MANTISSA_BITS[dtype.name]
+    bits = dtype.word_bits - 1 - mantissa
+    narrow = np.uint8 if bits <= 8 else np.uint16
+    exponent: npt.NDArray[Any] = np.empty(words.size, narrow)
+    np.right_shift(words, np.array(mantissa, words.dtype), out=exponent, casting="unsafe")  # no wide copy between
+    if bits not in (8, 16):  # else what does not fit is the sign
+        exponent &= narrow((1 << bits) - 1)
     return exponent
 
 

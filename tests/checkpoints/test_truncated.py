@@ -246,7 +246,9 @@ def test_parts_are_those_of_the_array(tmp_path_factory: pytest.TempPathFactory, 
     assert source[positions].tolist() == words[positions].tolist()
 
 
-def test_positions_are_read_in_stretches_of_at_most_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_are_read_in_stretches_of_at_most_a_block_and_without_far_words_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words, source = words_of_a_file(tmp_path, 3 * BLOCK_WORDS + 5)
     asked: list[int] = []
     plain = WeightsFile.read_words
@@ -259,8 +261,7 @@ def test_positions_are_read_in_stretches_of_at_most_a_block(tmp_path: Path, monk
     far = np.array([0, 3, BLOCK_WORDS - 1, BLOCK_WORDS, 3 * BLOCK_WORDS + 4])
     for positions in (far, np.arange(words.size), np.empty(0, np.int64)):
         assert source[positions].tobytes() == words[positions].tobytes()
-    assert max(asked) == BLOCK_WORDS
-    assert asked[:2] == [BLOCK_WORDS, 1]
+    assert asked == [4, 2, 1, BLOCK_WORDS, BLOCK_WORDS, BLOCK_WORDS, 5]
 
 
 @pytest.mark.parametrize("positions", [[3, 2], [1, 1], [-1], [40], [0, 41]])

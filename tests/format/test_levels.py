@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 import diffpack
 from diffpack.errors import BaseNeededError, WrongBaseError
-from diffpack.format.positions import classes, grouped
 from diffpack.format.positions.geometry import Geometry, row_width
 from diffpack.format.positions.levels import Plan
-from diffpack.tensors.dtypes import DTYPES, MANTISSA_BITS
+from diffpack.format.positions.split import CLASS_WORDS, Split
+from diffpack.tensors.dtypes import DTYPES, MANTISSA_BITS, exponents
 from diffpack_cli.main import cli
 from tests.tools.models import bits
 
@@ -43,15 +43,14 @@ def test_classes_hold_every_word_once_in_order_and_enough_of_them(name):
     words = np.random.default_rng(0).integers(0, 1 << 16, 50_000).astype(dtype.word) << np.array(
         dtype.word_bits - 16, dtype.word
     )
-    parts = classes.members(words, dtype)
+    split = Split.by(exponents(words, dtype))
+    parts = np.split(split.order(), split.bounds[1:-1])
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(words.size))
     assert all((np.diff(part) > 0).all() for part in parts)
-    assert all(part.size >= grouped.CLASS_WORDS for part in parts)
+    assert all(part.size >= CLASS_WORDS for part in parts)
     sign_and_mantissa = np.array(dtype.word_bits - 1, dtype.word), np.array(MANTISSA_BITS[name], dtype.word)
-    exponents = [
-        (words[part] & ~(np.array(1, dtype.word) << sign_and_mantissa[0])) >> sign_and_mantissa[1] for part in parts
-    ]
-    assert all(low.max() < high.min() for low, high in pairwise(exponents))
+    own = [(words[part] & ~(np.array(1, dtype.word) << sign_and_mantissa[0])) >> sign_and_mantissa[1] for part in parts]
+    assert all(low.max() < high.min() for low, high in pairwise(own))
 
 
 def test_counts_and_sizes_are_told_without_the_base():
@@ -135,7 +134,6 @@ def test_rows_and_columns_are_those_of_the_tensors(parts):
         column += width if len(shape) > 1 else 0
     assert (row, column) == (rows.size, columns.size)
     keys = Plan(rows, columns).keys(geometry, None)
-    assert keys is not None
     assert keys.tolist() == expected
 
 

@@ -42,7 +42,7 @@ def levels_example() -> Example:
     result = (base.view(np.int16) + steps).view(np.float16)  # positive numbers: words are ordered as they are
     plan = levels.Plan(rows=np.array([0, 1], np.int8), slope=1)
     shape = (2, ROW)
-    classes = plan.members(
+    classes = plan.split(
         Geometry.of([(DTYPES["F16"], shape, 0, 2 * ROW)]), exponents(base.view(np.uint16), DTYPES["F16"])
     )
     old, new = {"w": ("F16", shape, base.tobytes())}, {"w": ("F16", shape, result.tobytes())}
@@ -59,7 +59,7 @@ def grid_example() -> Example:
     units = np.array([256 - 16, 0, -(512 + 32), 768 + 0, -(256 - 16), 0], np.float32)
     result = np.where(numbers == 0, base, base + units * SCALE)
     shape, plan = (2, 3), levels.Plan()
-    classes = plan.members(Geometry.of([(DTYPES["F32"], shape, 0, 6)]), None)
+    classes = plan.split(Geometry.of([(DTYPES["F32"], shape, 0, 6)]), None)
     old, new = {"w": ("F32", shape, base.tobytes())}, {"w": ("F32", shape, result.tobytes())}
     group = craft.group(["w"], old, new, positions="levels", values="grid")
     manifest = craft.manifest(old, new, [group], requires=["grid", "levels"])
@@ -77,9 +77,9 @@ def factors_example() -> Example:
     value = np.outer(left, right).reshape(-1).astype(np.float32) * weight * scale + units * grid
     result = np.where(value == 0, base, base + value)
     shape, plan = (2, 3), levels.Plan()
-    classes = plan.members(Geometry.of([(DTYPES["F32"], shape, 0, 6)]), None)
+    classes = plan.split(Geometry.of([(DTYPES["F32"], shape, 0, 6)]), None)
     line = FactorLine([(*shape, (1,))])
-    factors = plan.members(line.geometry(0, line.length), None)
+    factors = plan.split(line.geometry(0, line.length), None)
     old, new = {"w": ("F32", shape, base.tobytes())}, {"w": ("F32", shape, result.tobytes())}
     table = {"values": INT, "matrices": [[*shape, [1]]], "ends": [line.length]}
     group = craft.group(["w"], old, new, positions="levels", values="grid", factors=table)

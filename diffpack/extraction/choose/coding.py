@@ -22,7 +22,7 @@ from diffpack.format.positions import PositionCoding, levels
 from diffpack.format.positions.every_word import DENSE_ENOUGH, EVERY_WORD
 from diffpack.format.positions.gaps import GAPS
 from diffpack.format.positions.geometry import Geometry, row_width
-from diffpack.format.positions.level_costs import Sizes, bit_lengths, cheapest, cost
+from diffpack.format.positions.level_costs import bit_lengths, cheapest, costs, sampled
 from diffpack.format.positions.levels import LEVELS, Exponents, Plan
 from diffpack.format.streams import Numbers
 from diffpack.format.values.exact import EXACT
@@ -147,11 +147,6 @@ class _Sample:
     exponents: Exponents | None
     plans: list[Plan]
 
-    @property
-    def sizes(self) -> Sizes:
-        """|step| of each word."""
-        return np.abs(self.steps.astype(np.float32))
-
 
 def _sample(pool: Sequence[Scan], words: int, may_use_base: bool) -> _Sample:
     dtype = pool[0].pair.info.dtype
@@ -182,16 +177,17 @@ def _sparse_gain(pool: Sequence[Scan], together: int) -> float:
     """
     sample = _sample(pool, _SPARSE_SAMPLE, may_use_base=True)
     share = min(1.0, sample.steps.size / min(together, _SPARSE_SPAN))
-    sizes = sample.sizes
-    lengths = bit_lengths(sizes)
-    bits = [cost(plan, sample.geometry, sample.exponents, lengths, share) for plan in sample.plans]
-    moved = np.flatnonzero(sizes)
+    steps = sample.steps
+    lengths = bit_lengths(steps[sampled(steps.size)])
+    bits = costs(sample.plans, sample.geometry, sample.exponents, lengths, share)
+    moved = np.flatnonzero(steps != 0)
     if not moved.size:
         return 0.0
     alone = Geometry.of([(DTYPES["F32"], moved.shape, 0, moved.size)])
     of_gaps = gap_bits(moved, np.zeros_like(moved), np.array([moved.size]))[0]
-    plain = min(bits[0], of_gaps + cost(Plan(), alone, None, bit_lengths(sizes[moved]), share))
-    return float((plain - min(bits)) / (plain + float(np.frexp(sizes)[1].sum())))
+    alone_lengths = bit_lengths(steps[moved][sampled(moved.size)])
+    plain = min(bits[0], of_gaps + costs([Plan()], alone, None, alone_lengths, share)[0])
+    return float((plain - min(bits)) / (plain + float(bit_lengths(steps[moved]).sum())))
 
 
 def _measured(pool: Sequence[Scan], profile: str, together: int) -> dict[PositionCoding, float]:
@@ -199,9 +195,9 @@ def _measured(pool: Sequence[Scan], profile: str, together: int) -> dict[Positio
     may_use_base = _may_use_base(pool[0], profile)
     sample = _sample(pool, _CONDITIONED_SAMPLE if may_use_base else _SAMPLE, may_use_base)
     steps, geometry, exponents = sample.steps, sample.geometry, sample.exponents
-    plan = cheapest(sample.plans[1:], geometry, exponents, sample.sizes)
+    plan = cheapest(sample.plans[1:], geometry, exponents, bit_lengths(steps[sampled(steps.size)]))
     ways: dict[PositionCoding, list[Numbers]] = {
-        LEVELS: levels.encode(plan, plan.members(geometry, exponents), steps),
+        LEVELS: levels.encode(plan, plan.split(geometry, exponents), steps),
         EVERY_WORD: [steps],
     }
     if max(item.density for item in pool) < _ALL:

@@ -56,6 +56,13 @@ class Scan:
             if changed:
                 yield bounds
 
+    def differing(self, start: int, stop: int) -> Positions | None:
+        """Which of the words [start, stop) differ, counted from `start`, if that is known."""
+        if self.positions is None:
+            return None
+        first, last = np.searchsorted(self.positions, [start, stop])
+        return self.positions[first:last] - start
+
     @property
     def density(self) -> float:
         """Changed words / words (0 for a tensor without any)."""

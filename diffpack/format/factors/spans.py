@@ -9,7 +9,7 @@ import numpy as np
 from diffpack.errors import CorruptFileError
 from diffpack.format.factors.line import INT, FactorLine
 from diffpack.format.positions import levels
-from diffpack.format.positions.level_costs import cheapest, column_levels, row_levels
+from diffpack.format.positions.level_costs import bit_lengths, cheapest, column_levels, row_levels, sampled
 from diffpack.format.positions.levels import Plan
 from diffpack.format.streams import Numbers
 from diffpack.format.values.floats import FLOATS
@@ -28,8 +28,10 @@ def encode(numbers: Numbers, line: FactorLine, start: int, stop: int, values: st
     geometry = line.geometry(start, stop)
     sizes = np.abs(numbers.astype(np.float32) if values == INT else FLOATS[values].differences(numbers))
     rows, columns = row_levels(sizes, geometry), column_levels(sizes, geometry)
-    plan = cheapest([Plan(), Plan(rows), Plan(rows, columns)], geometry, None, np.abs(numbers.astype(np.float32)))
-    return levels.encode(plan, plan.members(geometry, None), numbers)
+    plan = cheapest(
+        [Plan(), Plan(rows), Plan(rows, columns)], geometry, None, bit_lengths(numbers[sampled(numbers.size)])
+    )
+    return levels.encode(plan, plan.split(geometry, None), numbers)
 
 
 def decode(streams: list[Numbers], line: FactorLine, start: int, stop: int, values: str, where: str) -> Numbers:
@@ -42,8 +44,8 @@ def decode(streams: list[Numbers], line: FactorLine, start: int, stop: int, valu
     if stored.plan.slope:
         raise CorruptFileError(f"{where}: exponents of factors, which have none", "U4")
     numbers: Numbers = np.zeros(stop - start, stream_dtype(values))
-    for _, places, part in stored.numbers(geometry, None, where):
-        numbers[places] = part
+    split, changes = stored.split(geometry, None, where)
+    split.fill(numbers, changes)
     if values != INT and not np.isfinite(FLOATS[values].differences(numbers)).all():
         raise CorruptFileError(f"{where}: a factor that is not finite", "V3")
     return numbers

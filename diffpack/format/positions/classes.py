@@ -15,14 +15,10 @@ from diffpack.errors import CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
 from diffpack.format.positions.coding import Decoded, PositionCoding, Span
+from diffpack.format.positions.split import Split
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
-from diffpack.tensors.dtypes import CONVERTIBLE, DType, Positions, Words, exponents
-
-
-def members(reference: Words, dtype: DType) -> list[Positions]:
-    """The words of each class, as sorted positions in `reference`, from the smallest exponent up."""
-    return grouped.members(exponents(reference, dtype))
+from diffpack.tensors.dtypes import CONVERTIBLE
 
 
 class Classes(PositionCoding):
@@ -64,12 +60,9 @@ class Classes(PositionCoding):
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
         """The steps of all words, 0 where nothing changes. Raises `CorruptFileError` (K rules)."""
         self.check_without_base(streams, span)
-        classes = members(span.reference(), span.line.dtype)
+        own = Split.by(span.exponents())
         steps = np.zeros(span.words, span.line.dtype.step)
-        for changed in grouped.decode(streams[0].tolist(), streams[1:], classes, span.where):
-            if changed is not None:
-                positions, part = changed
-                steps[positions] = part
+        own.fill(steps, list(grouped.decode(streams[0].tolist(), streams[1:], own, span.where)))
         return None, steps
 
 

@@ -11,16 +11,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
 from diffpack.support.cache import Cache
-from diffpack.tensors.dtypes import Positions, Words
+from diffpack.tensors.dtypes import Positions, Words, exponents
+from diffpack.tensors.info import blocks
 from diffpack.tensors.reference import Reference
 
 Decoded = tuple[Positions | None, Numbers]
@@ -83,17 +85,29 @@ class Span:
 
     def reference(self) -> Words:
         """Its reference words. Raises `BaseNeededError`."""
+        parts = [reference.slice(first, last) for reference, first, last in self._references()]
+        return np.concatenate([np.empty(0, self.line.dtype.word), *parts])
+
+    def exponents(self) -> npt.NDArray[Any]:
+        """The exponents of the words that steps are taken from: those predicted, else the reference.
+
+        Of arithmetic dtypes, block by block. Raises `BaseNeededError`.
+        """
+        dtype = self.line.dtype
+        if self.predicted is not None:
+            return exponents(self.predicted, dtype)
+        parts = [exponents(np.empty(0, dtype.word), dtype)]
+        for reference, first, last in self._references():
+            parts += [exponents(reference.slice(*block), dtype) for block in blocks(last, first)]
+        return np.concatenate(parts)
+
+    def _references(self) -> Iterator[tuple[Reference, int, int]]:
+        """The references of the records with words in it, and which of their words these are."""
         line = self.line
         if line.references is None:
             raise BaseNeededError(f"{line.where}: {line.group.names[0]!r} and others are coded against the base")
-        parts = [np.empty(0, line.dtype.word)]
         for record, first, last in self.parts():
-            parts.append(line.references(line.group.names[record]).slice(first, last))
-        return np.concatenate(parts)
-
-    def before(self) -> Words:
-        """The words that steps are taken from: those predicted, else the reference. Raises `BaseNeededError`."""
-        return self.reference() if self.predicted is None else self.predicted
+            yield line.references(line.group.names[record]), first, last
 
     def check_numbers(self, numbers: Numbers) -> None:
         """Check a stream of numbers by the group's value coding. Raises `CorruptFileError`."""

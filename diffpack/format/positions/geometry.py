@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from diffpack.format.positions.coding import Span
-from diffpack.tensors.dtypes import DType
+from diffpack.tensors.dtypes import DType, Positions
 
 
 def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
@@ -19,6 +19,11 @@ def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
     words = dtype.words(shape)
     rows = prod(shape[:-1]) if len(shape) > 1 else 1
     return words // rows if rows and words % rows == 0 else words
+
+
+def remainders(places: Positions, width: int) -> Positions:
+    """The places modulo a width (of numpy's own operations the faster ones)."""
+    return places - places // width * width
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,33 @@ class Geometry:
         words[first] -= self.starts % self.widths
         words[last] -= -self.stops % self.widths
         return words
+
+    def equal_rows(self) -> Iterator[tuple[int, int, int, int]]:
+        """Neighbouring rows of like length: the first word and the first row, how many rows, and words in each."""
+        lengths = self.row_words
+        ends = [*(np.flatnonzero(np.diff(lengths)) + 1).tolist(), lengths.size]
+        word = row = 0
+        for end, width in zip(ends, lengths[[end - 1 for end in ends]].tolist(), strict=True):
+            yield word, row, end - row, width
+            word, row = word + (end - row) * width, end
+
+    def rows_of(self, places: Positions) -> Positions:
+        """The row of each of some words (sorted), counted in the span."""
+        rows = np.empty(places.size, np.int64)
+        for word, row, count, width in self.equal_rows():
+            low, high = np.searchsorted(places, [word, word + count * width])
+            rows[low:high] = (places[low:high] - word) // width + row
+        return rows
+
+    def columns_of(self, places: Positions) -> Positions:
+        """The column of each of some words (sorted), counted in the span; -1 for those of records without columns."""
+        columns = np.full(places.size, -1)
+        taken = 0
+        for first, start, stop, width in self.columned_parts():
+            low, high = np.searchsorted(places, [first, first + stop - start])
+            columns[low:high] = remainders(places[low:high] + (start - first), width) + taken
+            taken += width
+        return columns
 
     @property
     def words(self) -> int:

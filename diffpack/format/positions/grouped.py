@@ -7,17 +7,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from diffpack.errors import CorruptFileError
 from diffpack.format import limits
 from diffpack.format.manifest import Group
 from diffpack.format.positions import gaps
+from diffpack.format.positions.split import CLASS_WORDS, Change, Split
 from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import Positions
 
-CLASS_WORDS = 4096
-"""Neighbouring keys share a class until it has this many words: a smaller one costs more than it tells."""
 DENSE_CLASS = 0.2
 """From this share of changed words on, a class codes its zeros too: as small as gaps, and faster."""
 
@@ -25,42 +23,48 @@ UNCHANGED, GAPS, ALL = range(3)
 """How a class is stored: not at all, as gaps and numbers, or as a number for every word."""
 
 
-def members(keys: npt.NDArray[Any]) -> list[Positions]:
-    """The words of each class, as sorted positions in `keys`, from the smallest key up.
+def encode(split: Split, places: Positions, numbers: Numbers) -> tuple[list[int], list[Numbers]]:
+    """How each class is stored, and the streams of the classes.
 
-    `keys` are integers (1-D), one a word; they are counted, so their range should be small.
+    `numbers` are those of the words at `places` (in the span, sorted), none of which is 0; all others are 0.
     """
-    if not keys.size:
-        return []
-    raised = (keys - keys.min()).astype(np.intp)
-    counts = np.bincount(raised)
-    classes = np.empty(counts.size, np.int64)
-    current = held = 0
-    for key, count in enumerate(counts.tolist()):
-        classes[key] = current
-        held += count
-        if held >= CLASS_WORDS:
-            current, held = current + 1, 0
-    last = max(current - 1, 0)
-    classes = np.minimum(classes, last)  # what is left over joins the last class
-    if not last:
-        return [np.arange(keys.size)]
-    own = classes.astype(np.uint8 if last < 256 else np.uint16).take(raised)
-    order = np.argsort(own, kind="stable")  # a radix sort for numbers this small
-    return np.split(order, np.cumsum(np.bincount(own, minlength=last + 1))[:-1])
+    if not split.few(places.size, len(split)):
+        dense = np.zeros(split.words, numbers.dtype)
+        dense[places] = numbers
+        return encode_ordered(split, dense[split.order()])
+    kinds, streams = [UNCHANGED] * len(split), []
+    for index, which, ranks in split.ranks(places):
+        part, size = numbers[which], split.sizes[index]
+        if _dense(ranks.size, size):
+            kinds[index] = ALL
+            streams.append(np.zeros(size, numbers.dtype))
+            streams[-1][ranks] = part
+        else:
+            kinds[index] = GAPS
+            streams += [gaps.encode(ranks, 0), part]
+    return kinds, streams
 
 
-def encode(classes: Sequence[Positions], numbers: Numbers) -> tuple[list[int], list[Numbers]]:
-    """How each class is stored, and the streams of the classes; `numbers` are those of all words."""
+def encode_all(split: Split, numbers: Numbers) -> tuple[list[int], list[Numbers]]:
+    """The same for a number for each word of the span, in the order of the line."""
+    if split.few(int(np.count_nonzero(numbers)), len(split)):
+        places = np.flatnonzero(numbers != 0)
+        return encode(split, places, numbers[places])
+    return encode_ordered(split, numbers[split.order()])
+
+
+def encode_ordered(split: Split, numbers: Numbers) -> tuple[list[int], list[Numbers]]:
+    """The same for a number for each word, class by class (`Split.order`)."""
     kinds: list[int] = []
     streams: list[Numbers] = []
-    for positions in classes:
-        part = numbers[positions]
-        places = np.flatnonzero(part)
-        if places.size >= part.size * DENSE_CLASS:
+    for start, stop in pairwise(split.bounds):
+        part = numbers[start:stop]
+        changes = int(np.count_nonzero(part))
+        if _dense(changes, part.size):
             kinds.append(ALL)
             streams.append(part)
-        elif places.size:
+        elif changes:
+            places = np.flatnonzero(part != 0)
             kinds.append(GAPS)
             streams += [gaps.encode(places, 0), part[places]]
         else:
@@ -68,27 +72,28 @@ def encode(classes: Sequence[Positions], numbers: Numbers) -> tuple[list[int], l
     return kinds, streams
 
 
-def decode(
-    kinds: Sequence[int], streams: Sequence[Numbers], classes: Sequence[Positions], where: str
-) -> Iterator[tuple[Positions, Numbers] | None]:
-    """For each class the positions (in the span) it changes and their numbers, None if none.
+def _dense(changes: int, words: int) -> bool:
+    """Whether a class is stored as a number for every word."""
+    return changes >= words * DENSE_CLASS
+
+
+def decode(kinds: Sequence[int], streams: Sequence[Numbers], split: Split, where: str) -> Iterator[Change]:
+    """Each class that changes: its index, the ranks of the words that change in it (None: all), their numbers.
 
     Raises `CorruptFileError` (K rules).
     """
-    if len(kinds) != len(classes):
-        raise CorruptFileError(f"{where}: {len(kinds)} classes stored, the span has {len(classes)}", "K2")
+    if len(kinds) != len(split):
+        raise CorruptFileError(f"{where}: {len(kinds)} classes stored, the span has {len(split)}", "K2")
     following = iter(streams)
-    for kind, positions in zip(kinds, classes, strict=True):
+    for index, (kind, size) in enumerate(zip(kinds, split.sizes, strict=True)):
         if kind == ALL:
             part = next(following)
-            if part.size != positions.size:
-                raise CorruptFileError(f"{where}: {part.size} numbers for {positions.size} words", "K3")
-            yield positions, part
+            if part.size != size:
+                raise CorruptFileError(f"{where}: {part.size} numbers for {size} words", "K3")
+            yield index, None, part
         elif kind == GAPS:
-            places = gaps.decode(next(following), 0, positions.size, where)
-            yield positions[places], next(following)
-        else:
-            yield None
+            ranks = gaps.decode(next(following), 0, size, where)
+            yield index, ranks, next(following)
 
 
 def most(words: int) -> int:

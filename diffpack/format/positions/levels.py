@@ -7,7 +7,7 @@ exponent counts `slope` times; words of like level are alike, and are coded toge
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
@@ -20,15 +20,17 @@ from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
 from diffpack.format.positions.coding import CONTEXTS, Decoded, PositionCoding, Span
 from diffpack.format.positions.geometry import Geometry
+from diffpack.format.positions.split import Change, Split
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
-from diffpack.tensors.dtypes import Positions, exponents
 
 Levels = npt.NDArray[np.int8]
-Exponents = npt.NDArray[np.uint16]
+Exponents = npt.NDArray[Any]
+"""Of each word: u8, or u16 where they take more bits."""
 
 NONE: Levels = np.empty(0, np.int8)
 """No levels stored: all are 0."""
+_MOST_IN_INT16 = 32767 - 256  # what an exponent may count, with room for the levels of row and column
 
 
 @dataclass(frozen=True)
@@ -39,41 +41,58 @@ class Plan:
     columns: Levels = field(default_factory=lambda: NONE)
     slope: int = 0
 
-    def keys(self, geometry: Geometry, exponents: Exponents | None) -> npt.NDArray[np.int32] | None:
-        """The level of each word, None if all are 0."""
-        keys: npt.NDArray[np.int32] | None = None
+    def keys(self, geometry: Geometry, exponents: Exponents | None) -> npt.NDArray[Any]:
+        """The level of each word (signed integers)."""
+        raised = None if exponents is None or not self.slope else self._raised(exponents)
+        dtype = np.dtype(np.int16) if raised is None else raised.dtype
+        keys: npt.NDArray[Any] = np.zeros(geometry.words, dtype)
         if self.rows.size:
-            keys = np.repeat(self.rows.astype(np.int32), geometry.row_words)
-        if self.columns.size:
-            keys = np.zeros(geometry.words, np.int32) if keys is None else keys
-            taken = 0
-            for first, start, stop, width in geometry.columned_parts():
-                own = self.columns[taken : taken + width].astype(np.int32)
-                phase = start % width
-                repeated = np.tile(own, (phase + stop - start) // width + 1)
-                keys[first : first + stop - start] += repeated[phase : phase + stop - start]
-                taken += width
-        if self.slope:
-            assert exponents is not None
-            raised = exponents.astype(np.int32) * np.int32(-self.slope)
-            keys = raised if keys is None else keys + raised
+            keys += np.repeat(self.rows, geometry.row_words)
+        taken = 0
+        for first, start, stop, width in geometry.columned_parts() if self.columns.size else ():
+            own = self.columns[taken : taken + width]
+            phase = start % width
+            repeated = np.tile(own, (phase + stop - start) // width + 1)
+            keys[first : first + stop - start] += repeated[phase : phase + stop - start]
+            taken += width
+        if raised is not None:
+            keys -= raised
         return keys
 
-    def members(self, geometry: Geometry, exponents: Exponents | None) -> list[Positions]:
-        """The words of each class, as sorted positions in the span, from the lowest level up."""
-        keys = self.keys(geometry, exponents)
-        return [np.arange(geometry.words)] if keys is None else grouped.members(keys)
+    def _raised(self, exponents: Exponents) -> npt.NDArray[Any]:
+        """How much each exponent counts, in integers with room for the levels of row and column."""
+        dtype = np.int16 if self.slope * np.iinfo(exponents.dtype).max <= _MOST_IN_INT16 else np.int32
+        return np.multiply(exponents, self.slope, dtype=dtype)
+
+    def split(self, geometry: Geometry, exponents: Exponents | None) -> Split:
+        """The classes of the words."""
+        if self.slope and not (self.rows.size or self.columns.size):
+            assert exponents is not None
+            return Split.by(~exponents)  # in the order of the levels, and a byte a word in most dtypes
+        if self.columns.size or self.slope:
+            return Split.by(self.keys(geometry, exponents))
+        if self.rows.size:
+            return Split.by(self.rows.astype(np.int16), geometry.row_words)
+        return Split.whole(geometry.words)
 
 
-def encode(
-    plan: Plan, classes: Sequence[Positions], numbers: Numbers, offsets: Sequence[Sequence[int]] | None = None
+def encode(plan: Plan, split: Split, numbers: Numbers, offsets: Sequence[Sequence[int]] | None = None) -> list[Numbers]:
+    """The streams of a span, `numbers` being those of all its words, in the order of the line."""
+    return streams(plan, grouped.encode_all(split, numbers), offsets)
+
+
+def streams(
+    plan: Plan, coded: tuple[Sequence[int], Sequence[Numbers]], offsets: Sequence[Sequence[int]] | None = None
 ) -> list[Numbers]:
-    """The streams of a span: head, rows, columns, offsets (for grid values: three a class), then the classes."""
-    kinds, streams = grouped.encode(classes, numbers)
+    """The streams of a span: head, rows, columns, offsets (for grid values: three a class), then the classes.
+
+    `coded` is how the classes are stored, and their streams, as `grouped` makes them.
+    """
+    kinds, parts = coded
     first = [np.array([plan.slope, *kinds], np.uint8), plan.rows, plan.columns]
     if offsets is not None:
         first.append(np.array(offsets, np.int8).reshape(-1))
-    return first + streams
+    return [*first, *parts]
 
 
 @dataclass(frozen=True)
@@ -97,14 +116,10 @@ class Stored:
         each = self.offsets.size // len(self.kinds)
         return self.offsets[each * index : each * (index + 1)]
 
-    def numbers(self, geometry: Geometry, exponents: Exponents | None, where: str) -> Iterator[
-        tuple[int, Positions, Numbers]
-    ]:  # fmt: skip
-        """The class, positions and numbers of each class that changes. Raises `CorruptFileError`."""
-        classes = self.plan.members(geometry, exponents)
-        for index, changed in enumerate(grouped.decode(self.kinds, self.streams, classes, where)):
-            if changed is not None:
-                yield index, *changed
+    def split(self, geometry: Geometry, exponents: Exponents | None, where: str) -> tuple[Split, list[Change]]:
+        """The classes of the span's words, and what changes in each of those that do. Raises `CorruptFileError`."""
+        split = self.plan.split(geometry, exponents)
+        return split, list(grouped.decode(self.kinds, self.streams, split, where))
 
 
 def parse(streams: list[Numbers], geometry: Geometry, numbers: np.dtype[Any], each: int, where: str) -> Stored:
@@ -176,16 +191,17 @@ class LevelClasses(PositionCoding):
         value_coding, dtype = span.line.value_coding, span.line.dtype
         if value_coding.class_offsets and stored.still:
             return np.empty(0, np.int64), np.empty(0, np.int32)
-        own = exponents(span.before(), dtype) if stored.plan.slope else None
-        dense: Numbers = np.zeros(span.words, np.int32 if value_coding.class_offsets else dtype.step)
-        for index, places, part in stored.numbers(geometry, own, span.where):
-            dense[places] = (
-                value_coding.in_units(part, stored.class_offsets(index)) if value_coding.class_offsets else part
-            )
+        own = span.exponents() if stored.plan.slope else None
+        split, changes = stored.split(geometry, own, span.where)
         if not value_coding.class_offsets:
-            return None, dense
-        places = np.flatnonzero(dense)
-        return places + span.start, dense[places]
+            steps: Numbers = np.zeros(span.words, dtype.step)
+            split.fill(steps, changes)
+            return None, steps
+        units: Numbers = np.zeros(span.words, np.int32)
+        offsets = stored.class_offsets
+        split.fill(units, [(at, ranks, value_coding.in_units(part, offsets(at))) for at, ranks, part in changes])
+        places = np.flatnonzero(units != 0)
+        return places + span.start, units[places]
 
     def _stored(self, streams: list[Numbers], geometry: Geometry, span: Span) -> Stored:
         """Tell the streams of a span apart, and check them as far as that needs no base."""
