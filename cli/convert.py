@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from .extract import as_text, describe
 from .options import (
     Assignment,
     CheckpointPath,
@@ -22,6 +21,7 @@ from .options import (
 )
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size
 from .progress import watched
+from .stored import as_text, describe
 from .written import notes_of
 
 KEYS = {

@@ -50,9 +50,11 @@ _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _GENERAL = 1
 
 
-def report(error: BaseException, session: Session) -> int:
-    """Tell an error on stderr; give the exit code."""
+def report(error: BaseException, session: Session, about: str = "") -> int:
+    """Tell an error on stderr, after the name of what of several it is about; give the exit code."""
     message, hint, code = _explain(error, session)
+    if about:
+        message = f"{about}: {message}"
     if message:
         warn(f"diffpack: error: {one_line(message)}")
     if hint and not session.quiet:

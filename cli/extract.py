@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 import click
 
 from .amounts import Share
-from .describe import CHANGE_KEYS, SUMMARY_KEYS, change_rows, changes, recipe_text, sizes, summaries
 from .destination import check_output
 from .options import (
     STDIO,
@@ -27,47 +25,12 @@ from .options import (
     open_checkpoint,
     rename_option,
 )
-from .output import (
-    Report,
-    advise,
-    emit,
-    emit_json,
-    few_bits,
-    fields,
-    mode,
-    notes,
-    percent,
-    plural,
-    safe,
-    tell_left_out,
-    warn,
-)
-from .progress import Callback, watched
+from .output import advise, emit, emit_json, notes, tell_left_out, warn
+from .progress import watched
+from .several import KEYS_OF_SEVERAL, store_several
+from .stored import KEYS, as_text, describe
 
-if TYPE_CHECKING:
-    from diffpack import Diff
-
-KEYS = {
-    "path": "where the diff was written",
-    "bytes": "its size",
-    "weight_bytes": "its size without side files",
-    "side_file_bytes": "what the side files (config, tokenizer) in it take",
-    "exact": "whether applying it gives the tuned checkpoint bit for bit",
-    "changed": "entries stored as changed",
-    "entries": "entries of the result",
-    "density": "changed / entries",
-    "bits_per_change": "bits of the file for each changed entry (0 if there is none)",
-    "weight_bits": "the same of weight_bytes",
-    "share_of_base": "bytes of the file / bytes of the base's tensors",
-    "weight_share": "weight_bytes / bytes of the base's tensors",
-    "error": "relative L2 error: norm of result - tuned / norm of tuned - base; 0 if exact, null if unknown",
-    **SUMMARY_KEYS,
-    **CHANGE_KEYS,
-    "recipe": "object: how entries and values were chosen",
-    "notes": "remarks about the inputs",
-    "left_out": "what of the tuned files is in no diff: training state, files that are not kept",
-}
-"""What `--json` prints; `a[].b` is member b of every item of the list a."""
+__all__ = ["KEYS", "KEYS_OF_SEVERAL", "command"]
 
 _VALUES = ("exact", "f32", "f16", "bf16", "int8", "int4", "ternary", "sign", "lowrank")
 _POSITIONS = ("auto", "gaps", "all", "levels")
@@ -89,11 +52,17 @@ def _positions() -> Iterable[str]:
 @click.command()
 @base_option
 @click.option(
-    "--tuned", required=True, type=CheckpointPath(), metavar="TUNED", help="The tuned checkpoint, of any known layout."
-)
+    "--tuned", multiple=True, type=CheckpointPath(), metavar="TUNED",
+    help="The tuned checkpoint, of any known layout. Repeatable: of several each is stored, and BASE hashed once.",
+)  # fmt: skip
+@click.option(
+    "--tuned-each", multiple=True, type=CheckpointPath(), metavar="FOLDER",
+    help="A folder of tuned checkpoints: each sub-folder and each file in it that holds weights. Repeatable.",
+)  # fmt: skip
 @click.option(
     "-o", "--output", type=OutputPath(), metavar="OUT",
-    help="The diff to write; - is standard output.  [default: the tuned name with .dpk, in this folder]",
+    help="The diff to write; - is standard output. Of several TUNED the folder of their diffs, which have their names "
+    "with .dpk.  [default: the tuned name with .dpk, in this folder]",
 )  # fmt: skip
 @click.option("--density", type=Share(), metavar="D", help="Keep this fraction of all float entries: 0.005 or 0.5%.")
 @click.option("--top-k", type=int, metavar="K", help="Keep the K largest differences.")
@@ -153,40 +122,58 @@ def _positions() -> Iterable[str]:
 @global_options
 @click.pass_obj
 def command(
-    session: Session, base: str, tuned: str, output: str | None, density: float | None, top_k: int | None,
-    threshold: float | None, rule: str | None, values: str, budget: str | None, target_error: float | None,
-    rank: int | None, importance: str | None, positions: str, profile: str, base_name: str | None,
-    base_revision: str | None, meta: tuple[tuple[str, str], ...], rename: tuple[tuple[Any, str], ...],
-    no_layout: bool, files: tuple[str, ...], no_files: bool, code: bool, sha256: bool, allow_removed: bool,
-    force: bool,
+    session: Session, base: str, tuned: tuple[str, ...], tuned_each: tuple[str, ...], output: str | None,
+    density: float | None, top_k: int | None, threshold: float | None, rule: str | None, values: str,
+    budget: str | None, target_error: float | None, rank: int | None, importance: str | None, positions: str,
+    profile: str, base_name: str | None, base_revision: str | None, meta: tuple[tuple[str, str], ...],
+    rename: tuple[tuple[Any, str], ...], no_layout: bool, files: tuple[str, ...], no_files: bool, code: bool,
+    sha256: bool, allow_removed: bool, force: bool,
 ) -> None:  # fmt: skip
     """Store TUNED as its difference from BASE.
 
     Without further options the diff is exact: applying it gives every bit back, and safetensors files byte for
     byte. Keeping only some entries, or storing values in fewer bits, makes it lossy.
+
+    Of several TUNED each becomes the diff it would be by itself. If some fail, the others are stored, and the exit code
+    is that of the first that failed.
     """
     metadata = dict(meta)
     if len(metadata) != len(meta):
         raise click.UsageError("--meta: a key stands there twice")
     if no_files and files:
         raise click.UsageError("--no-files and --files do not go together: it is --files none")
-    kept = "none" if no_files else files or "all"
+    choices: dict[str, Any] = {
+        "density": density, "top_k": top_k, "threshold": threshold, "rule": rule, "values": values, "budget": budget,
+        "target_error": target_error, "rank": rank, "importance": importance, "positions": positions,
+        "profile": profile, "rename": rename or None, "allow_removed": allow_removed, "layout": not no_layout,
+        "files": "none" if no_files else files or "all", "code": code, "sha256": sha256, "base_name": base_name,
+        "base_revision": base_revision, "threads": session.threads,
+    }  # fmt: skip
+    if tuned_each or len(tuned) != 1:
+        store_several(session, base, tuned, tuned_each, output, choices, metadata, force)
+    else:
+        _store(session, base, tuned[0], output, choices, metadata, force)
+
+
+def _store(
+    session: Session, base: str, tuned: str, output: str | None, choices: dict[str, Any], metadata: dict[str, str],
+    force: bool,
+) -> None:  # fmt: skip
+    """Store one fine-tune."""
+    from diffpack.extraction.choices import options_of
+
     target = output or default_output(tuned)
     piped = target == STDIO
-    _check(density, top_k, threshold, rule, values, profile, positions, budget, target_error, importance, kept, rank)
-    check_output(session, target, [base, tuned, importance], force)
+    options_of(**choices)  # what does not fit is refused before a file is opened
+    check_output(session, target, [base, tuned, choices["importance"]], force)
     import diffpack
 
     before, after = open_checkpoint(session, base), open_checkpoint(session, tuned)
     session.output = f"a temporary file in {tempfile.gettempdir()}" if piped else target
     with watched(session, "scanning") as progress:
         diff = diffpack.extract(
-            before, after, None if piped else target, density=density, top_k=top_k, threshold=threshold,
-            rule=rule, values=values, budget=budget, target_error=target_error, rank=rank, importance=importance,
-            positions=positions, profile=profile, rename=rename or None, allow_removed=allow_removed,
-            layout=not no_layout, files=kept, code=code, sha256=sha256, base_name=base_name,
-            base_revision=base_revision, metadata=metadata, threads=session.threads, force=force, progress=progress,
-        )  # fmt: skip
+            before, after, None if piped else target, **choices, metadata=metadata, force=force, progress=progress
+        )
         session.output, session.written = None, None if piped else target
         remarks = [*before.notes, *after.notes]
         told = [*remarks, *after.advice]
@@ -204,76 +191,8 @@ def command(
         (warn if piped else emit)(as_text(report))
 
 
-def _check(
-    density: float | None, top_k: int | None, threshold: float | None, rule: str | None, values: str, profile: str,
-    positions: str, budget: str | None, target_error: float | None, importance: str | None, files: str | Sequence[str],
-    rank: int | None,
-) -> None:  # fmt: skip
-    """Let the library refuse options that do not fit, before a file is opened. Raises its `UsageError`."""
-    from diffpack.diff.file_choice import FileChoice
-    from diffpack.extraction.options import Options, Selection
-    from diffpack.extraction.target import Target
-
-    Options(
-        Selection(density, top_k, threshold, rule), values, profile, positions, Target.of(budget, target_error),
-        None if importance is None else {}, keep_files=FileChoice.of(files), rank=rank,
-    )  # fmt: skip
-
-
 def default_output(tuned: str) -> str:
-    """The tuned checkpoint's name with `.dpk`: the folder's, or the file's without its weights suffix."""
-    path = Path(tuned)
-    name = path.name if path.name not in ("", "..") else path.resolve().name
-    if not path.is_dir():
-        from diffpack.checkpoints.endings import weights_suffix
+    """The tuned checkpoint's name with `.dpk`, as the library calls it. Raises its `UsageError`."""
+    from diffpack.checkpoints.collection import own_name
 
-        name = name.removesuffix(weights_suffix(name)) or name
-    if not name:
-        raise click.UsageError(f"{tuned}: has no name to call the diff by; name it with -o")
-    return f"{name}.dpk"
-
-
-def describe(diff: Diff, path: str, remarks: list[str], progress: Callback, left_out: Sequence[str] = ()) -> Report:
-    """What was written, as `--json` prints it."""
-    import diffpack
-
-    counted = diffpack.stats(diff).diffs[0]
-    progress("counting", diff.nbytes, diff.nbytes)
-    return {
-        "path": path,
-        "bytes": counted.nbytes,
-        "weight_bytes": counted.weight_bytes,
-        "side_file_bytes": counted.side_file_bytes,
-        "exact": counted.exact,
-        "changed": counted.changed,
-        "entries": counted.result_entries,
-        "density": counted.density,
-        "bits_per_change": counted.bits_per_change,
-        "weight_bits": counted.weight_bits,
-        "share_of_base": counted.share_of_base,
-        "weight_share": counted.weight_share,
-        "error": counted.error,
-        **summaries(diff),
-        **changes(diff),
-        "recipe": dict(diff.manifest.recipe),
-        "notes": remarks,
-        "left_out": sorted(left_out),
-    }
-
-
-def as_text(report: Report) -> str:
-    """The same for people."""
-    share = f"{percent(report['weight_share'])} of the base"
-    how = "" if report["exact"] else f" ({recipe_text(report['recipe'])})"
-    changed = f"{report['changed']:,} of {plural(report['entries'], 'entry')}, {percent(report['density'])}"
-    bits = f", {few_bits(report['weight_bits'])} bits each" if report["changed"] else ""
-    error = f"{report['error']:.4f} of the change (relative L2)" if report["error"] else ""
-    rows = [
-        ("changed", changed + bits),
-        ("error", error),
-        *change_rows(report),
-        ("result", report["result"]["fingerprint"]),
-    ]
-    name = "standard output" if report["path"] == STDIO else safe(report["path"])
-    title = f"{name}: {sizes(report)}, {share}, {mode(report['exact'])}{how}"
-    return "\n".join([title, *fields(rows)])
+    return f"{own_name(tuned)}.dpk"

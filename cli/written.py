@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .extract import KEYS, as_text, describe
 from .options import (
     STDIO,
     Assignment,
@@ -23,6 +22,7 @@ from .options import (
 )
 from .output import Report, emit, emit_json, notes, tell_left_out, warn
 from .progress import Callback, watched
+from .stored import KEYS, as_text, describe
 
 if TYPE_CHECKING:
     from diffpack import Checkpoint, Diff

@@ -2,10 +2,7 @@
 
 ::
 
-    import diffpack
-
-    diff = diffpack.extract("base.safetensors", "tuned.safetensors")
-    diff.save("task.dpk")
+    diffpack.extract("base.safetensors", "tuned.safetensors", "task.dpk")
     diffpack.apply("base.safetensors", "task.dpk", "restored.safetensors")
     weights = diffpack.load("base.safetensors", "task.dpk", framework="torch")
 
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from diffpack.diff.record import TensorDiff
     from diffpack.diff.stats import Stats, stats
     from diffpack.extraction.extract import extract
+    from diffpack.extraction.many import extract_many
     from diffpack.result.apply import Applied, apply, load
     from diffpack.result.verify import Verified, verify
 else:  # loaded when asked for: a mistake on the command line is told before anything else is
@@ -53,6 +51,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "compose": "algebra.compose",
             "convert": "bridges",
             "extract": "extraction.extract",
+            "extract_many": "extraction.many",
             "fingerprint": "checkpoints.fingerprint",
             "invert": "algebra.invert",
             "load": "result.apply",
@@ -86,6 +85,7 @@ __all__ = [
     "compose",
     "convert",
     "extract",
+    "extract_many",
     "fingerprint",
     "invert",
     "load",

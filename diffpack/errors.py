@@ -14,11 +14,16 @@
     |-- UnsupportedFormatError          exit 12   a version, feature or codec this reader does not know
     |-- BaseNeededError                 exit 1    what was asked for is coded against the base
     |-- ResultMismatchError             exit 1    apply arrived at other bits than the diff records
+    |-- SomeFailedError                 exit 1    of several things some could not be done; the others are
     `-- MissingDependencyError (ImportError) exit 1   an extra is not installed
 
 Each message says what is wrong, where (file, tensor, chunk) and, when it helps, what to do next. `hint` says more for
 the command line, where the cause is not the usual one of the error's type.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 AGAIN = "download or copy it again"
 """What to do about a file that did not arrive whole, or at all."""
@@ -108,6 +113,20 @@ class BaseNeededError(DiffpackError):
 
 class ResultMismatchError(DiffpackError):
     """Apply arrived at other bits than the diff records."""
+
+
+class SomeFailedError(DiffpackError):
+    """Some of several things could not be done; the others are.
+
+    `done` leads from their names to what came of them, `failed` to what they failed with, both in the order given. The
+    exit code is that of the first that failed.
+    """
+
+    def __init__(self, done: Mapping[str, object], failed: Mapping[str, Exception]) -> None:
+        self.done, self.failed = dict(done), dict(failed)
+        self.exit_code = getattr(next(iter(self.failed.values())), "exit_code", 1)
+        told = "; ".join(f"{name}: {error}" for name, error in self.failed.items())
+        super().__init__(f"{len(self.failed)} of {len(self.done) + len(self.failed)} failed: {told}")
 
 
 class MissingDependencyError(DiffpackError, ImportError):

@@ -64,9 +64,10 @@ def render() -> str:
         options = [param for param in module.command.params if isinstance(param, click.Option)]
         rows = "\n".join(f"| {spelled(option)} | {option.help} |" for option in options)
         parts.append(f"| option | |\n|---|---|\n{rows}\n")
-        if keys := getattr(module, "KEYS", None):
-            rows = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in keys.items())
-            parts.append(f"| `--json` | is |\n|---|---|\n{rows}\n")
+        for what, name in (("", "KEYS"), (" of several", "KEYS_OF_SEVERAL")):
+            if keys := getattr(module, name, None):
+                rows = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in keys.items())
+                parts.append(f"| `--json`{what} | is |\n|---|---|\n{rows}\n")
     return "\n".join(parts)
 
 

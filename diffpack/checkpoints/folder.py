@@ -53,8 +53,8 @@ def find_weights(folder: Path) -> Path:
     An index of which no shard is there counts only if nothing else is. Raises `CheckpointError` if there are no
     weights, or several and none of a well-known name.
     """
-    names = _candidates(folder)
-    shards = {name: _shards(folder / name) for name in names if is_index(name)}
+    names = candidates(folder)
+    shards = {name: shards_of(folder / name) for name in names if is_index(name)}
     stale = {name for name, own in shards.items() if own and own.isdisjoint(names)}
     known = [name for name in _KNOWN if name in names]
     for name in known:
@@ -112,20 +112,20 @@ def _only_variant(folder: Path) -> Path | None:
 
 
 def _is_stale(index: Path) -> bool:
-    shards = _shards(index)
+    shards = shards_of(index)
     return bool(shards) and not any((index.parent / name).is_file() for name in shards)
 
 
 def passed_over(weights: Path) -> list[str]:
     """The other files beside the weights found in a folder that could be taken for weights, shards by their index."""
-    names = _candidates(weights.parent)
-    of_shards = frozenset().union(*(_shards(weights.parent / name) for name in names if is_index(name)))
+    names = candidates(weights.parent)
+    of_shards = frozenset().union(*(shards_of(weights.parent / name) for name in names if is_index(name)))
     return [name for name in names if name != weights.name and name not in of_shards]
 
 
 def index_of(weights: Path) -> Path | None:
     """The shard index beside a weights file that names it as one of its shards, if there is one."""
-    return next((index for index in sorted(weights.parent.glob("*.json")) if weights.name in _shards(index)), None)
+    return next((index for index in sorted(weights.parent.glob("*.json")) if weights.name in shards_of(index)), None)
 
 
 def shard_number(name: str) -> tuple[int, int] | None:
@@ -139,7 +139,7 @@ def _index_name(shard: str) -> str:
     return f"{_SHARD.sub(lambda found: PurePath(found[0]).suffix, shard)}.index.json"
 
 
-def _candidates(folder: Path) -> list[str]:
+def candidates(folder: Path) -> list[str]:
     """What may be weights or an index of them, by its name, sorted."""
     found = [path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     return sorted(name for name in found if _may_be_weights(indexed(name)))
@@ -154,7 +154,7 @@ def is_training_state(name: str) -> bool:
     return _TRAINING.fullmatch(name) is not None
 
 
-def _shards(index: Path) -> frozenset[str]:
+def shards_of(index: Path) -> frozenset[str]:
     """The shards an index names; none if it cannot be read, which is told once it is opened."""
     try:
         return frozenset(read_index(index)[1].values())

@@ -8,30 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import replace
-from typing import BinaryIO
 
-from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.side_files import files_of
+from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff
-from diffpack.diff.file_choice import FileChoice
-from diffpack.diff.publish import write_diff
-from diffpack.extraction.budget.importance import weights
-from diffpack.extraction.budget.landing import Landing
-from diffpack.extraction.budget.passes import Passes
-from diffpack.extraction.choose.records import choose, float_entries
-from diffpack.extraction.options import Options, Selection
-from diffpack.extraction.scan.gone import advice_on_base, refuse_most_gone
-from diffpack.extraction.scan.survey import survey
-from diffpack.extraction.target import Target
-from diffpack.extraction.write import write_plans
-from diffpack.result import overflow
-from diffpack.support.blas import single_threaded_products
+from diffpack.extraction.choices import options_of
+from diffpack.extraction.one_base import OneBase
 from diffpack.support.cycles import rare_collections
-from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
-from diffpack.tensors.rename_patterns import Renaming, checked, unused
+from diffpack.tensors.rename_patterns import Renaming
 
 
 @rare_collections()
@@ -109,55 +93,33 @@ def extract(
     for. What of the tuned files is in no diff is named in `tuned.left_out` and in the file's recipe; entries that
     lossy values make infinite are told in `tuned.notes`.
 
+    `progress` is told what is being done, and how many of the tuned checkpoint's bytes are done of all, as a part of
+    the whole run: it never goes back, also over the passes of a budget.
+
     Raises `CheckpointError`, `UsageError` (options that do not fit, an existing output without `force`).
     """
-    options = Options(
-        selection=Selection(density, top_k, threshold, rule, counts),
-        value_choice=values,
-        profile=profile,
-        position_choice=positions,
-        target=Target.of(budget, target_error),
-        importance=None if importance is None else {},
+    options = options_of(
+        density=density,
+        top_k=top_k,
+        threshold=threshold,
+        rule=rule,
+        counts=counts,
+        values=values,
+        budget=budget,
+        target_error=target_error,
+        importance=importance,
         rank=rank,
-        rename=None if rename is None else checked(rename),
+        positions=positions,
+        profile=profile,
+        rename=rename,
         allow_removed=allow_removed,
-        keep_layout=layout,
-        keep_files=FileChoice.of(files),
-        keep_code=code,
+        layout=layout,
+        files=files,
+        code=code,
         sha256=sha256,
         base_name=base_name,
         base_revision=base_revision,
         threads=threads,
     )
-    base, tuned = open_checkpoint(base), open_checkpoint(tuned)
-    weighed = None if importance is None else open_checkpoint(importance)
-    inputs = Inputs(path for source in (base, tuned, weighed) if source is not None for path in files_of(source))
-    if weighed is not None:
-        options = replace(options, importance=weights(weighed, tuned.tensors))
-    if options.target is not None:
-        options = replace(options, target=options.target.of_base(base.nbytes))
-    notes = dict(metadata or {})
-    return write_diff(output, inputs, force, lambda file: _write(file, base, tuned, options, notes, progress))
-
-
-def _write(
-    file: BinaryIO,
-    base: Checkpoint,
-    tuned: Checkpoint,
-    options: Options,
-    metadata: dict[str, str],
-    progress: Progress | None,
-) -> None:
-    surveyed = survey(base, tuned, options, progress)
-    if not options.allow_removed:
-        refuse_most_gone(base, tuned, surveyed.used)
-    tuned.advice += advice_on_base(base, tuned) + unused(options.rename or (), base.tensors, base.source)
-    if options.target is not None:
-        with Passes(progress) as passes, single_threaded_products():
-            written = Landing(file, surveyed, options, options.target, metadata, passes).written()
-    else:
-        plans = choose(surveyed.stored, options, float_entries(surveyed.scans))
-        with single_threaded_products() if any(plan.factors for plan in plans) else nullcontext():
-            written = write_plans(file, surveyed, plans, options, metadata, progress)
-    if written.infinite:
-        tuned.notes.append(overflow.remark(written.infinite))
+    one_base = OneBase.of(base, importance)
+    return one_base.extract(open_checkpoint(tuned), output, options, metadata or {}, force=force, progress=progress)

@@ -27,7 +27,7 @@ from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.names import listed
-from diffpack.support.parallel import Progress, run_in_order
+from diffpack.support.parallel import Progress, counter, run_in_order
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,11 @@ def write_plans(
     metadata: dict[str, str],
     progress: Progress | None,
 ) -> Written:
-    """Write a whole diff into an empty file, in one pass. Raises `WrongBaseError` if the base changes meanwhile."""
+    """Write a whole diff into an empty file, in one pass.
+
+    `progress` is told of "coding", and of "checking" what a lossy one gives. Raises `WrongBaseError` if the base
+    changes meanwhile.
+    """
     writer = ContainerWriter(file)
     groups = _write_groups(writer, plans, options, progress)
     grid_bytes = _grid_bytes(writer, groups)
@@ -87,7 +91,8 @@ def write_plans(
     infinite: Mapping[str, int] = {}
     if not options.exact:
         distortion = Distortion(surveyed.stored, surveyed.moved)
-        manifest, check = with_result_fingerprint(file, writer, manifest, base, options.threads, distortion.see)
+        done = counter(progress, "checking", manifest.result.bytes)
+        manifest, check = with_result_fingerprint(file, writer, manifest, base, options.threads, distortion.see, done)
         manifest, infinite = distortion.recorded(manifest), check.infinite
     writer.finish(to_json(manifest))
     return Written(file.tell(), grid_bytes, (manifest.error or 0) / MILLIONTHS, infinite)

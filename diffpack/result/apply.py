@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from diffpack.result.unchanged import unchanged
 from diffpack.result.wrong_base import fingerprint_of_result, told_where
 from diffpack.support.cycles import rare_collections
 from diffpack.support.names import listed, printable
-from diffpack.support.parallel import Progress
+from diffpack.support.parallel import Progress, counter
 from diffpack.tensors.dtypes import Words, fits_array, words_array
 
 
@@ -101,7 +100,7 @@ def _written(
 ) -> Applied:  # fmt: skip
     """Write a result, checked, and say what was written."""
     total = sum(info.nbytes for info in result.tensors.values())
-    check = result.run(writer.write_block, verify=verify, threads=threads, done=_counter(progress, total))
+    check = result.run(writer.write_block, verify=verify, threads=threads, done=counter(progress, "applying", total))
     check_result(result.diff, check)
     _note_infinite(result.base, check)
     sealed = result.diff.manifest.result.fingerprint is not None
@@ -226,18 +225,3 @@ def _note_infinite(base: Checkpoint, check: Check) -> None:
     """Add to the base's notes which tensors have entries that lossy values made infinite."""
     if check.infinite:
         base.notes.append(overflow.remark(check.infinite))
-
-
-def _counter(progress: Progress | None, total: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    lock = threading.Lock()
-    count = 0
-
-    def add(nbytes: int) -> None:
-        nonlocal count
-        with lock:
-            count += nbytes
-            progress("applying", count, total)
-
-    return add

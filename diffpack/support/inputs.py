@@ -25,6 +25,13 @@ class Inputs:
         self.paths = tuple(paths)
         self._before = {path: _signature(path) for path in self.paths}
 
+    def and_now(self, paths: Iterable[Path]) -> Inputs:
+        """These files as they were, and further ones as they are now."""
+        both = Inputs(paths)
+        both.paths = tuple(dict.fromkeys((*self.paths, *both.paths)))
+        both._before |= self._before
+        return both
+
     def check(self) -> None:
         """Raise `CheckpointError` if a file is another now."""
         for path, before in self._before.items():

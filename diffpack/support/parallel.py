@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,34 @@ def run_in_order(jobs: Iterable[Callable[[], T]], threads: int | None = None) ->
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def counter(progress: Progress | None, what: str, total: int) -> Callable[[int], None] | None:
+    """What counts bytes that are done, from any thread, and tells `progress` each time; None if nobody is told."""
+    if progress is None:
+        return None
+    lock = threading.Lock()
+    count = 0
+
+    def add(nbytes: int) -> None:
+        nonlocal count
+        with lock:
+            count += nbytes
+            progress(what, count, total)
+
+    return add
+
+
 def run_all(jobs: Sequence[Callable[[], T]], threads: int | None = None) -> list[T]:
     """Run all jobs in threads; give their results in order."""
     return list(run_in_order(jobs, threads))
+
+
+def run_counted(
+    jobs: Sequence[Callable[[], T]], sizes: Iterable[int], threads: int | None, done: Callable[[int], None] | None
+) -> list[T]:
+    """The same, and tell `done` the size of each job when it has ended, in order."""
+    results = []
+    for size, result in zip(sizes, run_in_order(jobs, threads), strict=True):
+        results.append(result)
+        if done is not None:
+            done(size)
+    return results

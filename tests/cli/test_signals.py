@@ -95,7 +95,7 @@ def test_a_second_signal_does_not_break_into_the_cleaning_up(work):
 
         atomic.remove = interrupted
         import diffpack_cli.progress
-        diffpack_cli.progress.Phases.__call__ = progress
+        diffpack_cli.progress.Run.__call__ = progress
         main()
     """
     before = sorted(os.listdir())
@@ -121,7 +121,7 @@ def test_a_signal_while_another_one_is_told_is_ignored(work):
         program.report = interrupted
         program._let_go_of_output = lambda: os.kill(os.getpid(), signal.SIGTERM)
         import diffpack_cli.progress
-        diffpack_cli.progress.Phases.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        diffpack_cli.progress.Run.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGINT)
         main()
     """
     done = scripted(code, *VERBS["extract"], "--threads", "1")
@@ -148,7 +148,7 @@ def test_a_signal_that_a_destructor_swallows_is_sent_again(work):
                     time.sleep(0.1)
 
         import diffpack_cli.progress
-        diffpack_cli.progress.Phases.__call__ = progress
+        diffpack_cli.progress.Run.__call__ = progress
         main()
     """
     before = sorted(os.listdir())
@@ -174,7 +174,7 @@ def test_a_signal_that_somebody_swallows_is_followed_by_the_next(work):
                         raise
 
         import diffpack_cli.progress
-        diffpack_cli.progress.Phases.__call__ = progress
+        diffpack_cli.progress.Run.__call__ = progress
         main()
     """
     done = scripted(code, *VERBS["extract"], "--threads", "1")

@@ -240,18 +240,3 @@ def test_coarser_values_keep_to_their_multiples(values, density):
             assert np.array_equal(np.sign(record.values), np.sign(moved))
             assert record.scale == pytest.approx(np.abs(moved[moved != 0]).mean(), rel=1e-5)
     assert 0 < diffpack.stats(diff).diffs[0].error < 1
-
-
-@pytest.mark.parametrize(
-    "options", [{"budget": 40_000}, {"budget": "99%"}, {"target_error": 0.05}, {"target_error": 1e-6}]
-)
-def test_the_progress_of_a_search_runs_once(options):
-    base, tuned = pair()
-    told = []
-    diffpack.extract(base, tuned, **options, threads=1, progress=lambda *report: told.append(report))
-    assert list(dict.fromkeys(what for what, _, _ in told)) == ["scanning", "coding"]
-    done = [done for what, done, _ in told if what == "coding"]
-    totals = {total for what, _, total in told if what == "coding"}
-    assert done == sorted(done)
-    assert len(totals) == 1
-    assert done[-1] == totals.pop() > done[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.levels import LEVELS
 from diffpack.format.values import grid
 from diffpack.format.values.grid import GRID
-from diffpack.support.parallel import run_all
+from diffpack.support.parallel import run_counted
 
 _WEIGHT_RANGE = 64.0  # steps of weighted tensors differ from the common one by at most this factor
 
@@ -71,15 +71,27 @@ def _largest(item: Scan) -> float:
     return max((float(block_magnitudes(item, *bounds).max()) for bounds in item.changed_blocks()), default=0.0)
 
 
-def with_low_rank(graded: Sequence[Graded], most: int, step: float, threads: int | None) -> list[Graded]:
-    """The same, seen as matrices in the way that is best at a common step, of rank `most` at most."""
+def with_low_rank(
+    graded: Sequence[Graded], most: int, step: float, threads: int | None, done: Callable[[int], None] | None = None
+) -> list[Graded]:
+    """The same, seen as matrices in the way that is best at a common step, of rank `most` at most.
+
+    `done` is told the bytes of each tensor that was looked at.
+    """
     jobs = [partial(low_rank, item.scan, most, item.own_step(step)) for item in graded]
-    return [replace(item, low_rank=own) for item, own in zip(graded, run_all(jobs, threads), strict=True)]
+    seen = run_counted(jobs, [item.scan.pair.info.nbytes for item in graded], threads, done)
+    return [replace(item, low_rank=own) for item, own in zip(graded, seen, strict=True)]
 
 
-def plans_at(graded: Sequence[Graded], step: float, threads: int | None) -> list[RecordPlan]:
-    """The records at a common step; none with factors if all together do not save what a group of them costs."""
-    made = run_all([partial(item.plan, step) for item in graded], threads)
+def plans_at(
+    graded: Sequence[Graded], step: float, threads: int | None, done: Callable[[int], None] | None = None
+) -> list[RecordPlan]:
+    """The records at a common step; none with factors if all together do not save what a group of them costs.
+
+    `done` is told the bytes of each tensor that has one.
+    """
+    jobs = [partial(item.plan, step) for item in graded]
+    made = run_counted(jobs, [item.scan.pair.info.nbytes for item in graded], threads, done)
     if sum(saved for _, saved in made) > GROUP_BITS:
         return [plan for plan, _ in made]
     return [replace(plan, factors=None) for plan, _ in made]

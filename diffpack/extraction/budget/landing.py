@@ -19,6 +19,7 @@ from diffpack.extraction.budget.passes import Passes
 from diffpack.extraction.budget.search import Attempt, Search
 from diffpack.extraction.choose.exact import exact_records
 from diffpack.extraction.choose.records import choose, may_be_lossy
+from diffpack.extraction.course import FITTING, SEARCHING
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.options import Options
 from diffpack.extraction.scan.survey import Survey
@@ -26,6 +27,7 @@ from diffpack.extraction.target import Target
 from diffpack.extraction.write import Written, write_plans
 from diffpack.format import limits
 from diffpack.format.values.grid import GRID
+from diffpack.support.parallel import Progress, counter
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Landing:
     target: Target
     metadata: dict[str, str]
     passes: Passes
+    searching: Progress | None = None
 
     def written(self) -> Written:
         """Write the diff at one step after the other until it lands; end with the best one written, and say what it is.
@@ -55,7 +58,8 @@ class Landing:
         search = Search(self.target, forecast)
         if self.options.rank == 0:
             return self._best([(search, plain)])
-        factored = with_low_rank(plain, self.options.rank or limits.RANK, search.first, self.options.threads)
+        done = counter(self.searching, SEARCHING, sum(item.scan.pair.info.nbytes for item in plain))
+        factored = with_low_rank(plain, self.options.rank or limits.RANK, search.first, self.options.threads, done)
         with_factors = Search(self.target, forecast.with_factors(factored), search.first)
         return self._best([(with_factors, factored), (search, plain)])
 
@@ -104,16 +108,18 @@ class Landing:
 
     def _exactly(self) -> Written:
         plain = replace(self.options, target=None, importance=None, rank=None)
-        return self._write(choose(self.surveyed.stored, plain, 0), plain)
+        return self._write(choose(self.surveyed.stored, plain, 0), plain, self.passes.next())
 
     def _at(self, step: float, graded: Sequence[Graded]) -> Attempt:
-        plans = self._exact + plans_at(graded, step, self.options.threads)
-        return Attempt(step, self._write(plans, self.options))
+        told = self.passes.next()
+        done = counter(told, FITTING, sum(item.scan.pair.info.nbytes for item in graded))
+        plans = self._exact + plans_at(graded, step, self.options.threads, done)
+        return Attempt(step, self._write(plans, self.options, told))
 
-    def _write(self, plans: Sequence[RecordPlan], options: Options) -> Written:
+    def _write(self, plans: Sequence[RecordPlan], options: Options, progress: Progress | None) -> Written:
         self.file.seek(0)
         self.file.truncate()
-        return write_plans(self.file, self.surveyed, plans, options, self.metadata, self.passes.next())
+        return write_plans(self.file, self.surveyed, plans, options, self.metadata, progress)
 
 
 def _not_enough(target: Target, least: Written) -> str:

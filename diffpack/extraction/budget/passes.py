@@ -1,14 +1,18 @@
-"""One progress bar for a search that writes the diff again and again, nobody knows how often."""
+"""One line of progress for a search that writes the diff again and again, nobody knows how often."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
+from diffpack.extraction.course import CHECKING, CODING, FITTING
 from diffpack.support.parallel import Progress
 
 _SHARE = 0.5
 """Part of what is left of the bar that a pass takes: it never goes back, and is nearly full however many there are."""
+
+_PARTS = {FITTING: (0.0, 0.6), CODING: (0.6, 0.2), CHECKING: (0.8, 0.2)}
+"""What of a pass is done when these begin, and how much of it they take."""
 
 
 class Passes:
@@ -32,7 +36,9 @@ class Passes:
     def _report(self, what: str, done: int, total: int) -> None:
         assert self._told is not None
         self._total = self._total or total  # that of the first pass: a bar has one length
-        share = self._before + (1 - self._before) * _SHARE * (done / total if total else 1)
+        before, length = _PARTS[what]
+        part = before + length * (done / total if total else 1)
+        share = self._before + (1 - self._before) * _SHARE * part
         self._what = what
         self._told(what, int(share * self._total), self._total)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from diffpack.extraction.choose.coding import best_positions, dtypes_of
 from diffpack.extraction.choose.predicted import predicted_records
@@ -16,14 +16,16 @@ from diffpack.format.positions.levels import LEVELS
 from diffpack.format.values.exact import EXACT
 
 
-def exact_records(scans: Sequence[Scan], options: Options) -> list[RecordPlan]:
+def exact_records(
+    scans: Sequence[Scan], options: Options, done: Callable[[int], None] | None = None
+) -> list[RecordPlan]:
     """Store tensors exactly, in the position coding asked for or, for each, measured to be the smallest."""
     asked, conditioned = options.position_coding, options.profile == CONDITIONED
     codings = [asked] * len(scans) if asked is not None else best_positions(scans, options.profile, options.threads)
     plans = _planned(scans, codings, conditioned=conditioned)
     if conditioned and asked is None:
         plans = _weighed(plans, options)
-    return predicted_records(plans, options) if conditioned and asked in (None, LEVELS) else plans
+    return predicted_records(plans, options, done) if conditioned and asked in (None, LEVELS) else plans
 
 
 def _planned(scans: Sequence[Scan], codings: Sequence[PositionCoding], *, conditioned: bool) -> list[RecordPlan]:

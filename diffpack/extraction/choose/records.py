@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -29,10 +29,12 @@ def float_entries(scans: Sequence[Scan]) -> int:
     return sum(item.tuned.size for item in scans if item.pair.both_float)
 
 
-def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[RecordPlan]:
+def choose(
+    scans: Sequence[Scan], options: Options, entries: int, done: Callable[[int], None] | None = None
+) -> list[RecordPlan]:
     """Decide for each tensor how its values are coded and which entries are kept.
 
-    `entries` is what a density is a fraction of.
+    `entries` is what a density is a fraction of, `done` told the bytes of each tensor that takes long.
     """
     value_coding = options.value_coding
     lossy = [] if options.exact else [item for item in scans if may_be_lossy(item, value_coding)]
@@ -48,7 +50,7 @@ def choose(scans: Sequence[Scan], options: Options, entries: int) -> list[Record
     if isinstance(value_coding, Multiples):
         plans = fit_scales(plans, value_coding)
     decided = {plan.scan.pair.name: plan for plan in plans}
-    rest = exact_records([item for item in scans if item.pair.name not in decided], options)
+    rest = exact_records([item for item in scans if item.pair.name not in decided], options, done)
     decided |= {plan.scan.pair.name: plan for plan in rest}
     return [decided[item.pair.name] for item in scans]
 

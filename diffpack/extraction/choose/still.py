@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.checkpoints.joined_words import joined
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.geometry import row_width
-from diffpack.format.values.exact import EXACT
 from diffpack.tensors.dtypes import Positions
 
 TABLE_BYTES = 130
@@ -27,7 +24,7 @@ Counts = npt.NDArray[np.int64]
 def still_gains(items: Sequence[Scan], least: float) -> Numbers:
     """Estimate for each scanned tensor of a run (`tensors.info.runs`) which part of the bytes that would save.
 
-    Of each the positions are known. A gain below `least` (0 or more) may be told as -1.
+    Of each the positions and steps are known. A gain below `least` (0 or more) may be told as -1.
     """
     counts = np.array([item.count for item in items])
     saved, apart = _saved(items, counts)
@@ -111,11 +108,8 @@ def _choice(chosen: Counts, of: Counts) -> Numbers:
 
 def _step_bits(items: Sequence[Scan]) -> Numbers:
     """The mean length in bits of each tensor's steps, by a sample of them."""
-    line = list(accumulate((item.tuned.size for item in items), initial=0))
-    some = [_positions(item)[:: max(1, item.count // _STEPS)] for item in items]
-    places = np.concatenate([own + start for own, start in zip(some, line, strict=False)])
-    reference, tuned = joined([item.reference.source for item in items]), joined([item.tuned for item in items])
-    steps = EXACT.encode(reference[places], tuned[places], items[0].pair.info.dtype)
+    some = [item.steps[:: max(1, item.count // _STEPS)] for item in items if item.steps is not None]
+    steps = np.concatenate(some)
     tensor = np.repeat(np.arange(len(items)), [own.size for own in some])
     lengths = np.bincount(tensor, np.frexp(steps.astype(np.float32))[1], minlength=len(items))
     found: Numbers = lengths / np.array([own.size for own in some]) + 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffpack.checkpoints.joined_words import joined
 from diffpack.extraction.encode.record_plan import RecordPlan
+from diffpack.format.streams import Numbers
 from diffpack.tensors.dtypes import Positions, Words
 from diffpack.tensors.info import BLOCK_WORDS, blocks
 
@@ -18,7 +19,8 @@ from diffpack.tensors.info import BLOCK_WORDS, blocks
 class Piece:
     """A part [start, stop) of a record, with `count` values; `line` is where the tensor begins on the group's line.
 
-    `places` are the positions that are stored, in the tensor, where they are known already.
+    `places` are the positions that are stored, in the tensor, where they are known already, `steps` the exact steps
+    there, where these are what is stored.
     """
 
     plan: RecordPlan
@@ -27,6 +29,7 @@ class Piece:
     stop: int
     count: int
     places: Positions | None = None
+    steps: Numbers | None = None
 
 
 def sides_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Words, Words]]:
@@ -54,6 +57,19 @@ def sides_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Words,
                 yield moved + (start + origin), before[moved], after[moved]
 
 
+def numbers_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Numbers]]:
+    """What neighbouring pieces of a line store, of one scale: positions on it (None: every word), and numbers there."""
+    plan = pieces[0].plan
+    for known, own in groupby(pieces, lambda piece: piece.steps is not None):
+        run = list(own)
+        if known:
+            positions = [piece.places + piece.line for piece in run if piece.places is not None]
+            yield np.concatenate(positions), np.concatenate([piece.steps for piece in run if piece.steps is not None])
+            continue
+        for positions_there, before, after in sides_of(run):
+            yield positions_there, plan.value_coding.encode(before, after, plan.scan.pair.info.dtype, plan.scale)
+
+
 def pieces_of(plans: Sequence[RecordPlan], *, by_words: bool = False) -> Iterator[Piece]:
     """Cut the records of a group, in order of their line; `by_words` as if no positions were known."""
     line = 0
@@ -73,9 +89,11 @@ def pieces_of(plans: Sequence[RecordPlan], *, by_words: bool = False) -> Iterato
 
 def _known_pieces(plan: RecordPlan, line: int, known: Positions) -> Iterator[Piece]:
     start, size = 0, plan.scan.tuned.size
+    steps = plan.scan.steps if plan.value_coding.exact and plan.chosen is None else None
     for first in range(0, max(known.size, 1), BLOCK_WORDS):
         part = known[first : first + BLOCK_WORDS]
         stop = size if first + BLOCK_WORDS >= known.size else int(part[-1]) + 1
         if stop > start:
-            yield Piece(plan, line, start, stop, part.size, part)
+            own = None if steps is None else steps[first : first + BLOCK_WORDS]
+            yield Piece(plan, line, start, stop, part.size, part, own)
         start = stop

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from diffpack.extraction.encode import level_streams
-from diffpack.extraction.encode.pieces import Piece, pieces_of, sides_of
+from diffpack.extraction.encode.pieces import Piece, numbers_of, pieces_of
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.format.chunks import CHUNK_VALUES, EncodedChunk, encode_chunk
 from diffpack.format.positions.levels import LEVELS
@@ -44,9 +44,8 @@ class PlainEncoder:
         plan, last = pieces[0].plan, pieces[-1]
         coding, value_coding = plan.position_coding, plan.value_coding
         places, parts = [np.empty(0, np.int64)], []
-        for scale, own in groupby(pieces, lambda piece: piece.plan.scale):
-            for positions, before, after in sides_of(list(own)):
-                numbers = value_coding.encode(before, after, plan.scan.pair.info.dtype, scale)
+        for _, own in groupby(pieces, lambda piece: piece.plan.scale):
+            for positions, numbers in numbers_of(list(own)):
                 if positions is not None:
                     if not value_coding.exact and not coding.keeps_zeros:
                         kept = value_coding.effective(numbers)

@@ -31,15 +31,31 @@ class Renames:
     digests: Digests = field(default_factory=Digests)
 
 
-def renames_of(base: Checkpoint, tuned: Checkpoint, renaming: Renaming | None, threads: int | None) -> Renames:
-    """The rules that the user gives, or those that are found. Raises `UsageError` for a renaming that is none."""
+def renames_of(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    renaming: Renaming | None,
+    threads: int | None,
+    of_base: Mapping[str, bytes] | None = None,
+) -> Renames:
+    """The rules that the user gives, or those that are found. Raises `UsageError` for a renaming that is none.
+
+    `of_base` are digests of the base's tensors that are known before; those given with the rules have them, too.
+    """
+    known = Digests(dict(of_base or {}))
     if renaming is None:
-        return find_renames(base, tuned, threads)
-    return Renames(rename_rules(renaming, base.tensors, base.source))
+        return find_renames(base, tuned, threads, known)
+    return Renames(rename_rules(renaming, base.tensors, base.source), known)
 
 
-def find_renames(base: Checkpoint, tuned: Checkpoint, threads: int | None = None) -> Renames:
-    """Find the rules that lead from the base's names to the tuned checkpoint's. No tensor is read if all names fit."""
+def find_renames(
+    base: Checkpoint, tuned: Checkpoint, threads: int | None = None, known: Digests | None = None
+) -> Renames:
+    """Find the rules that lead from the base's names to the tuned checkpoint's. No tensor is read if all names fit.
+
+    `known` are digests that need not be computed.
+    """
+    known = known or Digests()
     rules = find_rename(base.tensors, tuned.tensors)
     view = own_names(base.tensors, rules)
     by_name = {
@@ -50,7 +66,7 @@ def find_renames(base: Checkpoint, tuned: Checkpoint, threads: int | None = None
     lost = base.tensors.keys() - by_name.keys()
     new = tuned.tensors.keys() - by_name.values()
     if not lost and not new:
-        return Renames(rules)
+        return Renames(rules, known)
     stacks, new_stacks = set(map(numberless, lost)), set(map(numberless, new))
     doubtful = {
         own: name
@@ -62,7 +78,7 @@ def find_renames(base: Checkpoint, tuned: Checkpoint, threads: int | None = None
     moved = _moved(found, doubtful)
     matching = _Matching(
         base, tuned, threads, {own: name for own, name in by_name.items() if own not in moved}, lost | moved.keys(),
-        new | set(moved.values()),
+        new | set(moved.values()), digests=known,
     )  # fmt: skip
     matching.match(found)
     for own, name in moved.items():  # better by name than not at all
@@ -129,12 +145,12 @@ class _Matching:
 
     def __init__(
         self, base: Checkpoint, tuned: Checkpoint, threads: int | None, pairs: dict[str, str], owns: set[str],
-        names: set[str], farthest: int | None = NEAR,
+        names: set[str], farthest: int | None = NEAR, digests: Digests | None = None,
     ) -> None:  # fmt: skip
         self.base, self.tuned, self.threads = base, tuned, threads
         self.pairs, self.owns, self.names = pairs, owns, names
         self.farthest = farthest
-        self.digests = Digests()
+        self.digests = digests or Digests()
         self.votes = NameVotes(pairs)
 
     def pair(self, own: str, name: str) -> None:

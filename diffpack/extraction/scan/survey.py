@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -20,7 +20,7 @@ from diffpack.extraction.scan.rename_advice import rename_advice
 from diffpack.extraction.scan.renames import renames_of
 from diffpack.extraction.scan.scan import Digests, Scan, known_scan, scan_run
 from diffpack.format.manifest import CheckpointSummary, ResultSummary
-from diffpack.support.parallel import Progress, run_in_order
+from diffpack.support.parallel import run_in_order
 from diffpack.tensors.digests import combine
 from diffpack.tensors.info import TensorInfo, runs
 from diffpack.tensors.slices import Assembly
@@ -53,14 +53,26 @@ class Survey:
         return norms(self.stored)
 
 
-def survey(base: Checkpoint, tuned: Checkpoint, options: Options, progress: Progress | None) -> Survey:
-    """Pair the tensors of two checkpoints and scan each pair. Raises `UsageError` for rules that do not fit."""
-    renames = renames_of(base, tuned, options.rename, options.threads)
+def survey(
+    base: Checkpoint,
+    tuned: Checkpoint,
+    options: Options,
+    scanned: Callable[[Sequence[Scan]], None] | None = None,
+    base_digests: dict[str, bytes] | None = None,
+) -> Survey:
+    """Pair the tensors of two checkpoints and scan each pair. Raises `UsageError` for rules that do not fit.
+
+    `base_digests` are those (32 bytes) of the base's tensors that are known before, which are not hashed again; all
+    others are added to it. `scanned` is told of scans as they come.
+    """
+    renames = renames_of(base, tuned, options.rename, options.threads, base_digests)
     pairing = pair_up(base.tensors, tuned.tensors, renames.rename)
     pairing = with_assemblies(pairing, base, tuned, options.profile)
-    scans = _scan_all(pairing, base, tuned, renames.digests, options.threads, progress)
+    scans = _scan_all(pairing, base, tuned, renames.digests, options.threads, scanned)
     stored, aliases = split_aliases(scans)
     digests = _base_digests(scans, base, renames.digests, options.threads)
+    if base_digests is not None:
+        base_digests |= digests
     if options.selection.rule is None:  # which tells words by their tensor's own reference
         stored = with_better_references(
             stored, base, tuned, pairing.rename, digests, profile=options.profile, threads=options.threads
@@ -85,14 +97,13 @@ def _scan_all(
     tuned: Checkpoint,
     known: Digests,
     threads: int | None,
-    progress: Progress | None,
+    scanned: Callable[[Sequence[Scan]], None] | None,
 ) -> list[Scan]:
     """Scan every pair, the largest first so that threads end together; give the scans in order of name.
 
     Small tensors are scanned in runs, in the order in which the tuned files hold them.
     """
     pairs = {pair.name: pair for pair in pairing.pairs}
-    total = sum(pair.info.nbytes for pair in pairing.pairs)
     found: dict[str, Scan] = {}
     if known.tuned:
         equal = (known_scan(pair, base, tuned, known) for pair in pairing.pairs)
@@ -100,13 +111,13 @@ def _scan_all(
     order = [pairs[name] for name in tuned.tensors if name not in found]
     jobs = [order[run] for run in runs(pair.info for pair in order)]
     jobs.sort(key=lambda run: -sum(pair.info.nbytes for pair in run))
-    done = sum(item.pair.info.nbytes for item in found.values())
-    for scans in run_in_order((partial(scan_run, run, base, tuned) for run in jobs), threads):
+    if scanned is not None and found:
+        scanned(list(found.values()))
+    for scans in run_in_order((partial(scan_run, run, base, tuned, known.base) for run in jobs), threads):
         for item in scans:
             found[item.pair.name] = item
-            done += item.pair.info.nbytes
-        if progress is not None:
-            progress("scanning", done, total)
+        if scanned is not None:
+            scanned(scans)
     return [found[pair.name] for pair in pairing.pairs]
 
 
