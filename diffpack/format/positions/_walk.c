@@ -204,7 +204,7 @@ static int start_select(const int64_t *bounds, Size classes, const int64_t *rank
     if (bounds[0] != 0 || bounds[classes] != changes)
         return 0;
     for (Size own = 0; own < classes; own++) {
-        if (bounds[own] > bounds[own + 1])
+        if (bounds[own] > bounds[own + 1] || bounds[own + 1] > changes)
             return 0;
         state[own] = bounds[own] < bounds[own + 1] ? ranks[bounds[own]] : INT64_MAX;
         state[classes + own] = bounds[own];
