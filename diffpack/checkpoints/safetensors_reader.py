@@ -89,6 +89,7 @@ class ShardedSafetensorsCheckpoint(Checkpoint):
         contents = {shard: opened.tensors for shard, opened in self.shards.items()}
         self.homes, notes = sort_into_shards(weight_map, contents, str(index))
         self.notes += [*(note for opened in self.shards.values() for note in opened.notes), *notes]
+        self._sources: dict[str, FileWords] = {}
         self._repeats = len(self.homes) < sum(map(len, contents.values()))
         self._tensors = {
             name: info for shard, part in contents.items() for name, info in part.items() if self.homes[name] == shard
@@ -109,8 +110,11 @@ class ShardedSafetensorsCheckpoint(Checkpoint):
         return self._home(name).words(name)
 
     def word_source(self, name: str) -> FileWords:
-        """A tensor's words, read from its shard part by part."""
-        return self._home(name).word_source(name)
+        """A tensor's words, read from its shard part by part; made once."""
+        known = self._sources.get(name)
+        if known is None:
+            known = self._sources.setdefault(name, self._home(name).word_source(name))
+        return known
 
     def _home(self, name: str) -> SafetensorsCheckpoint:
         if name not in self.homes:

@@ -119,6 +119,24 @@ class GroupDecoder:
                 yield Changes(begin - start, end - start, positions[low:high] - start, numbers[low:high])
             begin, index = end, index + 1
 
+    def counts(self) -> list[int]:
+        """How many words of each record have a number that is not zero, or of gaps any: all spans are looked at once.
+
+        Raises `CorruptFileError`; `BaseNeededError` if spans are coded against the base.
+        """
+        starts = np.array(self.line.starts)
+        found = np.zeros(len(self), np.int64)
+        for index, stop in enumerate(self.group.ends):
+            start, _ = self._bounds(index)
+            positions, numbers = self.decoded(index)
+            if positions is None:
+                positions = start + np.flatnonzero(numbers)
+            first = int(starts.searchsorted(start, side="right")) - 1
+            last = int(starts.searchsorted(stop))
+            found[first:last] += np.diff(positions.searchsorted(starts[first : last + 1]))
+        counted: list[int] = found.tolist()
+        return counted
+
     def shares(self, record: int) -> Iterator[tuple[int, float]]:
         """Each chunk with words of a record, and which part of the chunk's words they are; then those with its factors.
 

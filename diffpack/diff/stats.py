@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
@@ -13,6 +13,7 @@ from diffpack.diff.group_decoder import GroupDecoder
 from diffpack.errors import WrongBaseError
 from diffpack.format.chunks import ChunkSpec
 from diffpack.format.manifest import MILLIONTHS
+from diffpack.format.values.summed import SUMMED
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def stats(
 def diff_stats(diff: Diff) -> DiffStats:
     """Count one diff. Raises `CorruptFileError`."""
     manifest = diff.manifest
-    tensors = tuple(_tensor_stats(diff, decoder, at) for decoder in diff.decoders for at in range(len(decoder)))
+    tensors = [item for decoder in diff.decoders for item in _group_stats(diff, decoder)]
     coded = diff.coded_chunks
     around = sum(chunk.nbytes for chunk in diff.chunks[coded:])
     side_file_bytes = diff.side_file_bytes
@@ -215,9 +216,12 @@ def _error(diff: Diff) -> float | None:
     return None if diff.manifest.error is None else diff.manifest.error / MILLIONTHS
 
 
-def _tensor_stats(diff: Diff, decoder: GroupDecoder, at: int) -> TensorStats:
-    record = diff[decoder.group.names[at]]
-    return TensorStats(
-        record.name, record.kind, record.dtype, record.shape, *record.coding, record.count, record.info.words,
-        diff.error(record.name), record.rank,
-    )  # fmt: skip
+def _group_stats(diff: Diff, decoder: GroupDecoder) -> Iterator[TensorStats]:
+    records = [diff[name] for name in decoder.group.names]
+    many = decoder.group.counts is None and records[0].value_coding is not SUMMED
+    counts = decoder.counts() if many else [record.count for record in records]
+    for record, count in zip(records, counts, strict=True):
+        yield TensorStats(
+            record.name, record.kind, record.dtype, record.shape, *record.coding, count, record.info.words,
+            diff.error(record.name), record.rank,
+        )  # fmt: skip
