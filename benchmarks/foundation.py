@@ -124,7 +124,7 @@ def cost_of_smallest(base: Path, tuned: Path, folder: Path) -> Iterator[Row]:
             }
             for verb, arguments in commands.items():
                 best[verb, way] = min(best.get((verb, way), float("inf")), timed(arguments)[0])
-    bounds = {("extract", "smallest"): 20.0}  # singular vectors of every matrix
+    bounds = {("extract", "smallest"): 8.0}  # singular vectors of every matrix
     for way in ("smallest without factors", "smallest"):
         for verb in ("extract", "apply"):
             ratio, bound = best[verb, way] / best[verb, "compact"], bounds.get((verb, way), 4.0)

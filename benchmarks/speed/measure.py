@@ -18,7 +18,7 @@ from diffpack.format.features import PROFILES
 ROUNDS = 5
 SLOW = 20.0
 """Seconds from which on a round of all commands is not repeated."""
-PEER_LIMIT = 300.0
+PEER_LIMIT = 60.0
 
 
 @dataclass
@@ -96,7 +96,7 @@ def check_same(tuned: Path, restored: Path) -> None:
 def measure_peer(
     peer: Contender, python: Path, pair: tuple[Path, Path], work: Path, plain: Mapping[str, Row]
 ) -> list[Row]:
-    """Rows of another tool, once each, beside the `plain` rows; none for what fails or takes over five minutes."""
+    """Rows of another tool, once each, beside the `plain` rows; none for what fails or takes over a minute."""
     out, result = work / "peer", work / "peer.safetensors"
     commands = {EXTRACT: peer.encode(python, *pair, out), APPLY: peer.decode(python, pair[0], out, result)}
     rows = []
