@@ -16,8 +16,6 @@ _ABOUT = {kind.name: kind.about for kind in KINDS} | {
     SMALL: "bfloat16, tensors of 64 x 64 in four shards, 1 % changed",
     JOINED: "the same entries in 20 tensors",
 }
-_LARGE = ("sparse",)
-"""Kinds of which bounded memory is asked: what changes is few words in them."""
 _HEAD = (
     "| | diff, bytes | % | extract, s | x reading, hashing | apply, s | x copying, hashing | peak memory, MB |\n"
     "|---|--:|--:|--:|--:|--:|--:|--:|"
@@ -100,7 +98,7 @@ def claims(rows: Rows) -> list[Claim]:
             found.append(Claim(f"18,000 tensors / 20: {verb}, {tool.split()[-1]}", ratio, 3))
         if kind == fine_tunes.KIND:
             found.append(Claim(f"{kind}, {size} MB each: one run / ten runs", row.ratio, 0.65))
-        elif tool.startswith(OURS) and kind in _LARGE and size == max(size for _, size, *_ in rows) and verb == EXTRACT:
+        elif tool.startswith(OURS) and size == max(size for _, size, *_ in rows) and verb == EXTRACT:
             found.append(Claim(f"{kind}, {size} MB: {tool}, peak anonymous memory, MB", row.peak_mb, 400))
     return found
 
