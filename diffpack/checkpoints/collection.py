@@ -21,17 +21,19 @@ def checkpoints_in(folder: Path) -> tuple[list[Path], list[str]]:
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder")
-    files = set(candidates(folder))
+    files, parts = set(candidates(folder)), set[str]()
     for index in filter(is_index, sorted(files)):
         shards = shards_of(folder / index)
         if shards and shards.isdisjoint(files):  # a stale one, of shards that are gone
             files.discard(index)
+            continue
         files -= shards
+        parts |= shards
     found, others = [], []
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if path.name in files or (path.is_dir() and _holds_weights(path, "")):
             found.append(path)
-        elif not any(path.name in shards_of(folder / index) for index in files if is_index(index)):
+        elif path.name not in parts:
             others.append(path.name)
     if not found:
         which = f"; it holds {listed([printable(name) for name in others])}" if others else ""

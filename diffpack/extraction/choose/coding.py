@@ -194,13 +194,17 @@ def _measured(pool: Sequence[Scan], profile: str, together: int) -> dict[Positio
     """Code a sample each way; give the bytes that would take as a part of longer spans."""
     may_use_base = _may_use_base(pool[0], profile)
     sample = _sample(pool, _CONDITIONED_SAMPLE if may_use_base else _SAMPLE, may_use_base)
+    return _coded(sample, max(item.density for item in pool), profile, together)
+
+
+def _coded(sample: _Sample, density: float, profile: str, together: int) -> dict[PositionCoding, float]:
     steps, geometry, exponents = sample.steps, sample.geometry, sample.exponents
     plan = cheapest(sample.plans[1:], geometry, exponents, bit_lengths(steps[sampled(steps.size)]))
     ways: dict[PositionCoding, list[Numbers]] = {
         LEVELS: levels.encode(plan, plan.split(geometry, exponents), steps),
         EVERY_WORD: [steps],
     }
-    if max(item.density for item in pool) < _ALL:
+    if density < _ALL:
         moved = np.flatnonzero(steps)
         ways[GAPS] = GAPS.encode(moved, steps[moved], 0, steps.size)
     spared = 1 - min(1.0, steps.size / min(together, _SPAN))
@@ -231,5 +235,6 @@ def sampled_rows(item: Scan, words: int = _SAMPLE) -> tuple[Positions, Geometry]
 
 def sampled_bytes(item: Scan, profile: str, together: int) -> float:
     """The bytes a tensor with a float base would take in the coding that makes it smallest, judged by a sample."""
-    part = sampled_rows(item, _CONDITIONED_SAMPLE)[0].size / item.tuned.size
-    return min(_measured([item], profile, together).values()) / part
+    sample = _sample([item], _CONDITIONED_SAMPLE, may_use_base=True)
+    part = sample.steps.size / item.tuned.size
+    return min(_coded(sample, item.density, profile, together).values()) / part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -44,6 +45,13 @@ class MatrixView:
         moved = floats.difference(before, after, self.scan.pair.info.dtype)
         with np.errstate(over="ignore"):
             return moved.astype(np.float32, copy=False).reshape(last - first, self.columns)
+
+    @cached_property
+    def energy(self) -> float:
+        """The sum of squares of all change; not finite if a difference is not, or none that float32 holds."""
+        blocks = (block for matrix in range(self.count) for _, _, block in self.blocks(matrix))
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(sum(np.vdot(block, block).real for block in blocks))
 
     def blocks(self, matrix: int) -> Iterator[tuple[int, int, Block]]:
         """The whole change of a matrix as (first row, last row, differences), in blocks of bounded size."""

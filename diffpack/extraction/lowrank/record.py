@@ -54,12 +54,10 @@ class LowRank:
     def _sample(self) -> _Sample:
         return _Sample.of(self.view)
 
-    @cached_property
+    @property
     def energy(self) -> float:
-        """The sum of squares of the change; not finite if a difference is not, or none that float32 holds."""
-        blocks = (block for matrix in range(self.view.count) for _, _, block in self.view.blocks(matrix))
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(sum(np.vdot(block, block).real for block in blocks))
+        """The sum of squares of the change."""
+        return self.view.energy
 
     def _limit(self, step: float) -> float:
         """The squared singular value that a component which pays has at least."""
