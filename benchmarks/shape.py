@@ -32,7 +32,7 @@ ROOMS = (
     ("diff",),
     ("result",),
     ("extraction", "algebra"),
-    ("bridges", "train"),
+    ("bridges", "train", "live"),
     ("__init__",),
     ("__main__",),
 )

@@ -77,6 +77,11 @@ class Diff(Mapping[str, TensorDiff]):
         return self._reader.version
 
     @property
+    def identity(self) -> str:
+        """What tells its file from any other: the digest (hexadecimal) of its manifest, which has those of all else."""
+        return self._reader.digest.hex()
+
+    @property
     def metadata(self) -> dict[str, str]:
         """The user's key-value pairs."""
         return dict(self.manifest.metadata)

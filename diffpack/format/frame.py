@@ -79,8 +79,9 @@ def parse_trailer(data: bytes, file_size: int, where: str) -> Trailer:
     return Trailer(offset, stored, decoded, MANIFEST_CODECS[codec])
 
 
-def check_digest(header: bytes, stored_manifest: bytes, trailer: bytes, where: str) -> None:
-    """Check the digest over header, manifest and trailer. Raises `CorruptFileError`."""
+def check_digest(header: bytes, stored_manifest: bytes, trailer: bytes, where: str) -> bytes:
+    """Check the digest over header, manifest and trailer, and give it. Raises `CorruptFileError`."""
     digest = blake3(header + stored_manifest + trailer[:_DIGESTED]).digest()
     if digest != trailer[_DIGESTED : _DIGESTED + 32]:
         raise CorruptFileError(f"{where}: the manifest is damaged (its digest does not match)", "F5")
+    return digest

@@ -17,6 +17,8 @@ from diffpack.format.streams.zstd import decompress
 class ContainerReader:
     """An opened container: its version, its raw manifest, its chunk table, and access to decoded chunks.
 
+    `digest` is that of its manifest, which has those of all chunks: two files that share it hold the same.
+
     Raises `TruncatedFileError`, `CorruptFileError` or `UnsupportedFormatError`. Safe from several threads.
     """
 
@@ -30,7 +32,7 @@ class ContainerReader:
         tail = source.read(source.size - frame.TRAILER_BYTES, frame.TRAILER_BYTES)
         trailer = frame.parse_trailer(tail, source.size, where)
         stored = source.read(trailer.offset, trailer.stored)
-        frame.check_digest(header, stored, tail, where)
+        self.digest = frame.check_digest(header, stored, tail, where)
         self.manifest_bytes = trailer.stored
         self.manifest = from_canonical(_decode_manifest(stored, trailer, where), where)
         _check_features(self.manifest, where)

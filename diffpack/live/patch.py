@@ -1,0 +1,58 @@
+"""A task as it is written into a module: for each place that changes, positions and the words that come there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from diffpack.live.places import Place
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What a task puts into one place: what its result tensor `name` is made of there.
+
+    `index` are sorted flat positions in words (C order; int32 or int64), None for all words. `words` are the result's,
+    as integers as wide as a word. Both are on the place's device.
+    """
+
+    place: Place
+    name: str
+    index: Tensor | None
+    words: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of positions and words."""
+        positions = 0 if self.index is None else self.index.nbytes
+        return positions + self.words.nbytes
+
+    def same_as(self, other: Entry) -> bool:
+        """Whether another entry puts the same words at the same positions."""
+        if (self.index is None) != (other.index is None) or self.words.shape != other.words.shape:
+            return False
+        alike = self.index is None or other.index is None or bool((self.index == other.index).all())
+        return alike and bool((self.words == other.words).all())
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A decoded task: `entries`, one a place.
+
+    `elsewhere` names the result's tensors that differ from the module's and have no place in it. `notes` are remarks
+    for people.
+    """
+
+    entries: tuple[Entry, ...]
+    elsewhere: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes in memory, on all devices."""
+        return sum(entry.nbytes for entry in self.entries)
+
+
+BASE = Patch(())
+"""No task: the base as it is."""
