@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from diffpack.checkpoints.torch_tensors import as_tensor
@@ -90,7 +92,7 @@ class _Decoding:
     def __init__(self, diff: Diff, base: LiveBase) -> None:
         self._diff, self._base = diff, base
         self._view = check_base(diff, base)
-        self._records: Mapping[str, TensorDiff] = diff.bound(self._view.reference)
+        self._records: Mapping[str, TensorDiff] = dict(diff.bound(self._view.reference))
         self._entries: dict[Place, Entry] = {}
         self._made_of: dict[Place, str] = {}
         self._elsewhere: list[str] = []
@@ -188,27 +190,30 @@ class _Decoding:
 
     def _changes(self, record: TensorDiff, place: Place) -> Written:
         """What a record changes in the place of its own reference."""
-        reference, dtype, scale = self._view.reference(record.name), record.info.dtype, record.scale
-        coding, lossy = record.value_coding, not record.exact
+        reference = self._view.word_source(record.name)  # the record's own, in dtype and shape
+        dtype, scale, coding = record.info.dtype, record.scale, record.value_coding
+        lossy = not record.exact
         positions: list[Positions] = []
         after: list[Words] = []
         for part in record.changes():
             if part.positions is not None:
-                before = reference.at(part.positions)
+                before = reference[part.positions]
                 words = coding.change(before, part.numbers, dtype, scale)
-                self._count_infinite(record.name, before, words, dtype, lossy)
+                if lossy:
+                    self._count_infinite(record.name, before, words, dtype)
                 positions.append(part.positions)
                 after.append(words)
                 continue
             for start, stop in blocks(part.stop, part.start):
-                before = reference.slice(start, stop)
+                before = reference[start:stop]
                 words = coding.change(before, part.within(start, stop)[1], dtype, scale)
-                self._count_infinite(record.name, before, words, dtype, lossy)
+                if lossy:
+                    self._count_infinite(record.name, before, words, dtype)
                 different = np.flatnonzero(before != words)
                 positions.append(different + start)
                 after.append(words[different])
-        where = np.concatenate(positions) if positions else np.empty(0, np.int64)
-        words = np.concatenate(after) if after else np.empty(0, dtype.word)
+        where = _joined(positions, np.dtype(np.int64))
+        words = _joined(after, dtype.word)
         return self._smallest(where, convert(words, dtype, place.words.info.dtype), place)
 
     def _smallest(self, positions: Positions, words: Words, place: Place) -> Written:
@@ -221,8 +226,8 @@ class _Decoding:
         whole[positions] = words
         return Written(None, whole)
 
-    def _count_infinite(self, name: str, before: Words, words: Words, dtype: DType, lossy: bool) -> None:
-        if lossy and (count := int(np.count_nonzero(overflow.made_infinite(before, words, dtype)))):
+    def _count_infinite(self, name: str, before: Words, words: Words, dtype: DType) -> None:
+        if count := int(np.count_nonzero(overflow.made_infinite(before, words, dtype))):
             self._infinite[name] = self._infinite.get(name, 0) + count
 
     def _entry(self, place: Place, target: str, written: Written | None) -> Entry:
@@ -234,7 +239,12 @@ class _Decoding:
         return Entry(place, target, index, memory.integers(written.words))
 
     def _refuse_half_tied(self) -> None:
-        """Raise `UsageError` where the module ties tensors of which the result changes one, or each otherwise."""
+        """Raise `UsageError` where the module ties tensors of which the result changes one, and not the other.
+
+        Further names of a module that is not just the diff's base may be names the base never had: they follow.
+        """
+        if self._base.live and self._base.fingerprint != self._diff.manifest.base.fingerprint:
+            return
         removed = set(self._diff.manifest.removed)
         aliases = self._diff.manifest.aliases
         called = {own: name for name, own in self._view.naming.view.items()}
@@ -253,6 +263,13 @@ class _Decoding:
             f"but {printable(names[0])} and {printable(names[1])} differ in the result of {self._diff.name}: "
             "untie them in the module first"
         )
+
+
+def _joined(parts: list[npt.NDArray[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Parts as one array of their own dtype, which is `dtype` where there are none."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty(0, dtype)
 
 
 def _different(whole: Words, held: WordSource) -> Positions:

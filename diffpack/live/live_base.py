@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from blake3 import blake3
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.base import digests_of
@@ -19,7 +18,7 @@ from diffpack.live.words import host_words
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.digests import DIGEST_BYTES, combine, tensor_digest
-from diffpack.tensors.dtypes import CONVERTIBLE, Words
+from diffpack.tensors.dtypes import CONVERTIBLE, Positions, Words
 from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import convert
 from diffpack.tensors.word_source import Part, WordSource
@@ -35,27 +34,40 @@ class ModuleWords:
 
     def __getitem__(self, part: Part, /) -> Words:
         """The words of a slice of step 1, or at positions; a copy."""
+        return self._slice(part) if isinstance(part, slice) else self._at(part)
+
+    def _slice(self, part: slice) -> Words:
+        start, stop, _ = part.indices(self.size)
         memory = self._place.words
         with self._switch.lock:
-            if isinstance(part, slice):
-                start, stop, _ = part.indices(self.size)
-                words = np.array(host_words(memory.slice(start, stop), self.dtype))
-            else:
-                words = host_words(memory.gather(memory.index(part)), self.dtype)
+            words = np.array(host_words(memory.slice(start, stop), self.dtype))
             before = self._switch.before(self._place)
         if before is None:
             return words
+        kept = host_words(before[1], self.dtype)
         if before[0] is None:
-            return host_words(before[1], self.dtype)[part]
-        written, kept = before[0].cpu().numpy(), host_words(before[1], self.dtype)
-        if isinstance(part, slice):
-            low, high = np.searchsorted(written, [start, stop])
-            words[written[low:high] - start] = kept[low:high]
+            return kept[start:stop]
+        written = before[0].cpu().numpy()
+        low, high = np.searchsorted(written, [start, stop])
+        words[written[low:high] - start] = kept[low:high]
+        return words
+
+    def _at(self, positions: Positions) -> Words:
+        memory = self._place.words
+        index = memory.index(positions)
+        with self._switch.lock:
+            words = host_words(memory.gather(index), self.dtype)
+            before = self._switch.before(self._place)
+        if before is None:
             return words
-        at = np.searchsorted(written, part.astype(written.dtype, copy=False))
-        at[at == written.size] = 0
-        both = np.flatnonzero(written[at] == part) if written.size else at[:0]
-        words[both] = kept[at[both]]
+        kept = host_words(before[1], self.dtype)
+        if before[0] is None:
+            return kept[positions]
+        written, wanted = before[0].cpu().numpy(), index.cpu().numpy()
+        if written.size:
+            at = written.searchsorted(wanted)
+            both = written.take(at, mode="clip") == wanted
+            words[both] = kept[at[both]]
         return words
 
 
@@ -170,11 +182,11 @@ class LiveBase(Checkpoint):
         live = ModuleWords(place, self._switch)
         if there == info:
             return tensor_digest(live) == digest
-        source, found, expected = self._files.word_source(name), blake3(), blake3()
-        for start, stop in blocks(live.size):
-            found.update(live[start:stop].data)
-            expected.update(convert(source[start:stop], info.dtype, there.dtype).data)
-        return found.digest() == expected.digest()
+        source = self._files.word_source(name)
+        return all(
+            np.array_equal(live[start:stop], convert(source[start:stop], info.dtype, there.dtype))
+            for start, stop in blocks(live.size)
+        )
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:

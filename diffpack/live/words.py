@@ -18,6 +18,8 @@ from diffpack.tensors.dtypes import Positions, Words
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integers that torch indexes by their bits, by the bytes of a word."""
+_SIGNED = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
+"""The same of numpy's."""
 _NARROW = 1 << 31
 
 
@@ -65,10 +67,8 @@ class TensorWords:
         return torch.from_numpy(positions.astype(narrow)).to(self.device)
 
     def integers(self, words: Words) -> Tensor:
-        """Words (numpy) as integers on the tensor's device; a copy."""
-        signed = np.dtype(np.uint8) if words.itemsize == 1 else np.dtype(f"i{words.itemsize}")
-        copied = torch.from_numpy(words.view(signed).copy())
-        return copied.to(self.device)
+        """Words (numpy) as integers on the tensor's device; those of a processor share their memory."""
+        return torch.from_numpy(words.view(_SIGNED[words.itemsize])).to(self.device)
 
     def gather(self, index: Tensor | None) -> Tensor:
         """The words at positions, or a copy of all."""
