@@ -23,7 +23,7 @@ from diffpack.live.places import find_places
 from diffpack.live.switch import Switch
 from diffpack.live.tasks import Task, Tasks, Usage, Version
 
-DECODED_BYTES = 256 << 20
+DECODED_BYTES = 128 << 20
 """Bytes of decoded tasks that are kept unless told otherwise."""
 
 

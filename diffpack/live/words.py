@@ -6,6 +6,7 @@ The same code for every device: positions and words are torch tensors on the ten
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SIGNED = {1: np.uint8, 2: np.int16, 4: np.int32, 8: np.int64}
 """The same of numpy's."""
 _NARROW = 1 << 31
+_ONE_THREAD = (1 << 15) - 1
+"""Numbers up to which torch starts no threads (its grain size)."""
+_SHORT = 1 << 18
+"""Numbers from which several threads are worth waiting for: a quarter of a millisecond of one."""
 
 
 class TensorWords:
@@ -73,7 +78,8 @@ class TensorWords:
     def gather(self, index: Tensor | None) -> Tensor:
         """The words at positions, or a copy of all."""
         if index is not None:
-            return self._flat.index_select(0, self._places(index))
+            found = [self._flat.index_select(0, self._places(part)) for part in _pieces(index)]
+            return found[0] if len(found) == 1 else torch.cat(found)
         if self._strides is None:
             return self._flat.clone()
         return self._flat.index_select(0, self._places(torch.arange(self.info.words, device=self.device)))
@@ -91,7 +97,8 @@ class TensorWords:
                 self._flat.copy_(words)
                 return
             places = torch.arange(self.info.words, device=self.device) if index is None else index
-            self._flat.scatter_(0, self._places(places).long(), words)
+            for part, new in zip(_pieces(places), _pieces(words), strict=True):
+                self._flat.scatter_(0, self._places(part).long(), new)
 
     def _places(self, index: Tensor) -> Tensor:
         """Where in memory, counted in words from the first, the words at positions lie."""
@@ -103,6 +110,16 @@ class TensorWords:
             places += (entries % size) * stride
             entries = entries // size
         return places if self._per_entry == 1 else places * self._per_entry + index.long() % self._per_entry
+
+
+def _pieces(line: Tensor) -> Sequence[Tensor]:
+    """A line of numbers, in pieces that torch works on in one thread if it is short, and on a processor.
+
+    Threads that wait for one another cost more than they save there: on busy cores ten times the time.
+    """
+    if line.device.type != "cpu" or not _ONE_THREAD < line.numel() <= _SHORT:
+        return (line,)
+    return line.split(_ONE_THREAD)
 
 
 def _strides(tensor: Tensor, name: str) -> tuple[int, ...]:
