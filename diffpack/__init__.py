@@ -63,6 +63,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "stats": "diff.stats",
             "verify": "result.verify",
         },
+        parts=("live", "train"),
     )
 
 __version__ = "0.1.0"

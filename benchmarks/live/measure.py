@@ -56,6 +56,16 @@ def timed(work: Callable[[], Any]) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
+def each_timed(work: Callable[[str], Any], names: list[str]) -> list[float]:
+    """Milliseconds of a call with each name."""
+    found = []
+    for name in names:
+        start = time.perf_counter()
+        work(name)
+        found.append(1000 * (time.perf_counter() - start))
+    return found
+
+
 def switching(base: Path, folder: Path) -> None:
     """Decoded tasks, tasks from files, and a working set of eight times what is kept."""
     model = model_of(base)
@@ -68,19 +78,17 @@ def switching(base: Path, folder: Path) -> None:
         switcher.use(f"task{at}")
     each = switcher.usage().decoded_bytes / TASKS
     draw = random.Random(0)
-    decoded, from_file, cold = [], [], []
     order = _walk(draw, ROUNDS)
-    for name in order:
-        decoded.append(timed(lambda name=name: switcher.use(name)))  # type: ignore[misc]
+    decoded = each_timed(switcher.use, order)
+    from_file = []
     for name in order:
         switcher.evict(name)
-        from_file.append(timed(lambda name=name: switcher.use(name)))  # type: ignore[misc]
+        from_file += each_timed(switcher.use, [name])
     switcher.use(None)
     small = TaskSwitcher(model, base, decoded_bytes=round(each * TASKS / 8))
     for at, file in enumerate(files):
         small.add(f"task{at}", file)
-    for name in order:
-        cold.append(timed(lambda name=name: small.use(name)))  # type: ignore[misc]
+    cold = each_timed(small.use, order)
     tell("`use` of a decoded task, median", float(np.median(decoded)), "ms", 5)
     tell("`use` of a decoded task, p95", float(np.percentile(decoded, 95)), "ms")
     tell("`use` of a task from its file, median", float(np.median(from_file)), "ms", 25)
@@ -221,16 +229,17 @@ def peers(base: Path, folder: Path) -> None:
         note("PEFT LoRA: `hotswap_adapter` from the file", lambda: hotswap_adapter(swapped, lora[at], "default"))  # noqa: B023
     for what in sorted(times):
         tell(f"{what}, median", float(np.median(times[what])), "ms")
-    least: dict[str, float] = {}
+    running = {"diffpack": switcher.model, "PEFT SHiRA": models["shira"], "PEFT LoRA": models["lora"]}
+    least = dict.fromkeys(running, np.inf)
     with torch.inference_mode():
         for _ in range(7):
-            for what, model in (("diffpack", switcher.model), ("PEFT SHiRA", models["shira"]), ("PEFT LoRA", models["lora"])):  # fmt: skip
-                least[what] = min(least.get(what, np.inf), timed(lambda: model(tokens)))  # noqa: B023
-    for what in sorted(least):
-        tell(f"{what}: a forward pass of 32 rows of 128 tokens", least[what], "ms")
-    for what, files in (("diffpack", same), ("PEFT SHiRA", shira), ("PEFT LoRA", lora)):
-        nbytes = sum(part.stat().st_size for part in ([files[0]] if files[0].is_file() else files[0].glob("*.safetensors")))
-        tell(f"{what}: the file", nbytes / 1e6, "MB")
+            for what, model in running.items():
+                least[what] = min(least[what], timed(lambda: model(tokens)))  # noqa: B023 - called at once
+    for what, milliseconds in least.items():
+        tell(f"{what}: a forward pass of 32 rows of 128 tokens", milliseconds, "ms")
+    for what, stored in (("diffpack", same[:1]), ("PEFT SHiRA", shira), ("PEFT LoRA", lora)):
+        weights = stored[:1] if stored[0].is_file() else [*stored[0].glob("*.safetensors")]
+        tell(f"{what}: the file", sum(part.stat().st_size for part in weights) / 1e6, "MB")
 
 
 PARTS = {"switching": switching, "bits": bits, "thousand": thousand, "mixed": mixed, "peers": peers}

@@ -119,7 +119,7 @@ def _pieces(line: Tensor) -> Sequence[Tensor]:
     """
     if line.device.type != "cpu" or not _ONE_THREAD < line.numel() <= _SHORT:
         return (line,)
-    return line.split(_ONE_THREAD)
+    return torch.split(line, _ONE_THREAD)
 
 
 def _strides(tensor: Tensor, name: str) -> tuple[int, ...]:
