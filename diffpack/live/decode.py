@@ -22,6 +22,7 @@ from diffpack.live.places import Place
 from diffpack.result import overflow
 from diffpack.support.blas import single_threaded_products
 from diffpack.support.names import listed, printable
+from diffpack.tensors.digests import DIGEST_BYTES, tensor_digest
 from diffpack.tensors.dtypes import CONVERTIBLE, DType, Positions, Words
 from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import convert
@@ -68,7 +69,11 @@ def check_base(diff: Diff, base: LiveBase) -> BaseView:
         raise WrongBaseError(f"{base.source}: not the base of {diff.name} {advice}")
     wrong = []
     for name, record in diff.items():
-        if record.base is not None and base.digest(view.own[name]) != diff.digests(name)[0]:
+        if record.base is None:
+            continue
+        own = view.own.get(name)
+        found = tensor_digest(view.word_source(name))[:DIGEST_BYTES] if own is None else base.digest(own)
+        if found != diff.digests(name)[0]:
             wrong.append(name)
     manifest = diff.manifest
     unchecked = [name for name in [*(manifest.copies or {}), *(manifest.slices or {})] if name not in diff]
@@ -167,7 +172,9 @@ class _Decoding:
         record = self._records.get(target)
         source = self._view.own.get(target)  # what the record's reference is, in the base
         in_place = source is not None and self._base.held(source) is place
-        if record is not None and in_place and record.base == record.info:
+        if in_place and record is None:
+            return None
+        if in_place and record is not None and record.base == record.info:
             return self._changes(record, place)
         dtype = place.words.info.dtype
         whole = np.empty(info.words, dtype.word)
@@ -181,7 +188,9 @@ class _Decoding:
     def _result(self, record: TensorDiff | None, target: str) -> Iterator[tuple[int, Words]]:
         """A result tensor as (first word, words), in order."""
         if record is not None:
-            for start, _, words in record.applied(self._view.reference(record.name).source):
+            for start, before, words in record.applied(self._view.reference(record.name).source):
+                if not record.exact:
+                    self._count_infinite(target, before, words, record.info.dtype)
                 yield start, words
             return
         source = self._view.word_source(target)

@@ -91,18 +91,25 @@ class TaskSwitcher:
     @property
     def version(self) -> Version:
         """What the model holds now: the key for caches of what was computed with it."""
-        return self._version(self._standing)
+        return self._version(self._stands()[0])
 
     @property
     def current(self) -> str | None:
         """The name of the task the model holds now, None for the base."""
-        return self._standing.name if self._standing is not None else None
+        standing = self._stands()[0]
+        return None if standing is None else standing.name
 
     @property
     def notes(self) -> list[str]:
         """Remarks for people, of the base and of the task that stands in the model."""
-        standing = self._switch.patch
-        return [*self._base.notes, *(standing.notes if standing is not None else ())]
+        return [*self._base.notes, *self._stands()[1].notes]
+
+    def _stands(self) -> tuple[Task | None, Patch]:
+        """What stands in the model. Raises `UsageError` after a switch that could be neither ended nor undone."""
+        patch = self._switch.patch
+        if patch is None:
+            raise UsageError("the last switch was cut off half-way: `use` a task, or None for the base, which mends it")
+        return self._standing, patch
 
     def _version(self, task: Task | None) -> Version:
         return self._of_base if task is None else task.version
@@ -187,15 +194,18 @@ class TaskSwitcher:
         Give how many tensors were told to be right. Nobody switches meanwhile. Raises `ResultMismatchError` and names
         those that differ; `UsageError` for a model that is cast, whose bits no diff records.
         """
-        with self.task(self.current):
-            standing, patch = self._standing, self._switch.patch
-            assert patch is not None
-            opened = None if standing is None else standing.open()
+        self._leases.acquire(object(), lambda: None, alone=True)
+        try:
+            standing, patch = self._stands()
+            if standing is None:
+                return check_module(self._base, patch, None)
+            opened = standing.open()
             try:
                 return check_module(self._base, patch, opened)
             finally:
-                if standing is not None and opened is not None:
-                    standing.leave(opened)
+                standing.leave(opened)
+        finally:
+            self._leases.release(lambda: None)
 
     def close(self) -> None:
         """Put the base back, forget all tasks, close files."""
@@ -212,4 +222,5 @@ class TaskSwitcher:
         self.close()
 
     def __repr__(self) -> str:
-        return f"TaskSwitcher({type(self.model).__name__}, {len(self)} tasks, now {self.current!r})"
+        standing = None if self._standing is None else self._standing.name
+        return f"TaskSwitcher({type(self.model).__name__}, {len(self)} tasks, now {standing!r})"

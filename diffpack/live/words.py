@@ -43,7 +43,8 @@ class TensorWords:
         word = self.info.dtype.word.itemsize
         self._per_entry = tensor.element_size() // word
         self._strides = None if tensor.is_contiguous() else _strides(tensor, name)
-        self._flat = self._integers(tensor, _INTEGERS[word])
+        with torch.inference_mode(mode=False):  # a view made in it would not count writes
+            self._flat = self._integers(tensor, _INTEGERS[word])
         self._inference = tensor.is_inference()
 
     def _integers(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -254,3 +254,18 @@ def test_a_module_made_for_inference_is_switched(base: Path, tmp_path: Path):
     switcher.use("task")
     with torch.inference_mode():
         assert same(model.state_dict(), result_bits(base, file))
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_switching_inside_inference_mode_is_switching(made: bool, base: Path, tmp_path: Path):
+    model = layered()
+    file = tasks(base, tmp_path, 1)[0]
+    with torch.inference_mode(made):
+        switcher = TaskSwitcher(model, base)
+        switcher.add("task", file)
+    with torch.inference_mode():
+        switcher.use("task")
+    assert same(model.state_dict(), result_bits(base, file))
+    with torch.inference_mode(not made):
+        switcher.use(None)
+    assert same(model.state_dict(), bits(layered().state_dict()))

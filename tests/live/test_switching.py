@@ -194,6 +194,8 @@ def test_a_switch_cut_off_twice_is_mended_by_the_next(base: Path, tmp_path: Path
         monkeypatch.setattr(TensorWords, "scatter", fail)
         with pytest.raises(KeyboardInterrupt):
             switcher.use("second")
+        with pytest.raises(UsageError, match="cut off half-way"):
+            switcher.version  # noqa: B018 - asking is the test
         monkeypatch.setattr(TensorWords, "scatter", write_words)
         switcher.use("first")
         assert same(model.state_dict(), result_bits(base, first))
