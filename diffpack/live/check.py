@@ -6,7 +6,8 @@ from functools import partial
 
 from diffpack.diff.diff import Diff
 from diffpack.errors import ResultMismatchError, UsageError
-from diffpack.live.live_base import LiveBase, ModuleWords
+from diffpack.live.live_base import LiveBase
+from diffpack.live.module_words import ModuleWords
 from diffpack.live.patch import Patch
 from diffpack.live.places import Place
 from diffpack.live.switch import Switch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -12,89 +11,17 @@ from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.base import digests_of
 from diffpack.diff.naming import Naming, find_naming
 from diffpack.errors import UsageError, WrongBaseError
+from diffpack.live.module_words import FileWords, ModuleCheckpoint, ModuleWords
 from diffpack.live.places import Place
 from diffpack.live.switch import Switch
-from diffpack.live.words import host_words
+from diffpack.support.inputs import Inputs
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.digests import DIGEST_BYTES, combine, tensor_digest
-from diffpack.tensors.dtypes import CONVERTIBLE, Positions, Words
+from diffpack.tensors.dtypes import CONVERTIBLE, Words
 from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import convert
-from diffpack.tensors.word_source import Part, WordSource
-
-
-class ModuleWords:
-    """The words of a place as they were before any task was put there (a `WordSource`), read part by part."""
-
-    def __init__(self, place: Place, switch: Switch) -> None:
-        self._place, self._switch = place, switch
-        self.size = place.words.info.words
-        self.dtype: np.dtype[Any] = place.words.info.dtype.word
-
-    def __getitem__(self, part: Part, /) -> Words:
-        """The words of a slice of step 1, or at positions; a copy."""
-        return self._slice(part) if isinstance(part, slice) else self._at(part)
-
-    def _slice(self, part: slice) -> Words:
-        start, stop, _ = part.indices(self.size)
-        memory = self._place.words
-        with self._switch.lock:
-            words = np.array(host_words(memory.slice(start, stop), self.dtype))
-            before = self._switch.before(self._place)
-        if before is None:
-            return words
-        kept = host_words(before[1], self.dtype)
-        if before[0] is None:
-            return kept[start:stop]
-        written = before[0].cpu().numpy()
-        low, high = np.searchsorted(written, [start, stop])
-        words[written[low:high] - start] = kept[low:high]
-        return words
-
-    def _at(self, positions: Positions) -> Words:
-        memory = self._place.words
-        index = memory.index(positions)
-        with self._switch.lock:
-            words = host_words(memory.gather(index), self.dtype)
-            before = self._switch.before(self._place)
-        if before is None:
-            return words
-        kept = host_words(before[1], self.dtype)
-        if before[0] is None:
-            return kept[positions]
-        written, wanted = before[0].cpu().numpy(), index.cpu().numpy()
-        if written.size:
-            at = written.searchsorted(wanted)
-            both = written.take(at, mode="clip") == wanted
-            words[both] = kept[at[both]]
-        return words
-
-
-class _Module(Checkpoint):
-    """A module's places as a checkpoint in memory."""
-
-    layout = "memory"
-    live = True
-    named_for_module = True
-
-    def __init__(self, places: Mapping[str, Place], switch: Switch, source: str) -> None:
-        super().__init__(source)
-        self._places, self._switch = places, switch
-        self._tensors = {name: place.words.info for name, place in places.items()}
-        self.ties = {name: place.name for name, place in places.items() if name != place.name}
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        return self._tensors
-
-    def words(self, name: str) -> Words:
-        self.info(name)
-        return ModuleWords(self._places[name], self._switch)[:]
-
-    def word_source(self, name: str) -> WordSource:
-        self.info(name)
-        return ModuleWords(self._places[name], self._switch)
+from diffpack.tensors.word_source import WordSource
 
 
 class LiveBase(Checkpoint):
@@ -124,12 +51,14 @@ class LiveBase(Checkpoint):
         self.cast = cast
         self.places = places
         self._switch = switch
-        self._module = _Module(places, switch, self.source)
+        self._module = ModuleCheckpoint(places, switch, self.source)
         self._files: Checkpoint = self._module if files is None else open_checkpoint(files)
+        self._inputs = Inputs(self._files.files)
         self.live = files is None
         if cast and files is None:
             raise UsageError("cast=True needs base=: the files tell what the module's values were rounded from")
-        of_files = digests_of(self._files, self._files.tensors, threads)
+        with self._inputs.unchanged():
+            of_files = digests_of(self._files, self._files.tensors, threads)
         self.fingerprint = combine(self._files.tensors, of_files)
         self._digests = {name: digest[:DIGEST_BYTES] for name, digest in of_files.items()}
         self.naming = self._found()
@@ -168,10 +97,8 @@ class LiveBase(Checkpoint):
             return
         what = listed([f"{printable(name)} {text}" for name, text in wrong.items()])
         what = what or "none of its tensors is there, under these names and shapes"
-        other_dtype = any(" is " in f" {text}" for text in wrong.values()) and not self.cast
-        advice = (
-            "; load it in the base's dtype, or give cast=True: results are then rounded once" if other_dtype else ""
-        )
+        castable = not self.cast and any(text.startswith("is ") for text in wrong.values())
+        advice = "; load it in the base's dtype, or give cast=True: results are then rounded once" if castable else ""
         raise WrongBaseError(f"{self.source} is not {self._files.source}: {what}{advice}", tuple(wrong))
 
     def _holds(self, name: str, digest: bytes) -> bool:
@@ -224,5 +151,5 @@ class LiveBase(Checkpoint):
         info = self.info(name)
         place = self.place(name)
         if place is None or place.words.info != info:
-            return self._files.word_source(name)
+            return FileWords(self._files.word_source(name), self._inputs)
         return ModuleWords(place, self._switch)

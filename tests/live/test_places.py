@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 import diffpack  # noqa: E402
-from diffpack.errors import UnsupportedCheckpointError, UsageError, WrongBaseError  # noqa: E402
+from diffpack.errors import CheckpointError, UnsupportedCheckpointError, UsageError, WrongBaseError  # noqa: E402
 from diffpack.live import TaskSwitcher  # noqa: E402
 from diffpack.live.words import TensorWords  # noqa: E402
 from tests.tools.live_tasks import bits, changed, layered, result_bits, same, tasks, write  # noqa: E402
@@ -269,3 +269,19 @@ def test_switching_inside_inference_mode_is_switching(made: bool, base: Path, tm
     with torch.inference_mode(not made):
         switcher.use(None)
     assert same(model.state_dict(), bits(layered().state_dict()))
+
+
+def test_files_that_words_are_still_read_from_must_stay_what_they_were(base: Path, tmp_path: Path):
+    file = tasks(base, tmp_path, 1)[0]
+    switcher = TaskSwitcher(layered().to(torch.bfloat16), base, cast=True)
+    switcher.add("task", file)
+    write(base, layered(1).state_dict())
+    with pytest.raises(CheckpointError, match="changed while it was read"):
+        switcher.use("task")
+    assert switcher.current is None
+    held = TaskSwitcher(layered(1), base)  # one that holds all of the base needs its files no more
+    other = tmp_path / "other"
+    other.mkdir()
+    held.add("task", tasks(base, other, 1)[0])
+    base.unlink()
+    held.use("task")
