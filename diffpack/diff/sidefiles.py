@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -68,22 +68,25 @@ def _instead(name: str, in_base: bool) -> str:
     return f"{name} (the base's is given back)" if in_base else name
 
 
-def side_contents(diff: Diff, base: Checkpoint, *, code: bool = False) -> dict[str, bytes]:
+def side_contents(
+    diff: Diff, base: Checkpoint, *, code: bool = False, only: Collection[str] | None = None
+) -> dict[str, bytes]:
     """The side files of the result: those the diff stores, and the base's it expects, all checked.
 
-    Without `code` a diff that holds code is refused, naming it (`UsageError`). Raises `WrongBaseError` for a file that
-    the base's folder lacks or has otherwise.
+    With `only` those of these names alone, and no others are looked at. Without `code` a diff that holds code is
+    refused, naming it (`UsageError`). Raises `WrongBaseError` for a file that the base's folder lacks or has otherwise.
     """
     folder = base.folder
     if not diff.manifest.files:
         beside = side_files(folder, base.files).chosen(code=code) if folder is not None else {}
-        return {name: path.read_bytes() for name, path in beside.items()}
-    programs = [item.name for item in diff.manifest.files if is_code(item.name)]
+        return {name: path.read_bytes() for name, path in beside.items() if only is None or name in only}
+    wanted = [item for item in diff.manifest.files if only is None or item.name in only]
+    programs = [item.name for item in wanted if is_code(item.name)]
     if programs and not code:
         which = listed(programs)
         raise UsageError(f"{diff.name}: holds code ({which}): --code writes it, --no-files leaves side files out")
     contents = {}
-    for item in diff.manifest.files:
+    for item in wanted:
         if item.stored:
             content = side_content(diff, item)
         elif folder is None:

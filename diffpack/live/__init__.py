@@ -1,4 +1,4 @@
-"""Tasks in a running model: switched in place, exact to the bit.
+"""Tasks in a running model: switched in place, exact to the bit; and diffs of tensors where they lie.
 
 ::
 
@@ -11,7 +11,12 @@
         ...
     switcher.use(None)
 
-Needs the extra `[torch]`; nothing else of diffpack imports this package.
+    model = diffpack.live.from_pretrained("model-folder", "sst2.dpk")     # one of transformers, on the base's memory
+    diff = diffpack.live.extract(before, after)                           # tensors of torch, on any device
+    diffpack.live.apply_(model, diff)
+
+Needs the extra `[torch]`, `from_pretrained` also `[train]` (transformers); nothing else of diffpack imports this
+package.
 """
 
 from typing import TYPE_CHECKING
@@ -19,20 +24,36 @@ from typing import TYPE_CHECKING
 from diffpack.support.lazily import lazy_members
 
 if TYPE_CHECKING:
+    from diffpack.live.in_place import AppliedInPlace, apply_
+    from diffpack.live.pretrained import from_pretrained
+    from diffpack.live.shared_memory import is_shared
+    from diffpack.live.steps import Steps, extract
     from diffpack.live.switcher import TaskSwitcher
     from diffpack.live.tasks import Usage, Version
 else:  # loaded when asked for: torch is
     __getattr__ = lazy_members(
         __name__,
         {
+            "AppliedInPlace": "in_place",
+            "Steps": "steps",
             "TaskSwitcher": "switcher",
             "Usage": "tasks",
             "Version": "tasks",
+            "apply_": "in_place",
+            "extract": "steps",
+            "from_pretrained": "pretrained",
+            "is_shared": "shared_memory",
         },
     )
 
 __all__ = [
+    "AppliedInPlace",
+    "Steps",
     "TaskSwitcher",
     "Usage",
     "Version",
+    "apply_",
+    "extract",
+    "from_pretrained",
+    "is_shared",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -144,17 +144,24 @@ def load(
     with told_where(opened, checkpoint, threads):
         result = Result(opened, checkpoint, verify=verify, partial=partial, threads=threads)
         given = names_given(result, names)
-        arrays = _made(result, verify, threads)
+        arrays = made(result, verify=verify, threads=threads)
     loaded = _in_framework(result, arrays, framework)
     return {new: loaded[name] for new, name in given.items()}
 
 
-def _made(result: Result, verify: bool, threads: int | None) -> dict[str, Words]:
-    """The words of each tensor of a result, checked; what is to be said of them is added to the base's notes."""
-    arrays = _empty_arrays(result)
+def made(
+    result: Result, *, verify: bool = True, threads: int | None = None, without: Collection[str] = ()
+) -> dict[str, Words]:
+    """The words of each tensor of a result, checked; what is to be said of them is added to the base's notes.
+
+    Those of `without` are checked and not kept. Raises as `load` does.
+    """
+    arrays = _empty_arrays(result, without)
 
     def write(words: Words, places: Sequence[Place]) -> None:
         for place in places:
+            if place.name not in arrays:
+                continue
             start, size = place.offset // words.itemsize, place.stop - place.first
             arrays[place.name][start : start + size] = words[place.first : place.stop]
 
@@ -166,14 +173,14 @@ def _made(result: Result, verify: bool, threads: int | None) -> dict[str, Words]
     return arrays
 
 
-def _empty_arrays(result: Result) -> dict[str, Words]:
-    """Words for each tensor of a result. Raises `CheckpointError` for a shape that no array can have."""
+def _empty_arrays(result: Result, without: Collection[str]) -> dict[str, Words]:
+    """Words for each other tensor of a result. Raises `CheckpointError` for a shape that no array can have."""
     for name, info in result.tensors.items():
         if not fits_array(info.dtype, info.shape):
             raise CheckpointError(
                 f"{result.diff.name}: {printable(name)}: no array can have its shape; apply writes it to a file"
             )
-    return {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items()}
+    return {name: np.empty(info.words, info.dtype.word) for name, info in result.tensors.items() if name not in without}
 
 
 def _in_framework(result: Result, arrays: dict[str, Words], framework: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from diffpack.errors import CheckpointError
 
-_Signature = tuple[int, int, int, int] | None  # device, inode, size, time of the last change; None: not there
+Signature = tuple[int, int, int, int] | None
+"""Device, inode, size, time of the last change; None: not there."""
 
 
 class Inputs:
@@ -23,7 +24,7 @@ class Inputs:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = tuple(paths)
-        self._before = {path: _signature(path) for path in self.paths}
+        self._before = {path: signature(path) for path in self.paths}
 
     def and_now(self, paths: Iterable[Path]) -> Inputs:
         """These files as they were, and further ones as they are now."""
@@ -35,7 +36,7 @@ class Inputs:
     def check(self) -> None:
         """Raise `CheckpointError` if a file is another now."""
         for path, before in self._before.items():
-            if _signature(path) != before:
+            if signature(path) != before:
                 raise CheckpointError(
                     f"{path}: changed while it was read; nothing was kept: run it again when nothing writes to it"
                 )
@@ -56,7 +57,8 @@ class Inputs:
         self.check()
 
 
-def _signature(path: Path) -> _Signature:
+def signature(path: Path) -> Signature:
+    """What tells a file from another, or from itself after a change; None for a folder and what is not there."""
     try:
         found = os.stat(path)
     except OSError:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from diffpack.checkpoints import open_checkpoint
 from diffpack.errors import CheckpointError, MissingDependencyError, UsageError
+from diffpack.support.quietly import quiet_transformers
 from diffpack.train.preparation import require_folder
 
 with contextlib.suppress(ImportError):
@@ -56,21 +57,6 @@ def require_transformers() -> None:
         raise MissingDependencyError("transformers", "train", "the trainer")
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars and reporting a new head, which is what we asked for."""
-    level = transformers.utils.logging.get_verbosity()
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.utils.logging.set_verbosity(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
-
-
 def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     """Load the tokenizer of a model folder. Raises `CheckpointError`."""
     require_transformers()
@@ -78,7 +64,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
     if not any(path for pattern in TOKENIZER_FILES for path in Path(folder).glob(pattern)):
         raise CheckpointError(f"{folder}: no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there")
     try:
-        with _quiet():
+        with quiet_transformers():
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except _UNREADABLE as error:
         raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {_first_line(error)}") from None
@@ -95,7 +81,7 @@ def load_classifier(folder: str | os.PathLike[str], labels: Sequence[str], seed:
     """
     require_transformers()
     try:
-        with _quiet():
+        with quiet_transformers():
             known = transformers.AutoConfig.from_pretrained(folder, local_files_only=True).label2id or {}
             same = set(known) == set(labels)
             order = tuple(sorted(known, key=known.__getitem__)) if same else tuple(labels)
@@ -145,7 +131,7 @@ def _draw_anew(model: nn.Module, names: Sequence[str], seed: int) -> None:
     """Give parameters of the head, trained for other labels, the values that a new head begins with."""
     if names:
         torch.manual_seed(seed)
-        with _quiet():
+        with quiet_transformers():
             drawn = transformers.AutoModelForSequenceClassification.from_config(model.config).float()
         new, own = dict(drawn.named_parameters()), dict(model.named_parameters())
         for name in names:
@@ -171,7 +157,7 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 def build_classifier(config: dict[str, Any]) -> nn.Module:
     """Build a classifier of the given configuration, with weights of no meaning."""
     require_transformers()
-    with _quiet():
+    with quiet_transformers():
         made = transformers.AutoConfig.for_model(**config)
         model: nn.Module = transformers.AutoModelForSequenceClassification.from_config(made)
     return model
