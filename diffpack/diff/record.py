@@ -148,6 +148,24 @@ class TensorDiff:
                     block[index] = value_coding.change(before[index], numbers, dtype, scale)
                 yield start, before, block
 
+    def moved(self, reference: WordSource) -> Iterator[tuple[Positions, Words, Words]]:
+        """What is stored, and no other word: positions, the reference's words there, and what they become.
+
+        Of what is stored for every word only those that become others. Part by part, in order; read from the reference
+        are these words alone. Raises `CorruptFileError`, `BaseNeededError`.
+        """
+        coding, dtype, scale = self.value_coding, self.info.dtype, self.scale
+        for part in self.changes():
+            if part.positions is not None:
+                before = reference[part.positions]
+                yield part.positions, before, coding.change(before, part.numbers, dtype, scale)
+                continue
+            for start, stop in blocks(part.stop, part.start):
+                before = reference[start:stop]
+                words = coding.change(before, part.within(start, stop)[1], dtype, scale)
+                different = np.flatnonzero(before != words)
+                yield different + start, before[different], words[different]
+
     @property
     def positions(self) -> Positions:
         """Sorted flat positions of stored changes, int64, in words (C order)."""

@@ -24,24 +24,24 @@ from typing import TYPE_CHECKING
 from diffpack.support.lazily import lazy_members
 
 if TYPE_CHECKING:
-    from diffpack.live.in_place import AppliedInPlace, apply_
-    from diffpack.live.pretrained import from_pretrained
+    from diffpack.live.models.pretrained import from_pretrained
     from diffpack.live.shared_memory import is_shared
-    from diffpack.live.steps import Steps, extract
+    from diffpack.live.states.in_place import AppliedInPlace, apply_
+    from diffpack.live.states.steps import Steps, extract
     from diffpack.live.switcher import TaskSwitcher
     from diffpack.live.tasks import Usage, Version
 else:  # loaded when asked for: torch is
     __getattr__ = lazy_members(
         __name__,
         {
-            "AppliedInPlace": "in_place",
-            "Steps": "steps",
+            "AppliedInPlace": "states.in_place",
+            "Steps": "states.steps",
             "TaskSwitcher": "switcher",
             "Usage": "tasks",
             "Version": "tasks",
-            "apply_": "in_place",
-            "extract": "steps",
-            "from_pretrained": "pretrained",
+            "apply_": "states.in_place",
+            "extract": "states.steps",
+            "from_pretrained": "models.pretrained",
             "is_shared": "shared_memory",
         },
     )

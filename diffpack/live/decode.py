@@ -199,31 +199,16 @@ class _Decoding:
 
     def _changes(self, record: TensorDiff, place: Place) -> Written:
         """What a record changes in the place of its own reference."""
-        reference = self._view.word_source(record.name)  # the record's own, in dtype and shape
-        dtype, scale, coding = record.info.dtype, record.scale, record.value_coding
-        lossy = not record.exact
+        dtype = record.info.dtype
         positions: list[Positions] = []
         after: list[Words] = []
-        for part in record.changes():
-            if part.positions is not None:
-                before = reference[part.positions]
-                words = coding.change(before, part.numbers, dtype, scale)
-                if lossy:
-                    self._count_infinite(record.name, before, words, dtype)
-                positions.append(part.positions)
-                after.append(words)
-                continue
-            for start, stop in blocks(part.stop, part.start):
-                before = reference[start:stop]
-                words = coding.change(before, part.within(start, stop)[1], dtype, scale)
-                if lossy:
-                    self._count_infinite(record.name, before, words, dtype)
-                different = np.flatnonzero(before != words)
-                positions.append(different + start)
-                after.append(words[different])
-        where = _joined(positions, np.dtype(np.int64))
-        words = _joined(after, dtype.word)
-        return self._smallest(where, convert(words, dtype, place.words.info.dtype), place)
+        for where, before, words in record.moved(self._view.word_source(record.name)):  # in its dtype and shape
+            if not record.exact:
+                self._count_infinite(record.name, before, words, dtype)
+            positions.append(where)
+            after.append(words)
+        written = convert(_joined(after, dtype.word), dtype, place.words.info.dtype)
+        return self._smallest(_joined(positions, np.dtype(np.int64)), written, place)
 
     def _smallest(self, positions: Positions, words: Words, place: Place) -> Written:
         """Changes as they take fewest bytes: at positions, or all words of the place."""

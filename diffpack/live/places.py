@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
 from diffpack.errors import UnsupportedCheckpointError, UsageError
+from diffpack.live.overlaps import overlapping
+from diffpack.live.shared_memory import is_shared
 from diffpack.live.words import TensorWords
 from diffpack.support.names import printable
 
@@ -64,7 +65,7 @@ def find_places(model: nn.Module) -> dict[str, Place]:
     """The places of a module by the names its `state_dict()` has for them; of tied tensors one, by each name.
 
     State that is no parameter or buffer has none. Raises `UnsupportedCheckpointError` for a tensor without plain values
-    here (`TensorWords`), and for two that share a part of their memory.
+    here (`TensorWords`), and for two that share a part of their memory; `UsageError` for memory that models share.
     """
     kind = type(model).__name__
     state = model.state_dict(keep_vars=True)
@@ -80,7 +81,7 @@ def find_places(model: nn.Module) -> dict[str, Place]:
         else:
             place.names.append(name)
         found[name] = place
-    _refuse_overlap(found)
+    _refuse_unwritable(found)
     return found
 
 
@@ -94,34 +95,18 @@ def _registered(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]
                     yield f"{prefix}.{attribute}" if prefix else attribute, owner, attribute, tensor
 
 
-def _refuse_overlap(places: Mapping[str, Place]) -> None:
-    """Raise `UnsupportedCheckpointError` if one place's memory is a part of another's."""
-    spans = sorted(
-        ((str(place.words.device), *_span(place.tensor), name) for name, place in _first_names(places).items()),
-    )
-    for (device, _, end, name), (other_device, start, _, other) in itertools.pairwise(spans):
-        if device == other_device and start < end and not _interleaved(places[name].tensor, places[other].tensor):
-            raise UnsupportedCheckpointError(
-                f"{places[name].words.name} and {printable(other)} share a part of their memory: "
-                "a task could not write one without the other"
+def _refuse_unwritable(places: Mapping[str, Place]) -> None:
+    """Raise for a place whose memory is a part of another's, or that other models share."""
+    own = {place.name: place for place in places.values()}
+    common = overlapping({name: place.tensor for name, place in own.items()})
+    for name, other in common.items():
+        raise UnsupportedCheckpointError(
+            f"{own[name].words.name} and {printable(other)} share a part of their memory: "
+            "a task could not write one without the other"
+        )
+    for place in own.values():
+        if is_shared(place.tensor):
+            raise UsageError(
+                f"{place.words.name} lies in memory that other models share: load the model with "
+                "from_pretrained(..., share=False)"
             )
-
-
-def _first_names(places: Mapping[str, Place]) -> dict[str, Place]:
-    return {place.name: place for place in places.values() if place.tensor.numel()}
-
-
-def _span(tensor: Tensor) -> tuple[int, int]:
-    """Where in memory a tensor begins and ends, in bytes."""
-    extent = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return tensor.data_ptr(), tensor.data_ptr() + extent * tensor.element_size()
-
-
-def _interleaved(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors lie between each other's rows (columns of one matrix), without a common entry."""
-    if one.stride() != other.stride() or one.element_size() != other.element_size():
-        return False
-    apart = abs(other.data_ptr() - one.data_ptr()) // one.element_size()
-    row = max(one.stride(), default=1)
-    inner = [size for size, stride in zip(one.shape, one.stride(), strict=True) if stride == 1]
-    return row > 1 and bool(inner) and inner[0] <= apart % row and apart + inner[0] <= row

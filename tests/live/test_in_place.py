@@ -17,8 +17,9 @@ from diffpack.errors import (
     UsageError,
     WrongBaseError,
 )
-from diffpack.live import apply_, extract, from_pretrained, in_place
-from diffpack.live import state as live_state
+from diffpack.live import apply_, extract, from_pretrained
+from diffpack.live.states import in_place
+from diffpack.live.states import state as live_state
 from tests.tools.families import make_base, make_task
 from tests.tools.live_models import loaded, make, tuned
 from tests.tools.tensors import DTYPES, State, bits, changed, random_state

@@ -15,6 +15,7 @@ import diffpack  # noqa: E402
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError, UsageError, WrongBaseError  # noqa: E402
 from diffpack.live import TaskSwitcher  # noqa: E402
 from diffpack.live.words import TensorWords  # noqa: E402
+from tests.tools import live_models  # noqa: E402
 from tests.tools.live_tasks import bits, changed, layered, result_bits, same, tasks, write  # noqa: E402
 
 
@@ -285,3 +286,30 @@ def test_files_that_words_are_still_read_from_must_stay_what_they_were(base: Pat
     held.add("task", tasks(base, other, 1)[0])
     base.unlink()
     held.use("task")
+
+
+def test_columns_of_one_matrix_are_tensors_of_their_own(tmp_path: Path):
+    memory = torch.randn(6, 10)
+    model = nn.Module()
+    model.left, model.right = nn.Parameter(memory[:, :4]), nn.Parameter(memory[:, 4:9])
+    base = write(tmp_path / "base.safetensors", model.state_dict())
+    file = tasks(base, tmp_path, 1)[0]
+    switcher = TaskSwitcher(model, base)
+    switcher.add("task", file)
+    switcher.use("task")
+    assert same(model.state_dict(), result_bits(base, file))
+    model.right = nn.Parameter(memory[:, 3:9])
+    with pytest.raises(UnsupportedCheckpointError, match="share a part of their memory"):
+        TaskSwitcher(model)
+
+
+def test_memory_that_models_share_is_not_written(tmp_path: Path):
+    pytest.importorskip("transformers")
+    base = live_models.make("BertModel", tmp_path / "base")
+    tuned = live_models.loaded("BertModel", base)
+    tuned.pooler.dense.bias.data[0] += 1
+    diffpack.extract(base, tuned.state_dict(), tmp_path / "task.dpk")
+    model = diffpack.live.from_pretrained(base, tmp_path / "task.dpk")
+    with pytest.raises(UsageError, match=r"memory that other models share: load the model with .*share=False"):
+        TaskSwitcher(model)
+    TaskSwitcher(diffpack.live.from_pretrained(base, tmp_path / "task.dpk", share=False))

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import diffpack
 from diffpack.errors import UnsupportedCheckpointError, UsageError
 from diffpack.live import Steps, extract
-from diffpack.live import moved as live_moved
-from diffpack.live import state as live_state
-from diffpack.live import steps as live_steps
+from diffpack.live.states import moved as live_moved
+from diffpack.live.states import state as live_state
+from diffpack.live.states import steps as live_steps
 from spec import reader, words
 from tests.tools.tensors import DTYPES, State, bits, changed, random_state
 

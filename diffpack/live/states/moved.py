@@ -11,7 +11,7 @@ import torch
 from diffpack.diff.entries import Entry, exact_entry
 from diffpack.diff.group_decoder import Changes
 from diffpack.format.values.exact import EXACT
-from diffpack.live.state import State, is_here
+from diffpack.live.states.state import State, is_here
 from diffpack.live.words import TensorWords, host_words
 from diffpack.tensors.digests import tensor_digest
 from diffpack.tensors.dtypes import Positions, Words

@@ -11,13 +11,13 @@ import numpy as np
 from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import CorruptFileError, ResultMismatchError, UsageError, WrongBaseError
-from diffpack.live.state import State
+from diffpack.live.states.state import State
 from diffpack.result import overflow
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import run_all
 from diffpack.tensors.digests import DIGEST_BYTES, PairHasher, combine
 from diffpack.tensors.dtypes import Positions, Words
-from diffpack.tensors.info import TensorInfo, blocks
+from diffpack.tensors.info import TensorInfo
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Becoming:
         source = self.view.own.get(target) if record.base == record.info else None
         in_place = source is not None and self._state.ties.get(source, source) == own
         if in_place and self._known and not record.position_coding.every_word:
-            return _joined(self._moved(record), record)
+            return _joined(record.moved(self.view.reference(record.name)), record)
         if in_place and not record.position_coding.every_word:
             parts = ((start + moved, before[moved], words[moved]) for start, before, words, moved in self._seen(record))
             return _joined(parts, record)
@@ -181,20 +181,6 @@ class Becoming:
             self._wrong_base.append(record.name)
         elif recorded is not None and digest is not None and recorded != digest[:DIGEST_BYTES]:
             self._wrong_result.append(record.name)
-
-    def _moved(self, record: TensorDiff) -> Iterator[_Part]:
-        """The words of a tensor that become others, read from the reference where something is stored of them alone."""
-        reference, coding = self.view.reference(record.name), record.value_coding
-        for part in record.changes():
-            if part.positions is not None:
-                before = reference.at(part.positions)
-                yield part.positions, before, coding.change(before, part.numbers, record.info.dtype, record.scale)
-                continue
-            for start, stop in blocks(part.stop, part.start):
-                before = reference.slice(start, stop)
-                words = coding.change(before, part.within(start, stop)[1], record.info.dtype, record.scale)
-                moved = np.flatnonzero(before != words)
-                yield moved + start, before[moved], words[moved]
 
     def _check_bases(self) -> None:
         for name, record in self._records.items():

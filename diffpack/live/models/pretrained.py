@@ -14,8 +14,15 @@ from diffpack.checkpoints import Checkpoint, open_checkpoint
 from diffpack.checkpoints.torch_tensors import as_tensor
 from diffpack.diff.diff import Diff, DiffLike, open_diff
 from diffpack.errors import ResultMismatchError, UsageError, WrongBaseError
-from diffpack.live.model_class import CONFIG, GENERATION, build_config, find_class, import_transformers, read_configs
-from diffpack.live.placement import settle
+from diffpack.live.models.model_class import (
+    CONFIG,
+    GENERATION,
+    build_config,
+    find_class,
+    import_transformers,
+    read_configs,
+)
+from diffpack.live.models.placement import settle
 from diffpack.live.shared_memory import SharedBase
 from diffpack.result.apply import made
 from diffpack.result.result import Result

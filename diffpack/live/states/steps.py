@@ -20,8 +20,8 @@ from diffpack.diff.summary import base_summary, new_manifest, result_summary
 from diffpack.extraction.scan.gone import refuse_most_gone
 from diffpack.format.manifest import to_json
 from diffpack.format.writer import ContainerWriter
-from diffpack.live.moved import Became, became
-from diffpack.live.state import State, TensorsLike, is_here
+from diffpack.live.states.moved import Became, became
+from diffpack.live.states.state import State, TensorsLike, is_here
 from diffpack.live.words import TensorWords
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import run_in_order

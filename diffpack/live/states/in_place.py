@@ -11,9 +11,10 @@ from torch import Tensor
 
 from diffpack.diff.diff import DiffLike, open_diff
 from diffpack.errors import UsageError, WrongBaseError
-from diffpack.live.becoming import Becoming, Change
+from diffpack.live.overlaps import overlapping
 from diffpack.live.shared_memory import is_shared
-from diffpack.live.state import State, TensorsLike
+from diffpack.live.states.becoming import Becoming, Change
+from diffpack.live.states.state import State, TensorsLike
 from diffpack.live.words import TensorWords
 from diffpack.result import overflow
 from diffpack.result.wrong_base import told_where
@@ -81,18 +82,7 @@ def apply_(
 
 def _refuse_common_memory(state: State, written: Sequence[str]) -> None:
     """Raise `UsageError` if what is to be written is also that of other models, or a part of another tensor."""
-    spans: dict[str, list[tuple[int, int, str]]] = {}
-    for own, tensor in state.given.items():
-        if tensor.numel() and own not in state.ties:
-            spans.setdefault(str(tensor.device), []).append((*_span(tensor), own))
-    common: dict[str, str] = {}
-    for on_device in spans.values():
-        on_device.sort()
-        for at, (_, end, own) in enumerate(on_device):
-            for start, _, other in on_device[at + 1 :]:
-                if start >= end:
-                    break
-                common[own], common[other] = other, own
+    common = overlapping({own: tensor for own, tensor in state.given.items() if own not in state.ties})
     for own in written:
         if is_shared(state.given[own]):
             raise UsageError(
@@ -104,12 +94,6 @@ def _refuse_common_memory(state: State, written: Sequence[str]) -> None:
                 f"{state.source}: {printable(own)} and {printable(common[own])} share a part of their memory: a diff "
                 "cannot write one without the other"
             )
-
-
-def _span(tensor: Tensor) -> tuple[int, int]:
-    """Where in memory a tensor begins and ends, in bytes."""
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()
 
 
 def _write(changes: Sequence[tuple[TensorWords, Change]]) -> None:

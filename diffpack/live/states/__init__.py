@@ -1,0 +1,1 @@
+"""State dicts of torch tensors: differences made, and written, where they lie."""
