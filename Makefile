@@ -22,7 +22,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-live bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -87,6 +87,10 @@ bench-speed: $(VENV)/.bench $(PEERS)/.installed
 # PARTS='switching mixed' measures those alone. The machine should have nothing else to do.
 bench-live: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.live --models $(PAIR) --work $(LIVE) $(if $(PARTS),--parts $(PARTS))
+
+# What models of one base share, and the processor time of diffs of tensors.
+bench-live-models: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.live_models --pair $(PAIR)
 
 demo-train: $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/.made
 	$(BIN)/diffpack train --model $(MODEL) --train $(TASKS)/bbc_news/train.tsv --dev $(TASKS)/bbc_news/dev.tsv \

@@ -16,6 +16,7 @@ def test_every_listed_path_has_what_it_is_said_to_have():
         "diffpack.errors",
         "diffpack.algebra.merge",
         "diffpack.bridges",
+        "diffpack.live",
         "diffpack.train",
     }
     for path, text in ROWS:
