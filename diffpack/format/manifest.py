@@ -6,6 +6,7 @@ There is one canonical string of bytes for one manifest (rule M1).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -171,11 +172,11 @@ def from_canonical(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _check_numbers(value: Any, where: str) -> None:
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_numbers(item, where)
-    elif isinstance(value, list):
-        for item in value:
-            _check_numbers(item, where)
-    elif isinstance(value, float) or (isinstance(value, int) and not 0 <= value <= JSON_INTEGER):
-        raise CorruptFileError(f"{where}: the manifest holds the number {value}", "M1")
+    """Check all numbers in a value, depth by depth: there may be tens of thousands of shapes."""
+    layer = [value]
+    while layer:
+        for number in (item for item in layer if isinstance(item, int | float)):
+            if isinstance(number, float) or not 0 <= number <= JSON_INTEGER:
+                raise CorruptFileError(f"{where}: the manifest holds the number {number}", "M1")
+        inner = [item.values() if isinstance(item, dict) else item for item in layer if isinstance(item, dict | list)]
+        layer = list(chain.from_iterable(inner))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -110,7 +111,8 @@ def _check_group(group: Group, exact: bool, where: str) -> None:
         raise CorruptFileError(f"{where}: {value_coding.id} values in {group.dtype} tensors", "G5")
     if exact and (group.result_digests is None or not value_coding.exact):
         raise CorruptFileError(f"{where}: an exact diff without result digests, or with lossy values", "G7")
-    length = sum(_words(group.tensor_dtype, shape, where) for shape in group.shapes)
+    shapes = Counter(group.shapes)  # there may be tens of thousands, of few kinds
+    length = sum(_words(group.tensor_dtype, shape, where) * times for shape, times in shapes.items())
     ends = (0, *group.ends)
     if ends[-1] != length or any(a >= b for a, b in pairwise(ends)):
         raise CorruptFileError(f"{where}: its spans do not cut its {length} words", "G3")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from blake3 import blake3
 
@@ -22,6 +23,12 @@ def tensor_digest(words: WordSource) -> bytes:
     for start, stop in blocks(words.size):
         hasher.update(words[start:stop].view("u1").data)
     return hasher.digest()
+
+
+def part_digests(words: Words, line: Sequence[int]) -> list[bytes]:
+    """BLAKE3 (32 bytes) of each part of words in memory; `line` says where each begins, and where the last one ends."""
+    data, width = words.view("u1").data, words.itemsize
+    return [blake3(data[start * width : stop * width]).digest() for start, stop in pairwise(line)]
 
 
 class PairHasher:
@@ -58,14 +65,17 @@ class PairHasher:
 
 def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> str:
     """The fingerprint (64 hex digits) of tensors whose digests are known (specification, section 8)."""
-    hasher = blake3(_PREFIX + struct.pack("<Q", len(tensors)))
+    kinds: dict[TensorInfo, bytes] = {}  # how dtype and shape are written: of tens of thousands of tensors few kinds
+    parts = [_PREFIX, struct.pack("<Q", len(tensors))]
     for raw, name in sorted((name.encode("utf-8", "surrogatepass"), name) for name in tensors):
         info = tensors[name]
-        dtype = info.dtype.name.encode()
-        head = struct.pack("<I", len(raw)) + raw + struct.pack("<B", len(dtype)) + dtype
-        shape = struct.pack(f"<B{len(info.shape)}Q", len(info.shape), *info.shape)
-        hasher.update(head + shape + digests[name])
-    return hasher.hexdigest()
+        kind = kinds.get(info)
+        if kind is None:
+            dtype, shape = info.dtype.name.encode(), info.shape
+            kind = struct.pack("<B", len(dtype)) + dtype + struct.pack(f"<B{len(shape)}Q", len(shape), *shape)
+            kinds[info] = kind
+        parts += struct.pack("<I", len(raw)), raw, kind, digests[name]
+    return blake3(b"".join(parts)).hexdigest()
 
 
 def short_digest(data: bytes) -> str:

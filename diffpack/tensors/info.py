@@ -8,8 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
+from diffpack.support.found_once import found_once
 from diffpack.tensors.dtypes import DType
 
 
@@ -23,16 +23,16 @@ class TensorInfo:
     def __hash__(self) -> int:
         return self._hash
 
-    @cached_property
+    @found_once
     def _hash(self) -> int:
         return hash((self.dtype.name, self.shape))
 
-    @cached_property
+    @found_once
     def nbytes(self) -> int:
         """Bytes of the tensor's data."""
         return self.dtype.nbytes(self.shape)
 
-    @cached_property
+    @found_once
     def words(self) -> int:
         """Words of the tensor's data."""
         return self.dtype.words(self.shape)

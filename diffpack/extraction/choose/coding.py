@@ -55,7 +55,7 @@ def best_positions(scans: Sequence[Scan], profile: str, threads: int | None) -> 
     found: _Found = {item.pair.name: _plain(item) for item in scans}
     together = words_together(scans)
     weighed = [item for item in scans if item.count and (item.tuned.size >= _SMALL or _may_use_base(item, profile))]
-    sparse = [item for item in weighed if item.positions is not None]
+    sparse = [item for item in weighed if item.kept is not None]
     jobs: list[partial[_Found]] = [
         partial(_in_still_rows, sparse[run], profile) for run in runs((item.pair.info for item in sparse), _SPARSE_SPAN)
     ]
@@ -66,7 +66,7 @@ def best_positions(scans: Sequence[Scan], profile: str, threads: int | None) -> 
         jobs = [partial(_against_base, pool, together) for pool in _pools(left, _SPARSE_SPAN)]
     else:
         jobs = []
-    dense = [item for item in weighed if item.positions is None]
+    dense = [item for item in weighed if item.kept is None]
     jobs += [partial(_by_measure, pool, profile, together) for pool in _pools(dense, _SPAN)]
     for told in run_all(jobs, threads):
         found |= told

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from diffpack.extraction.choose.coding import best_positions, dtypes_of
 from diffpack.extraction.choose.predicted import predicted_records
+from diffpack.extraction.choose.riders import with_riders
 from diffpack.extraction.choose.weigh import few_enough, smallest
 from diffpack.extraction.encode.record_plan import RecordPlan
 from diffpack.extraction.options import Options
@@ -25,7 +26,9 @@ def exact_records(
     plans = _planned(scans, codings, conditioned=conditioned)
     if conditioned and asked is None:
         plans = _weighed(plans, options)
-    return predicted_records(plans, options, done) if conditioned and asked in (None, LEVELS) else plans
+    if conditioned and asked in (None, LEVELS):
+        plans = predicted_records(plans, options, done)
+    return _riding(plans, options) if conditioned and asked is None else plans
 
 
 def _planned(scans: Sequence[Scan], codings: Sequence[PositionCoding], *, conditioned: bool) -> list[RecordPlan]:
@@ -37,11 +40,8 @@ def _planned(scans: Sequence[Scan], codings: Sequence[PositionCoding], *, condit
 
 def _weighed(plans: Sequence[RecordPlan], options: Options) -> list[RecordPlan]:
     """The plans, or others where few changes are smaller so: as without the base, or all of them against it."""
-    alike: dict[tuple[str, str], list[RecordPlan]] = {}
-    for plan in plans:
-        alike.setdefault(dtypes_of(plan.scan), []).append(plan)
     better: dict[str, RecordPlan] = {}
-    for own in alike.values():
+    for own in _alike(plans):
         items = [plan.scan for plan in own]
         if few_enough(items):
             plain = _planned(items, best_positions(items, WITHOUT_BASE, options.threads), conditioned=False)
@@ -49,3 +49,20 @@ def _weighed(plans: Sequence[RecordPlan], options: Options) -> list[RecordPlan]:
             ways = [own, plain, _planned(items, levels, conditioned=True)]
             better |= {plan.scan.pair.name: plan for plan in smallest(ways, options.profile)}
     return [better.get(plan.scan.pair.name, plan) for plan in plans]
+
+
+def _riding(plans: Sequence[RecordPlan], options: Options) -> list[RecordPlan]:
+    """The plans, or others where small tensors are smaller among large ones; few changes were weighed already."""
+    better: dict[str, RecordPlan] = {}
+    for own in _alike(plans):
+        if not few_enough([plan.scan for plan in own]):
+            better |= {plan.scan.pair.name: plan for plan in with_riders(own, options.profile, options.threads)}
+    return [better.get(plan.scan.pair.name, plan) for plan in plans]
+
+
+def _alike(plans: Sequence[RecordPlan]) -> Iterable[list[RecordPlan]]:
+    """The plans by the dtypes of base and tensor."""
+    alike: dict[tuple[str, str], list[RecordPlan]] = {}
+    for plan in plans:
+        alike.setdefault(dtypes_of(plan.scan), []).append(plan)
+    return alike.values()

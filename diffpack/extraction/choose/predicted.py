@@ -32,7 +32,7 @@ def predicted_records(
     dense = [
         at
         for at, plan in enumerate(plans)
-        if plan.conditioned and plan.scan.positions is None and plan.scan.tuned.size > _SMALL
+        if plan.conditioned and plan.scan.kept is None and plan.scan.tuned.size > _SMALL
     ]
     if not dense or options.rank == 0:
         return list(plans)

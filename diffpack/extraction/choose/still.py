@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from diffpack.extraction.scan.kept_changes import KeptChanges
 from diffpack.extraction.scan.scan import Scan
 from diffpack.format.positions.geometry import row_width
 from diffpack.tensors.dtypes import Positions
@@ -61,12 +62,12 @@ def _saved(items: Sequence[Scan], counts: Counts) -> tuple[Numbers, Numbers]:
 def _some_at_once(items: Sequence[Scan], counts: Counts) -> Iterator[tuple[Positions, Counts]]:
     """The positions of tensor after tensor, and in which each is: small tensors together, of large ones a part."""
     if counts.sum() <= _AT_ONCE:
-        yield np.concatenate([_positions(item) for item in items]), np.repeat(np.arange(len(items)), counts)
+        yield np.concatenate([_kept(item).positions() for item in items]), np.repeat(np.arange(len(items)), counts)
         return
     for at, item in enumerate(items):
-        positions = _positions(item)
-        for start in range(0, positions.size, _AT_ONCE):
-            part = positions[start : start + _AT_ONCE]
+        kept = _kept(item)
+        for start in range(0, kept.size, _AT_ONCE):
+            part = kept.positions(start, start + _AT_ONCE)
             yield part, np.full(part.size, at)
 
 
@@ -110,9 +111,9 @@ class _Seen:
         self._last = int(tensor[-1]), int(positions[-1])
 
 
-def _positions(item: Scan) -> Positions:
-    assert item.positions is not None
-    return item.positions
+def _kept(item: Scan) -> KeptChanges:
+    assert item.kept is not None
+    return item.kept
 
 
 def gap_bits(positions: Positions, tensor: Counts, counts: Counts) -> Numbers:
@@ -153,7 +154,7 @@ def _choice(chosen: Counts, of: Counts) -> Numbers:
 
 def _step_bits(items: Sequence[Scan]) -> Numbers:
     """The mean length in bits of each tensor's steps, by a sample of them."""
-    some = [item.steps[:: max(1, item.count // _STEPS)] for item in items if item.steps is not None]
+    some = [_kept(item).steps[:: max(1, item.count // _STEPS)] for item in items]
     steps = np.concatenate(some)
     tensor = np.repeat(np.arange(len(items)), [own.size for own in some])
     lengths = np.bincount(tensor, np.frexp(steps.astype(np.float32))[1], minlength=len(items))

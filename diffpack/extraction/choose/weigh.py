@@ -37,7 +37,7 @@ def smallest(ways: Sequence[list[RecordPlan]], profile: str) -> list[RecordPlan]
         return ways[0]
     codings = [[_coding(plan) for plan in plans] for plans in ways]
     different = [plans for at, plans in enumerate(ways) if codings[at] not in codings[:at] and _quick(plans)]
-    return ways[0] if len(different) == 1 else min(different, key=lambda plans: _bytes(plans, profile))
+    return ways[0] if len(different) == 1 else min(different, key=lambda plans: coded_bytes(plans, profile))
 
 
 def _coding(plan: RecordPlan) -> tuple[PositionCoding, bool]:
@@ -48,8 +48,8 @@ def _quick(plans: Sequence[RecordPlan]) -> bool:
     return sum(plan.scan.tuned.size for plan in plans if plan.position_coding is LEVELS) <= _WORDS
 
 
-def _bytes(plans: Sequence[RecordPlan], profile: str) -> int:
-    """What plans come to in the file, without what is the same for any coding."""
+def coded_bytes(plans: Sequence[RecordPlan], profile: str) -> int:
+    """Code plans, and count what they come to in the file, without what is the same for any coding."""
     total = 0
     for own in in_groups(plans):
         total += _GROUP_BYTES

@@ -19,8 +19,7 @@ from diffpack.tensors.info import BLOCK_WORDS, blocks
 class Piece:
     """A part [start, stop) of a record, with `count` values; `line` is where the tensor begins on the group's line.
 
-    `places` are the positions that are stored, in the tensor, where they are known already, `steps` the exact steps
-    there, where these are what is stored.
+    Where the positions that are stored are known already, `first` says which of them comes first.
     """
 
     plan: RecordPlan
@@ -28,8 +27,40 @@ class Piece:
     start: int
     stop: int
     count: int
-    places: Positions | None = None
-    steps: Numbers | None = None
+    first: int | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the positions that are stored are known."""
+        return self.first is not None
+
+    @property
+    def steps_known(self) -> bool:
+        """Whether the exact steps there are, too, and what is stored."""
+        plan = self.plan
+        return self.known and plan.chosen is None and plan.value_coding.exact
+
+    @property
+    def positions(self) -> Positions:
+        """The positions that are stored, on the line; they must be known."""
+        assert self.first is not None
+        return _known(self.plan, self.first, self.first + self.count) + self.line
+
+    @property
+    def steps(self) -> Numbers:
+        """The exact steps there; they must be known."""
+        kept = self.plan.scan.kept
+        assert self.first is not None
+        assert kept is not None
+        return kept.steps[self.first : self.first + self.count]
+
+
+def _known(plan: RecordPlan, first: int, stop: int) -> Positions:
+    """Some of the positions that a record stores, which are chosen or kept from the scan."""
+    if plan.chosen is not None:
+        return plan.chosen[first:stop]
+    assert plan.scan.kept is not None
+    return plan.scan.kept.positions(first, stop)
 
 
 def sides_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Words, Words]]:
@@ -37,14 +68,14 @@ def sides_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Words,
 
     The sides are reference and tuned. Many small pieces are read together, large ones block by block.
     """
-    for known, own in groupby(pieces, lambda piece: piece.places is not None):
+    for known, own in groupby(pieces, lambda piece: piece.known):
         run = list(own)
         records = [next(same) for _, same in groupby(run, lambda piece: piece.line)]
         scans = [piece.plan.scan for piece in records]
         origin = records[0].line
         reference, tuned = joined([scan.reference.source for scan in scans]), joined([scan.tuned for scan in scans])
         if known:
-            positions = np.concatenate([piece.places + piece.line for piece in run if piece.places is not None])
+            positions = np.concatenate([piece.positions for piece in run])
             yield positions, reference[positions - origin], tuned[positions - origin]
             continue
         every_word = run[0].plan.position_coding.every_word
@@ -60,11 +91,10 @@ def sides_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Words,
 def numbers_of(pieces: Sequence[Piece]) -> Iterator[tuple[Positions | None, Numbers]]:
     """What neighbouring pieces of a line store, of one scale: positions on it (None: every word), and numbers there."""
     plan = pieces[0].plan
-    for known, own in groupby(pieces, lambda piece: piece.steps is not None):
+    for known, own in groupby(pieces, lambda piece: piece.steps_known):
         run = list(own)
         if known:
-            positions = [piece.places + piece.line for piece in run if piece.places is not None]
-            yield np.concatenate(positions), np.concatenate([piece.steps for piece in run if piece.steps is not None])
+            yield np.concatenate([piece.positions for piece in run]), np.concatenate([piece.steps for piece in run])
             continue
         for positions_there, before, after in sides_of(run):
             yield positions_there, plan.value_coding.encode(before, after, plan.scan.pair.info.dtype, plan.scale)
@@ -75,25 +105,23 @@ def pieces_of(plans: Sequence[RecordPlan], *, by_words: bool = False) -> Iterato
     line = 0
     for plan in plans:
         scan = plan.scan
-        known = plan.chosen if plan.chosen is not None else scan.positions
+        known = scan.kept if plan.chosen is None else plan.chosen
         if plan.position_coding.every_word:
             for start, stop in blocks(scan.tuned.size):
                 yield Piece(plan, line, start, stop, stop - start)
         elif known is not None and not by_words:
-            yield from _known_pieces(plan, line, known)
+            yield from _known_pieces(plan, line, known.size)
         else:
             for (start, stop), count in zip(blocks(scan.tuned.size), scan.changed, strict=True):
                 yield Piece(plan, line, start, stop, count)
         line += scan.tuned.size
 
 
-def _known_pieces(plan: RecordPlan, line: int, known: Positions) -> Iterator[Piece]:
+def _known_pieces(plan: RecordPlan, line: int, count: int) -> Iterator[Piece]:
     start, size = 0, plan.scan.tuned.size
-    steps = plan.scan.steps if plan.value_coding.exact and plan.chosen is None else None
-    for first in range(0, max(known.size, 1), BLOCK_WORDS):
-        part = known[first : first + BLOCK_WORDS]
-        stop = size if first + BLOCK_WORDS >= known.size else int(part[-1]) + 1
+    for first in range(0, max(count, 1), BLOCK_WORDS):
+        last = min(first + BLOCK_WORDS, count)
+        stop = size if last == count else int(_known(plan, last - 1, last)[0]) + 1
         if stop > start:
-            own = None if steps is None else steps[first : first + BLOCK_WORDS]
-            yield Piece(plan, line, start, stop, part.size, part, own)
+            yield Piece(plan, line, start, stop, last - first, first)
         start = stop

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 
 import numpy as np
@@ -13,6 +12,7 @@ from diffpack.extraction.scan.scan import Scan
 from diffpack.format.factors.product import Factors
 from diffpack.format.positions import PositionCoding
 from diffpack.format.values import NO_SCALE, ValueCoding
+from diffpack.support.found_once import found_once
 from diffpack.tensors.dtypes import Positions
 
 
@@ -33,7 +33,7 @@ class RecordPlan:
     rule: str | None = None
     factors: Factors | None = None
 
-    @cached_property
+    @found_once
     def key(self) -> tuple[str, str, str, str, str]:
         """What records of one group share: base dtype ("" for none), dtype, ids of both codings, what factors are."""
         pair = self.scan.pair

@@ -47,8 +47,8 @@ def _mean_magnitude(plan: RecordPlan) -> float:
 def _sample(plan: RecordPlan) -> npt.NDArray[Any]:
     """The differences of up to `_SAMPLE` entries, evenly spread over those stored."""
     scan = plan.scan
-    positions = plan.chosen if plan.chosen is not None else scan.positions
+    positions = plan.chosen
     if positions is None:
-        positions = np.arange(scan.tuned.size, dtype=np.int64)
+        positions = np.arange(scan.tuned.size, dtype=np.int64) if scan.kept is None else scan.kept.positions()
     positions = positions[:: max(1, positions.size // _SAMPLE)]
     return floats.difference(scan.reference.at(positions), scan.tuned[positions], scan.pair.info.dtype)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Protocol
 
@@ -60,21 +62,40 @@ _ENCODERS: dict[str, Encoder] = {LEVELS.id: level_streams.LevelEncoder()}
 """Codings whose encoding is a choice of the writer's; all others are coded plainly."""
 
 
-def span_jobs(plans: Sequence[RecordPlan], profile: str) -> Iterator[tuple[int, Callable[[], EncodedChunk]]]:
-    """Cut a group's line into spans: the end of each, and the job that codes its chunk."""
+@dataclass(frozen=True)
+class Span:
+    """Pieces of records that one chunk holds, from `start` of the group's line on, and what codes them."""
+
+    encoder: Encoder
+    pieces: Sequence[Piece]
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Where it ends on the line."""
+        return self.pieces[-1].line + self.pieces[-1].stop
+
+    def coded(self, profile: str) -> EncodedChunk:
+        """Its chunk."""
+        return encode_chunk(self.encoder.streams(self.pieces, self.start), profile)
+
+
+def spans_of(plans: Sequence[RecordPlan]) -> Iterator[Span]:
+    """Cut a group's line into spans."""
     encoder = _ENCODERS.get(plans[0].position_coding.id, _PLAIN)
     pending: list[Piece] = []
     count = start = 0
     for piece in pieces_of(plans, by_words=encoder.by_words):
         if pending and encoder.full(piece.line + piece.stop - start, count + piece.count):
-            yield _job(encoder, pending, start, profile)
-            start = pending[-1].line + pending[-1].stop
-            pending, count = [], 0
+            span = Span(encoder, pending, start)
+            yield span
+            start, pending, count = span.end, [], 0
         pending.append(piece)
         count += piece.count
     if pending:
-        yield _job(encoder, pending, start, profile)
+        yield Span(encoder, pending, start)
 
 
-def _job(encoder: Encoder, pieces: list[Piece], start: int, profile: str) -> tuple[int, Callable[[], EncodedChunk]]:
-    return pieces[-1].line + pieces[-1].stop, lambda: encode_chunk(encoder.streams(pieces, start), profile)
+def span_jobs(plans: Sequence[RecordPlan], profile: str) -> Iterator[tuple[int, Callable[[], EncodedChunk]]]:
+    """Cut a group's line into spans: the end of each, and the job that codes its chunk."""
+    return ((span.end, partial(span.coded, profile)) for span in spans_of(plans))

@@ -20,6 +20,7 @@ from diffpack.diff.against import assembled_words
 from diffpack.extraction.scan.nearness import BETTER, sample_of, steps_cost
 from diffpack.extraction.scan.pairs import Pair, Pairing
 from diffpack.extraction.scan.rows import RowShelf
+from diffpack.extraction.scan.scan import Scan
 from diffpack.extraction.scan.tiles import Part, Shelf, along, near
 from diffpack.tensors.dtypes import DType
 from diffpack.tensors.info import TensorInfo, runs
@@ -32,16 +33,23 @@ _LEAST_ENTRIES = 16
 """Entries of a tensor that is looked at, and those of square ones that are looked at before their sketches are."""
 
 
-def with_assemblies(pairing: Pairing, base: Checkpoint, tuned: Checkpoint, profile: str) -> Pairing:
+def may_be_made(pair: Pair) -> bool:
+    """Whether a tensor may be made of slices whatever its words are: the base lacks it, or has it in another shape."""
+    return pair.base is None or pair.resized
+
+
+def with_assemblies(
+    pairing: Pairing, scans: Mapping[str, Scan], base: Checkpoint, tuned: Checkpoint, profile: str
+) -> Pairing:
     """The pairing with tensors that are made of slices of others compared with those; most pairs stay as they are.
 
     Looked at are tensors that the base does not have, or in another shape, and square ones that are far from the
     base's; and the base tensors that are gone, or of these names. An assembly is taken if a sample shows it to be
-    nearer than what the tensor is compared with now.
+    nearer than what the tensor is compared with now. `scans` are those of all pairs but the ones that `may_be_made`.
     """
     cut = [pair for pair in pairing.pairs if _cut(pair.info)]
-    turned = _may_be_turned([pair for pair in cut if _square(pair)], base, tuned)
-    wanted = {pair.name: pair for pair in cut if pair.base is None or pair.resized or pair.name in turned}
+    turned = _may_be_turned([pair for pair in cut if _square(pair) and scans[pair.name].kept is None], base, tuned)
+    wanted = {pair.name: pair for pair in cut if may_be_made(pair) or pair.name in turned}
     view = own_names(base.tensors, pairing.rename)
     gone = [*pairing.removed, *(pair.name for pair in wanted.values() if pair.base is not None)]
     sources = {name: base.info(view[name]) for name in gone if _cut(base.info(view[name]))}
@@ -65,7 +73,7 @@ def _square(pair: Pair) -> bool:
 
 
 def _may_be_turned(square: Sequence[Pair], base: Checkpoint, tuned: Checkpoint) -> set[str]:
-    """Name the square matrices that are far from the base's: they may be these turned."""
+    """Name the square matrices that are far from the base's: they may be these turned. All change in many places."""
     far = set()
     for run in runs(pair.info for pair in square):
         pairs = square[run]
@@ -82,7 +90,7 @@ def _may_be_turned(square: Sequence[Pair], base: Checkpoint, tuned: Checkpoint) 
 def _begin_alike(before: Sequence[WordSource], after: Sequence[WordSource]) -> npt.NDArray[np.bool_]:
     """For which tensors of a run most of the first words are the same, and not all one: neither is the other turned.
 
-    Every square tensor of a model is looked at, most of them no longer than this. The first word of all stays in place.
+    Most square tensors of a dense fine-tune are looked at no longer than this. The first word of all stays in place.
     """
     starts = np.cumsum([0, *(words.size for words in before[:-1])])
     places = (starts[:, None] + np.arange(1, _LEAST_ENTRIES)).reshape(-1)

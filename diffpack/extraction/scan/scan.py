@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.joined_words import joined
+from diffpack.extraction.scan.kept_changes import PAGE_WORDS, Gathered, KeptChanges, lowest
 from diffpack.extraction.scan.pairs import Pair
-from diffpack.format.streams import Numbers
 from diffpack.format.values.exact import EXACT
-from diffpack.tensors.digests import PairHasher
-from diffpack.tensors.dtypes import Positions, Words
-from diffpack.tensors.info import blocks, parts_of
+from diffpack.support.found_once import found_once
+from diffpack.tensors.digests import PairHasher, part_digests, tensor_digest
+from diffpack.tensors.dtypes import Positions
+from diffpack.tensors.info import blocks
 from diffpack.tensors.reference import Reference
 from diffpack.tensors.word_source import WordSource
 
 KEPT_DENSITY = 1 / 16
-"""Below it what was found is kept: 8 bytes a position and those of a step, together less than a tensor's bytes."""
+"""Below it what was found is kept: two bytes a position and those of a step, a small part of a tensor's bytes."""
 _FEW = 4 * KEPT_DENSITY
 """Changes in a block of small tensors of which some may be kept: their steps are taken all at once."""
 
@@ -39,10 +39,7 @@ class Digests:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a scan found. `changed` counts words that differ in each block.
-
-    `positions` are those that differ, `steps` the exact steps there; both are None if many do.
-    """
+    """What a scan found. `changed` counts words that differ in each block; `kept` has them, None if many do."""
 
     pair: Pair
     reference: Reference
@@ -50,10 +47,9 @@ class Scan:
     base_digest: bytes | None
     digest: bytes
     changed: tuple[int, ...]
-    positions: Positions | None
-    steps: Numbers | None
+    kept: KeptChanges | None
 
-    @cached_property
+    @found_once
     def count(self) -> int:
         """How many words differ."""
         return sum(self.changed)
@@ -66,17 +62,14 @@ class Scan:
 
     def differing(self, start: int, stop: int) -> Positions | None:
         """Which of the words [start, stop) differ, counted from `start`, if that is known."""
-        if self.positions is None:
-            return None
-        first, last = np.searchsorted(self.positions, [start, stop])
-        return self.positions[first:last] - start
+        return None if self.kept is None else self.kept.between(start, stop) - start
 
     @property
     def density(self) -> float:
         """Changed words / words (0 for a tensor without any)."""
         return self.count / self.tuned.size if self.tuned.size else 0.0
 
-    @cached_property
+    @found_once
     def unchanged(self) -> bool:
         """Whether the tuned tensor is the base tensor it is compared with: same dtype, shape and bits."""
         pair = self.pair
@@ -96,72 +89,87 @@ def scan_run(
     Base tensors whose digests are known, `of_base`, are not hashed again.
     """
     known = of_base or {}
-    found = [_Comparison(pair, base, tuned, known.get(pair.base_name or "")) for pair in run]
-    after, before = joined([item.words for item in found]), joined([item.reference.source for item in found])
-    line = list(accumulate((item.words.size for item in found), initial=0))
-    for start, stop in blocks(after.size):
-        block, reference = after[start:stop], before[start:stop]
-        moved = np.flatnonzero(block != reference)
-        steps = None
-        if moved.size <= _FEW * block.size:
-            steps = EXACT.encode(reference[moved], block[moved], run[0].info.dtype)
-        low = 0
-        for at, first, last in parts_of(line, start, stop):
-            high = int(moved.searchsorted(last - start)) if last < stop else moved.size
-            own = slice(first - start, last - start)
-            places = moved[low:high] + (start - line[at])
-            taken = None if steps is None else steps[low:high]
-            found[at].see(first - line[at], block[own], reference[own], places, taken)
-            low = high
-    return [item.scan() for item in found]
+    sides = [_Sides(pair, base, tuned, known.get(pair.base_name or "")) for pair in run]
+    return [_scan_blocks(sides[0])] if len(sides) == 1 else _scan_together(sides)
 
 
-class _Comparison:
-    """What is found out about a pair as its words are seen."""
+class _Sides:
+    """Both sides of a pair, and the base tensor's digest, where it is known."""
 
-    def __init__(self, pair: Pair, base: Checkpoint, tuned: Checkpoint, of_base: bytes | None) -> None:
+    __slots__ = ("base_words", "known", "pair", "reference", "words")
+
+    def __init__(self, pair: Pair, base: Checkpoint, tuned: Checkpoint, known: bytes | None) -> None:
         self.pair = pair
         self.words = tuned.word_source(pair.name)
-        base_words = pair.base_words(base)
-        self.reference = Reference(pair.info, pair.base, base_words)
-        self._unconverted = self.reference.unconverted
-        self._of_base = of_base
-        self._hasher = PairHasher(base_words if of_base is None else None)
-        self._counts: list[int] = []
-        self._kept: list[Positions] | None = []
-        self._steps: list[Numbers] = []
-        self._most = self.words.size * KEPT_DENSITY
+        self.base_words = pair.base_words(base)
+        self.reference = Reference(pair.info, pair.base, self.base_words)
+        self.known = known
 
-    def see(self, start: int, block: Words, before: Words, moved: Positions, steps: Numbers | None) -> None:
-        """Take the words that begin at `start`, each once and in order; those at `moved` differ from the reference.
+    def scan(
+        self, base_digest: bytes | None, digest: bytes, changed: tuple[int, ...], kept: KeptChanges | None
+    ) -> Scan:
+        """What was found."""
+        return Scan(self.pair, self.reference, self.words, base_digest, digest, changed, kept)
 
-        `steps` are the exact steps there, if they are known.
-        """
-        self._hasher.update(start, block, before if self._unconverted else None)
-        self._counts.append(moved.size)
-        if self._kept is not None:
-            if sum(self._counts) > self._most:
-                self._kept, self._steps = None, []
-                return
-            if steps is None:
-                own = moved - start
-                steps = EXACT.encode(before[own], block[own], self.pair.info.dtype)
-            self._kept.append(moved)
-            self._steps.append(steps)
+    def base_digest(self) -> bytes | None:
+        """The base tensor's digest, read for it if it is not known."""
+        return self.known if self.known is not None or self.base_words is None else tensor_digest(self.base_words)
 
-    def scan(self) -> Scan:
-        """What was found, after all words were seen."""
-        digest, base_digest = self._hasher.digests(self.words.size)
-        assert digest is not None
-        base_digest = base_digest if self._of_base is None else self._of_base
-        positions, steps = (None, None) if self._kept is None else self._changes(self._kept)
-        return Scan(self.pair, self.reference, self.words, base_digest, digest, tuple(self._counts), positions, steps)
 
-    def _changes(self, kept: list[Positions]) -> tuple[Positions, Numbers]:
-        if len(kept) == 1:
-            return kept[0], self._steps[0]
-        none = np.empty(0, self.pair.info.dtype.step)
-        return np.concatenate([np.empty(0, np.int64), *kept]), np.concatenate([none, *self._steps])
+def _scan_blocks(sides: _Sides) -> Scan:
+    """Hash and compare one pair, block by block."""
+    reference, words, dtype = sides.reference, sides.words, sides.pair.info.dtype
+    unconverted = reference.unconverted
+    hasher = PairHasher(sides.base_words if sides.known is None else None)
+    counts: list[int] = []
+    total = 0
+    gathered: Gathered | None = Gathered(words.size, dtype)
+    for start, stop in blocks(words.size):
+        block, before = words[start:stop], reference.source[start:stop]
+        hasher.update(start, block, before if unconverted else None)
+        moved = np.flatnonzero(block != before)
+        counts.append(moved.size)
+        total += moved.size
+        if total > words.size * KEPT_DENSITY:
+            gathered = None
+        if gathered is not None:
+            gathered.add(moved + start, EXACT.encode(before[moved], block[moved], dtype))
+    digest, base_digest = hasher.digests(words.size)
+    assert digest is not None
+    base_digest = base_digest if sides.known is None else sides.known
+    return sides.scan(base_digest, digest, tuple(counts), None if gathered is None else gathered.kept())
+
+
+def _scan_together(run: Sequence[_Sides]) -> list[Scan]:
+    """The same of pairs that are one block together."""
+    line = list(accumulate((sides.words.size for sides in run), initial=0))
+    after = joined([sides.words for sides in run])[0 : line[-1]]
+    before = joined([sides.reference.source for sides in run])[0 : line[-1]]
+    dtype = run[0].pair.info.dtype
+    moved = np.flatnonzero(after != before)
+    cuts = moved.searchsorted(line)
+    places = moved - np.repeat(line[:-1], np.diff(cuts))
+    low = lowest(places)
+    steps = EXACT.encode(before[moved], after[moved], dtype) if moved.size <= _FEW * after.size else None
+    digests = part_digests(after, line)
+    plain = all(sides.known is None and sides.reference.unconverted for sides in run)
+    base_digests = part_digests(before, line) if plain else [sides.base_digest() for sides in run]
+    found = []
+    for sides, (start, stop), (first, last), own, of_base in zip(
+        run, pairwise(line), pairwise(cuts.tolist()), digests, base_digests, strict=True
+    ):
+        kept = None
+        if last - first <= (stop - start) * KEPT_DENSITY:
+            at = slice(first, last)
+            taken = EXACT.encode(before[moved[at]], after[moved[at]], dtype) if steps is None else steps[at]
+            if stop - start <= PAGE_WORDS:
+                kept = KeptChanges(low[at], taken)
+            else:
+                gathered = Gathered(stop - start, dtype)
+                gathered.add(places[at], taken)
+                kept = gathered.kept()
+        found.append(sides.scan(of_base, own, (last - first,) if stop > start else (), kept))
+    return found
 
 
 def known_scan(pair: Pair, base: Checkpoint, tuned: Checkpoint, known: Digests) -> Scan | None:
@@ -172,5 +180,4 @@ def known_scan(pair: Pair, base: Checkpoint, tuned: Checkpoint, known: Digests) 
     words = tuned.word_source(pair.name)
     reference = Reference(pair.info, pair.base, pair.base_words(base))
     none = (0,) * len(list(blocks(words.size)))
-    nowhere, nothing = np.empty(0, np.int64), np.empty(0, pair.info.dtype.step)
-    return Scan(pair, reference, words, digest, digest, none, nowhere, nothing)
+    return Scan(pair, reference, words, digest, digest, none, KeptChanges.none(pair.info.dtype))

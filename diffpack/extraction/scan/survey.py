@@ -11,10 +11,10 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.base import digests_of
 from diffpack.diff.summary import base_summary, result_summary
 from diffpack.extraction.options import Options
-from diffpack.extraction.scan.assemblies import slices_of, with_assemblies
+from diffpack.extraction.scan.assemblies import may_be_made, slices_of, with_assemblies
 from diffpack.extraction.scan.gone import used_of_base
 from diffpack.extraction.scan.norms import norms
-from diffpack.extraction.scan.pairs import Pairing, pair_up
+from diffpack.extraction.scan.pairs import Pair, Pairing, pair_up
 from diffpack.extraction.scan.references import with_better_references
 from diffpack.extraction.scan.rename_advice import rename_advice
 from diffpack.extraction.scan.renames import renames_of
@@ -67,10 +67,15 @@ def survey(
     """
     renames = renames_of(base, tuned, options.rename, options.threads, base_digests)
     pairing = pair_up(base.tensors, tuned.tensors, renames.rename)
-    pairing = with_assemblies(pairing, base, tuned, options.profile)
-    scans = _scan_all(pairing, base, tuned, renames.digests, options.threads, scanned)
+    scan_all = partial(_scan_all, base=base, tuned=tuned, known=renames.digests, threads=options.threads)
+    found = scan_all([pair for pair in pairing.pairs if not may_be_made(pair)], scanned)
+    pairing = with_assemblies(pairing, found, base, tuned, options.profile)
+    new = scan_all([pair for pair in pairing.pairs if pair.name not in found], scanned)
+    others = scan_all([pair for pair in pairing.pairs if pair.name in found and found[pair.name].pair is not pair])
+    digests = _base_digests([*found.values(), *new.values()], base, renames.digests, options.threads)
+    found |= new | others
+    scans = [found[pair.name] for pair in pairing.pairs]
     stored, aliases = split_aliases(scans)
-    digests = _base_digests(scans, base, renames.digests, options.threads)
     if base_digests is not None:
         base_digests |= digests
     if options.selection.rule is None:  # which tells words by their tensor's own reference
@@ -92,23 +97,24 @@ def survey(
 
 
 def _scan_all(
-    pairing: Pairing,
+    pairs: Sequence[Pair],
+    scanned: Callable[[Sequence[Scan]], None] | None = None,
+    *,
     base: Checkpoint,
     tuned: Checkpoint,
     known: Digests,
     threads: int | None,
-    scanned: Callable[[Sequence[Scan]], None] | None,
-) -> list[Scan]:
-    """Scan every pair, the largest first so that threads end together; give the scans in order of name.
+) -> dict[str, Scan]:
+    """Scan pairs, the largest first so that threads end together; give the scans by name.
 
     Small tensors are scanned in runs, in the order in which the tuned files hold them.
     """
-    pairs = {pair.name: pair for pair in pairing.pairs}
     found: dict[str, Scan] = {}
     if known.tuned:
-        equal = (known_scan(pair, base, tuned, known) for pair in pairing.pairs)
+        equal = (known_scan(pair, base, tuned, known) for pair in pairs)
         found = {item.pair.name: item for item in equal if item is not None}
-    order = [pairs[name] for name in tuned.tensors if name not in found]
+    wanted = {pair.name: pair for pair in pairs if pair.name not in found}
+    order = [wanted[name] for name in tuned.tensors if name in wanted] if wanted else []
     jobs = [order[run] for run in runs(pair.info for pair in order)]
     jobs.sort(key=lambda run: -sum(pair.info.nbytes for pair in run))
     if scanned is not None and found:
@@ -118,7 +124,7 @@ def _scan_all(
             found[item.pair.name] = item
         if scanned is not None:
             scanned(scans)
-    return [found[pair.name] for pair in pairing.pairs]
+    return found
 
 
 def _base_digests(scans: Sequence[Scan], base: Checkpoint, known: Digests, threads: int | None) -> dict[str, bytes]:
