@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from diffpack.support.lazily import lazy_members
 
 if TYPE_CHECKING:
+    from diffpack.live.mixed.handlers.row_by_row import row_by_row
     from diffpack.live.models.pretrained import from_pretrained
     from diffpack.live.shared_memory import is_shared
     from diffpack.live.states.in_place import AppliedInPlace, apply_
@@ -43,6 +44,7 @@ else:  # loaded when asked for: torch is
             "extract": "states.steps",
             "from_pretrained": "models.pretrained",
             "is_shared": "shared_memory",
+            "row_by_row": "mixed.handlers.row_by_row",
         },
     )
 
@@ -56,4 +58,5 @@ __all__ = [
     "extract",
     "from_pretrained",
     "is_shared",
+    "row_by_row",
 ]

@@ -101,6 +101,7 @@ class _Decoding:
         self._entries: dict[Place, Entry] = {}
         self._made_of: dict[Place, str] = {}
         self._elsewhere: list[str] = []
+        self._misfits: list[str] = []
         self._infinite: dict[str, int] = {}
 
     def patch(self) -> Patch:
@@ -115,7 +116,7 @@ class _Decoding:
             self._take(name, target)
         self._refuse_half_tied()
         notes = (overflow.remark(self._infinite),) if self._infinite else ()
-        return Patch(tuple(self._entries.values()), tuple(self._elsewhere), notes)
+        return Patch(tuple(self._entries.values()), tuple(self._elsewhere), tuple(self._misfits), notes)
 
     def tensor(self, name: str) -> Tensor:
         """A result tensor, whole."""
@@ -157,7 +158,10 @@ class _Decoding:
         if place is None:
             called = self._view.naming.called(name)
             place = self._base.places.get(self._base.naming.called(called)) or self._base.places.get(name)
-        if place is None or place.words.info.shape != info.shape:
+        if place is None:
+            return None
+        if place.words.info.shape != info.shape:
+            self._misfits.append(name)
             return None
         there = place.words.info.dtype
         if there != info.dtype and not (self._base.cast and {there.name, info.dtype.name} <= CONVERTIBLE):

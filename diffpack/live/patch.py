@@ -40,12 +40,13 @@ class Entry:
 class Patch:
     """A decoded task: `entries`, one a place.
 
-    `elsewhere` names the result's tensors that differ from the module's and have no place in it. `notes` are remarks
-    for people.
+    `elsewhere` names the result's tensors that differ from the module's and have no place in it, `misfits` those of
+    them that it has in another shape. `notes` are remarks for people.
     """
 
     entries: tuple[Entry, ...]
     elsewhere: tuple[str, ...] = ()
+    misfits: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

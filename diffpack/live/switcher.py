@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
@@ -18,10 +18,13 @@ from diffpack.live.check import check_module
 from diffpack.live.decode import tensors_of
 from diffpack.live.lease import Leases
 from diffpack.live.live_base import LiveBase
+from diffpack.live.mixed.changed import prepared
+from diffpack.live.mixed.mix import mix
 from diffpack.live.patch import BASE, Patch
 from diffpack.live.places import find_places
 from diffpack.live.switch import Switch
 from diffpack.live.tasks import Task, Tasks, Usage, Version
+from diffpack.support.names import listed
 
 DECODED_BYTES = 128 << 20
 """Bytes of decoded tasks that are kept unless told otherwise."""
@@ -63,6 +66,7 @@ class TaskSwitcher:
         self._of_base = Version(self._base.fingerprint, 0)
         self._resident: tuple[Task | None, Patch] = (None, BASE)
         self._standing: Task | None = None
+        self._mixed = prepared(decoded_bytes)
 
     def add(self, name: str, diff: DiffLike) -> Version:
         """Add a task: a path, the bytes of a diff, or an opened one. Give the version it will have.
@@ -148,6 +152,37 @@ class TaskSwitcher:
         self._leases.acquire(self._version(task).added, lambda: self._put(task, patch))
         try:
             yield self._version(task)
+        finally:
+            self._leases.release(self._back)
+
+    @contextmanager
+    def mixed(self, tasks: Sequence[str | None]) -> Iterator[list[Version]]:
+        """Hold the model so that each row of a batch is of its own task, named here row by row (None: the base).
+
+        What the model computes in the `with` block, in this thread, must have as many rows, as the first dimension of
+        what goes in. Products with the base are computed once for all rows, beside them what each task changes; the
+        answers equal those of runs by task within float rounding. There are no gradients. Nobody else uses the model
+        meanwhile. Gives the version of each row.
+
+        What is prepared of tasks is kept up to `decoded_bytes` beside the decoded ones. Raises `UsageError` naming the
+        module that cannot be mixed (see `diffpack.live.row_by_row`), as the block begins or from the model's forward;
+        for a task with tensors of another shape than the model; and as `use` does. What has no place in the model, a
+        head, stays out as with `task`.
+        """
+        if isinstance(tasks, str) or not tasks:
+            raise UsageError("mixed takes a list: one task's name for each row of the batch, None for the base")
+        decoded = {name: self._decoded(name) for name in dict.fromkeys(tasks)}
+        for name, (_, patch) in decoded.items():
+            if patch.misfits:
+                raise UsageError(
+                    f"task {name!r} has tensors of another shape than the model ({listed(list(patch.misfits))}), which "
+                    "a mixed batch would compute without: load the model with their shapes"
+                )
+        versions = {name: self._version(task) for name, (task, _) in decoded.items()}
+        self._leases.acquire(object(), lambda: self._put(None, BASE), alone=True)
+        try:
+            with mix(self.model, [(versions[name].added, decoded[name][1]) for name in tasks], self._mixed):
+                yield [versions[name] for name in tasks]
         finally:
             self._leases.release(self._back)
 

@@ -1,0 +1,1 @@
+"""One forward pass over rows of several tasks: the base's products once, each task's changes for its rows."""
