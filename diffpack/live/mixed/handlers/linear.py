@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diffpack.live.mixed.changed import Changed
 from diffpack.live.mixed.handler import Handler
 from diffpack.live.mixed.rows import Group
+
+_COLUMNS = 8
+"""Changed entries of a bias up to which adding to their columns takes less time than adding all of it."""
 
 
 class Linear(Handler):
@@ -76,12 +80,21 @@ class Linear(Handler):
             inputs = self.rows.take(x, group).to(wide)
             matrix.add_product(total.view(-1, total.shape[-1]), inputs.reshape(-1, inputs.shape[-1]))
         if bias is not None and group in bias:
-            added = bias.difference(group)
-            assert added is not None
-            total.add_(added)
+            _add_bias(total, bias, group)
         if total is not there:
             there.copy_(total)
         self.rows.put(y, group, there)
+
+
+def _add_bias(total: Tensor, bias: Changed, group: Group) -> None:
+    """Add what a group adds to a bias: a few entries to their columns alone, not a pass over all."""
+    added, index = bias.difference(group), bias.entry(group).index
+    assert added is not None
+    if index is None or index.numel() > _COLUMNS:
+        total.add_(added)
+        return
+    for column in index.tolist():
+        total[..., column] += added[column]
 
 
 class InputsFirst(Linear):
