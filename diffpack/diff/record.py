@@ -124,6 +124,17 @@ class TensorDiff:
                         raise CorruptFileError(f"{where}: a value that is not finite", "V3")
                 yield Changes(start, stop, None, values)
 
+    def beside_factors(self) -> Iterator[tuple[Positions, npt.NDArray[np.float32]]]:
+        """What a lossy record adds to what its factors come to: sorted positions and differences, part by part.
+
+        Raises `CorruptFileError`.
+        """
+        grid, scale = self._decoder.value_coding, self._decoder.scale(self._record)
+        for part in self._decoder.changes(self._record):
+            added = part.nonzero()
+            assert added.positions is not None
+            yield added.positions, grid.differences(added.numbers, scale)
+
     @property
     def apart(self) -> bool:
         """Whether its numbers mean something else than those of its neighbours: they have a scale, or factors."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from diffpack.checkpoints.torch_tensors import as_tensor
@@ -17,7 +18,7 @@ from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import UsageError, WrongBaseError
 from diffpack.live.live_base import LiveBase
-from diffpack.live.patch import Entry, Patch
+from diffpack.live.patch import Entry, LowRank, Patch
 from diffpack.live.places import Place
 from diffpack.result import overflow
 from diffpack.support.blas import single_threaded_products
@@ -28,6 +29,8 @@ from diffpack.tensors.info import TensorInfo, blocks
 from diffpack.tensors.reference import convert
 from diffpack.tensors.word_source import WordSource
 
+_WORTH_FACTORS = 0.5
+"""Products with both factors, against one with the matrix, up to which factors are kept beside the words."""
 _POSITION_BYTES = 4
 """What a position takes beside its word, in all but the largest tensors."""
 
@@ -38,6 +41,7 @@ class Written:
 
     positions: Positions | None
     words: Words
+    low_rank: LowRank | None = None
 
 
 def decode(diff: Diff, base: LiveBase) -> Patch:
@@ -212,7 +216,8 @@ class _Decoding:
             positions.append(where)
             after.append(words)
         written = convert(_joined(after, dtype.word), dtype, place.words.info.dtype)
-        return self._smallest(_joined(positions, np.dtype(np.int64)), written, place)
+        found = self._smallest(_joined(positions, np.dtype(np.int64)), written, place)
+        return replace(found, low_rank=_low_rank(record, place)) if record.rank and not record.exact else found
 
     def _smallest(self, positions: Positions, words: Words, place: Place) -> Written:
         """Changes as they take fewest bytes: at positions, or all words of the place."""
@@ -234,7 +239,7 @@ class _Decoding:
         if written is None:
             written = Written(np.empty(0, np.int64), np.empty(0, memory.info.dtype.word))
         index = None if written.positions is None else memory.index(written.positions)
-        return Entry(place, target, index, memory.integers(written.words))
+        return Entry(place, target, index, memory.integers(written.words), written.low_rank)
 
     def _refuse_half_tied(self) -> None:
         """Raise `UsageError` where the module ties tensors of which the result changes one, and not the other.
@@ -261,6 +266,22 @@ class _Decoding:
             f"but {printable(names[0])} and {printable(names[1])} differ in the result of {self._diff.name}: "
             "untie them in the module first"
         )
+
+
+def _low_rank(record: TensorDiff, place: Place) -> LowRank | None:
+    """How a matrix is changed by factors; None if it is no matrix, or has too many of them."""
+    factors, shape = record.factors, record.info.shape
+    if factors is None or len(factors.matrices) != 1 or (factors.rows, factors.columns) != shape:
+        return None
+    if factors.rank * (factors.rows + factors.columns) > _WORTH_FACTORS * factors.rows * factors.columns:
+        return None
+    left, right = factors.pairs()[0]
+    parts = list(record.beside_factors())
+    index = _joined([positions for positions, _ in parts], np.dtype(np.int64))
+    added = _joined([differences for _, differences in parts], np.dtype(np.float32))
+    device = place.words.device
+    numbers = [torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in (left, right, added)]
+    return LowRank(numbers[0], numbers[1], place.words.index(index), numbers[2])
 
 
 def _joined(parts: list[npt.NDArray[Any]], dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,11 +12,12 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+import diffpack  # noqa: E402
 from diffpack.errors import UsageError  # noqa: E402
-from diffpack.live import row_by_row  # noqa: E402
+from diffpack.live import TaskSwitcher, row_by_row  # noqa: E402
 from diffpack.live.mixed import changed as forms  # noqa: E402
-from diffpack.live.mixed.matrix import SparseMatrix  # noqa: E402
-from tests.tools.live_tasks import Layered, bits, changed, layered, same  # noqa: E402
+from diffpack.live.mixed.matrix import LowRankMatrix, SparseMatrix  # noqa: E402
+from tests.tools.live_tasks import Layered, bits, changed, layered, same, write  # noqa: E402
 from tests.tools.mixed import NAMES, add, answers, apart, by_task, mixed, switcher_of, untouched  # noqa: E402
 
 TOKENS = torch.randint(0, 40, (len(NAMES), 6), generator=torch.Generator().manual_seed(1))
@@ -219,3 +221,41 @@ def test_inference_mode_mixes_too(tmp_path: Path):
         found = mixed(switcher, NAMES[:3], answer)
     assert apart(found, by_task(switcher, NAMES[:3], answer)) < 1e-6
     assert torch.equal(mixed(switcher, NAMES[:3], answer), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("grid", [False, True])
+def test_factors_of_low_rank_are_multiplied_with_as_factors(
+    dtype: torch.dtype, grid: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    monkeypatch.setattr(forms, "SPARSE_UP_TO", 1.0)
+    torch.manual_seed(0)
+    model = Layered(width=96, dtype=dtype).eval()
+    base = write(tmp_path / "base.safetensors", model.state_dict())
+    switcher = TaskSwitcher(model, base)
+    for seed, name in enumerate("ab"):
+        generator = torch.Generator().manual_seed(seed)
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        for key in ("hidden.weight", "back.weight"):
+            rows, columns = state[key].shape
+            left, right = (torch.randn(shape, generator=generator) * 0.2 for shape in ((rows, 2), (2, columns)))
+            peaks = (torch.rand(rows, columns, generator=generator) < 0.005) * torch.randn(
+                rows, columns, generator=generator
+            )
+            state[key] += (left @ right + peaks).to(dtype)
+        tuned = write(tmp_path / f"{name}.safetensors", state)
+        options: dict[str, Any] = {"budget": 0.08 / dtype.itemsize} if grid else {"values": "lowrank", "rank": 3}
+        diff = diffpack.extract(base, tuned, tmp_path / f"{name}.dpk", **options)
+        assert diff["hidden.weight"].rank
+        assert any(places.size for places, _ in diff["hidden.weight"].beside_factors()) == grid
+        switcher.add(name, tmp_path / f"{name}.dpk")
+    names = ["b", None, "a", "b"]
+    answer = answers(model, TOKENS)
+    used = []
+    product = LowRankMatrix.add_product
+    monkeypatch.setattr(LowRankMatrix, "add_product", lambda self, *args: (used.append(self), product(self, *args)))
+    bound = {torch.float32: 1e-5, torch.float64: 1e-6, torch.bfloat16: 3e-2}[dtype]  # factors are float32
+    assert apart(mixed(switcher, names, answer), by_task(switcher, names, answer)) < bound
+    assert len(used) == 4  # two tasks, two matrices
+    assert all((matrix.rest is not None) == ("budget" in options) for matrix in used)
+    assert apart(by_task(switcher, [None] * 4, answer), by_task(switcher, names, answer)) > 2 * bound

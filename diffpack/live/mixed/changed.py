@@ -7,13 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diffpack.live.mixed.matrix import SparseMatrix
+from diffpack.live.mixed.matrix import LowRankMatrix, SparseMatrix
 from diffpack.live.mixed.rows import Group, Rows
-from diffpack.live.patch import Entry
+from diffpack.live.patch import Entry, LowRank
 from diffpack.live.places import Place
 from diffpack.support.cache import Cache
 
-Form = Tensor | SparseMatrix | None
+Form = Tensor | SparseMatrix | LowRankMatrix | None
 Prepared = Cache[tuple[int, str, str], Form]
 """Forms that were made, by the task's version, the place's name and the form's: another version never finds them."""
 
@@ -80,15 +80,17 @@ class Changed:
         assert form is None or isinstance(form, Tensor)
         return form
 
-    def matrix(self, group: Group, *, inputs_first: bool) -> SparseMatrix | None:
-        """What a group adds to a matrix of weights, to be multiplied with.
+    def matrix(self, group: Group, *, inputs_first: bool) -> SparseMatrix | LowRankMatrix | None:
+        """What a group adds to a matrix of weights, to be multiplied with: its changed entries, or its factors.
 
         The weights are (inputs, outputs) with `inputs_first`, else (outputs, inputs). None where its own weights are
-        to be used instead: many entries change, or by what is not a finite number.
+        to be used instead: many entries change without factors, or by what is not a finite number.
         """
 
-        def make() -> SparseMatrix | None:
+        def make() -> SparseMatrix | LowRankMatrix | None:
             entry = self._entries[group]
+            if entry.low_rank is not None and self.tensor.dtype in _PRODUCT_DTYPES:
+                return self._by_factors(entry.low_rank, inputs_first=inputs_first)
             if entry.index is None or entry.index.numel() > SPARSE_UP_TO * self.tensor.numel():
                 return None
             if self.tensor.dtype not in _PRODUCT_DTYPES:
@@ -101,8 +103,19 @@ class Changed:
             return SparseMatrix.of(entry.index, added, self.tensor.shape, inputs_first=inputs_first)
 
         form = self._form(group, "inputs first" if inputs_first else "outputs first", make)
-        assert form is None or isinstance(form, SparseMatrix)
+        assert form is None or isinstance(form, SparseMatrix | LowRankMatrix)
         return form
+
+    def _by_factors(self, low_rank: LowRank, *, inputs_first: bool) -> LowRankMatrix | None:
+        """Factors, and the entries beside them; None if these are many."""
+        wide, shape = _wide(self.tensor.dtype), self.tensor.shape
+        if low_rank.index.numel() > SPARSE_UP_TO * self.tensor.numel():
+            return None
+        rest = None
+        if low_rank.index.numel():
+            rest = SparseMatrix.of(low_rank.index, low_rank.added.to(wide), shape, inputs_first=inputs_first)
+        left, right = low_rank.left.to(wide), low_rank.right.to(wide)
+        return LowRankMatrix(left, right, rest) if inputs_first else LowRankMatrix(right.t(), left.t(), rest)
 
     def _form(self, group: Group, name: str, make: Callable[[], Form]) -> Form:
         """A small form, held while the batch is: no limit makes it anew at each forward."""

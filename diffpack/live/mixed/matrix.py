@@ -57,6 +57,26 @@ class SparseMatrix:
             y[start : start + step].index_add_(1, self.outputs, products)
 
 
+@dataclass(frozen=True, eq=False)
+class LowRankMatrix:
+    """A matrix (inputs, outputs): `first` (inputs, rank) times `second` (rank, outputs), and `rest`."""
+
+    first: Tensor
+    second: Tensor
+    rest: SparseMatrix | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is held."""
+        return self.first.nbytes + self.second.nbytes + (0 if self.rest is None else self.rest.nbytes)
+
+    def add_product(self, y: Tensor, x: Tensor) -> None:
+        """Add to y (rows, outputs), in place, the product of x (rows, inputs) with it; all are of its dtype."""
+        y.addmm_(x @ self.first, self.second)
+        if self.rest is not None:
+            self.rest.add_product(y, x)
+
+
 def _compressed(inputs: Tensor, outputs: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
     starts = torch.searchsorted(outputs, torch.arange(size[1] + 1, device=outputs.device, dtype=outputs.dtype))
     with warnings.catch_warnings():
