@@ -189,14 +189,15 @@ class TaskSwitcher:
     def _back(self) -> None:
         self._put(*self._resident)
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
+    def tensors(self, name: str | None) -> dict[str, Tensor]:
         """The tensors of a task's result that differ from the base and have no place in the module, by their names.
 
         New and resized ones go into the module where it has one of their name and shape. They are decoded anew at each
         call, as tensors in the processor's memory.
         """
         task, patch = self._decoded(name)
-        assert task is not None
+        if task is None:
+            return {}
         opened = task.open()
         try:
             return tensors_of(opened, self._base, patch.elsewhere)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,20 @@ def test_verify_hashes_what_is_there(base: Path, tmp_path: Path):
         spoiled.data.view(-1)[3] -= 1
 
 
+def _cut_off(write: Callable[..., None], first: int, last: int) -> Callable[..., None]:
+    """A way to write words whose calls from the first to the last, counted from 1, are interrupted."""
+    calls = 0
+
+    def cut(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if first <= calls <= last:
+            raise KeyboardInterrupt
+        write(*args)
+
+    return cut
+
+
 def test_a_failure_half_way_leaves_the_task_before_whole(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):  # fmt: skip
@@ -150,16 +165,7 @@ def test_a_failure_half_way_leaves_the_task_before_whole(
     standing = bits(model.state_dict())
     write_words = TensorWords.scatter
     for cut in range(1, 11):
-        calls = 0
-
-        def fail(self: TensorWords, *args: Any, cut: int = cut) -> None:
-            nonlocal calls
-            calls += 1
-            if calls == cut:
-                raise KeyboardInterrupt
-            write_words(self, *args)
-
-        monkeypatch.setattr(TensorWords, "scatter", fail)
+        monkeypatch.setattr(TensorWords, "scatter", _cut_off(write_words, cut, cut))
         with pytest.raises(KeyboardInterrupt):
             switcher.use("second")
         assert switcher.current == "first"
@@ -182,16 +188,7 @@ def test_a_switch_cut_off_twice_is_mended_by_the_next(base: Path, tmp_path: Path
     switcher.use("first")
     write_words = TensorWords.scatter
     for cut in range(1, 8):
-        calls = 0
-
-        def fail(self: TensorWords, *args: Any, cut: int = cut) -> None:
-            nonlocal calls
-            calls += 1
-            if calls >= cut:
-                raise KeyboardInterrupt
-            write_words(self, *args)
-
-        monkeypatch.setattr(TensorWords, "scatter", fail)
+        monkeypatch.setattr(TensorWords, "scatter", _cut_off(write_words, cut, 1000))
         with pytest.raises(KeyboardInterrupt):
             switcher.use("second")
         with pytest.raises(UsageError, match="cut off half-way"):

@@ -92,6 +92,7 @@ def test_names_are_known_or_refused(switcher: TaskSwitcher):
     with pytest.raises(UsageError, match="a task's name is a string"):
         switcher.add(7, b"")  # type: ignore[arg-type] - what is tried
     switcher.use(None)
+    assert switcher.tensors(None) == {}
     assert repr(switcher) == "TaskSwitcher(Layered, 3 tasks, now None)"
 
 
