@@ -12,8 +12,8 @@ prints, for each mode, what came back and how long it took:
     mixed    400 requests    137.2 /s   p50   82.7 ms   p95  298.5 ms
     every answer came from the task that was asked
 
-(A tiny model on two busy cores, the client's work among it: the next run differs. Which mode is faster depends on the
-model, the tasks and the load: measure yours.)
+(A tiny model on two busy cores, the client's work among it; of three runs switch was the faster one once. Which it is
+depends on the model, the tasks and the load: measure yours.)
 
 It ends after so many requests a mode, or so many seconds, whichever comes first. Each answer must come from the task
 that was asked, in its version: the exit code is 1 if one does not. Only this machine is asked unless --anywhere is
