@@ -1,10 +1,15 @@
-"""Tensors that share a part of their memory: none of them can be written without the other."""
+"""Where tensors lie in memory: which are the same, and which share a part, so that none is written alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from torch import Tensor
+
+
+def memory_of(tensor: Tensor) -> tuple[object, ...]:
+    """What tied tensors have in common, and no others that have entries: device, address, dtype, shape and strides."""
+    return str(tensor.device), tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
 def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
@@ -15,7 +20,7 @@ def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     by_device: dict[str, list[tuple[int, int, str]]] = {}
     for name, tensor in tensors.items():
         if tensor.numel():
-            by_device.setdefault(str(tensor.device), []).append((*_span(tensor), name))
+            by_device.setdefault(str(tensor.device), []).append((*span(tensor), name))
     found: dict[str, str] = {}
     for spans in by_device.values():
         spans.sort()
@@ -28,7 +33,7 @@ def overlapping(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     return found
 
 
-def _span(tensor: Tensor) -> tuple[int, int]:
+def span(tensor: Tensor) -> tuple[int, int]:
     """Where in memory a tensor begins and ends, in bytes."""
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size()

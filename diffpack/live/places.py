@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from diffpack.errors import UnsupportedCheckpointError, UsageError
-from diffpack.live.overlaps import overlapping
+from diffpack.live.overlaps import memory_of, overlapping
 from diffpack.live.shared_memory import is_shared
 from diffpack.live.words import TensorWords
 from diffpack.support.names import printable
@@ -74,7 +74,7 @@ def find_places(model: nn.Module) -> dict[str, Place]:
     for name, owner, attribute, tensor in _registered(model):
         if state.get(name) is not tensor:
             continue
-        where = (str(tensor.device), tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+        where = memory_of(tensor)
         place = by_memory.get(where) if tensor.numel() else None
         if place is None:
             place = by_memory[where] = Place(name, owner, attribute, tensor, kind)

@@ -198,11 +198,8 @@ class TaskSwitcher:
         task, patch = self._decoded(name)
         if task is None:
             return {}
-        opened = task.open()
-        try:
-            return tensors_of(opened, self._base, patch.elsewhere)
-        finally:
-            task.leave(opened)
+        with task.opened() as diff:
+            return tensors_of(diff, self._base, patch.elsewhere)
 
     def pin(self, name: str) -> None:
         """Decode a task now and keep it decoded, whatever the limit."""
@@ -235,11 +232,8 @@ class TaskSwitcher:
             standing, patch = self._stands()
             if standing is None:
                 return check_module(self._base, patch, None)
-            opened = standing.open()
-            try:
-                return check_module(self._base, patch, opened)
-            finally:
-                standing.leave(opened)
+            with standing.opened() as diff:
+                return check_module(self._base, patch, diff)
         finally:
             self._leases.release(lambda: None)
 

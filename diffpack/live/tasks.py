@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -42,18 +43,20 @@ class Task:
     identity: str
     nbytes: int
 
-    def open(self) -> Diff:
-        """Open its diff. Raises `UsageError` if the file is another one by now, and as `open_diff` does."""
-        opened = open_diff(self.source)
-        if opened.identity != self.identity:
-            opened.close()
-            raise UsageError(f"{opened.name}: is another file than the one added as {self.name!r}: add it again")
-        return opened
+    @contextmanager
+    def opened(self) -> Iterator[Diff]:
+        """Its diff, open for a while; closed afterwards, unless somebody else opened it.
 
-    def leave(self, opened: Diff) -> None:
-        """Close its diff, unless somebody else opened it."""
-        if opened is not self.source:
-            opened.close()
+        Raises `UsageError` if the file is another one by now, and as `open_diff` does.
+        """
+        diff = open_diff(self.source)
+        try:
+            if diff.identity != self.identity:
+                raise UsageError(f"{diff.name}: is another file than the one added as {self.name!r}: add it again")
+            yield diff
+        finally:
+            if diff is not self.source:
+                diff.close()
 
 
 @dataclass(frozen=True)
@@ -139,14 +142,8 @@ class Tasks:
 
     def _decode(self, task: Task) -> Patch:
         self._from_file += 1
-        return self._with(task, lambda opened: decode(opened, self._base))
-
-    def _with(self, task: Task, what: Callable[[Diff], Patch]) -> Patch:
-        opened = task.open()
-        try:
-            return what(opened)
-        finally:
-            task.leave(opened)
+        with task.opened() as diff:
+            return decode(diff, self._base)
 
     def pin(self, name: str) -> None:
         """Decode a task and keep it so, whatever the limit."""

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode
 
 from diffpack.errors import UsageError
+from diffpack.live.overlaps import span
 from diffpack.live.places import Place
 
 _METADATA = frozenset(
@@ -45,7 +46,7 @@ class Guard(TorchFunctionMode):
         held = sorted((place for place in places if place.tensor.numel()), key=lambda place: place.tensor.data_ptr())
         self._places = held
         self._starts = [place.tensor.data_ptr() for place in held]
-        self._ends = [_end(place.tensor) for place in held]
+        self._ends = [span(place.tensor)[1] for place in held]
         self._permitted: frozenset[Place] | None = frozenset()
         self._refused: UsageError | None = None
         self._below = _Below(self)
@@ -163,8 +164,3 @@ def _enter(mode: TorchDispatchMode) -> None:
 
 def _leave(mode: TorchDispatchMode) -> None:
     mode.__exit__(None, None, None)
-
-
-def _end(tensor: Tensor) -> int:
-    extent = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return tensor.data_ptr() + extent * tensor.element_size()

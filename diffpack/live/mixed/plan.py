@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from torch import Tensor, nn
+from torch import nn
 
 from diffpack.errors import UsageError
 from diffpack.live.mixed.handler import INSTEAD, Handler
 from diffpack.live.mixed.handlers import handler_in, handler_of
 from diffpack.live.mixed.handlers.row_by_row import RowByRow
+from diffpack.live.overlaps import memory_of
 from diffpack.live.places import Place
 
 _EXPERTS = "experts"
@@ -63,16 +64,12 @@ def plan(model: nn.Module, places: Iterable[Place]) -> list[Stand]:
 
 def _owned(paths: Mapping[str, nn.Module], places: Iterable[Place]) -> Iterator[tuple[str, str, Place]]:
     """Each module's own tensors of these places: (its path, the tensor's name there, place)."""
-    by_memory = {_memory(place.tensor): place for place in places}
+    by_memory = {memory_of(place.tensor): place for place in places}
     for path, module in paths.items():
         for attribute, tensor in (*module._parameters.items(), *module._buffers.items()):
-            place = by_memory.get(_memory(tensor)) if tensor is not None else None
+            place = by_memory.get(memory_of(tensor)) if tensor is not None else None
             if place is not None:
                 yield path, attribute, place
-
-
-def _memory(tensor: Tensor) -> tuple[object, ...]:
-    return str(tensor.device), tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
 
 
 def _stand(path: str, paths: Mapping[str, nn.Module]) -> Stand | None:

@@ -12,6 +12,7 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.checkpoints.memory import EXTRA_STATE, STATE_MARK, is_tensor
 from diffpack.checkpoints.torch_tensors import tensor_info
 from diffpack.errors import UnsupportedCheckpointError, UsageError
+from diffpack.live.overlaps import memory_of
 from diffpack.live.words import TensorWords, host_words
 from diffpack.support.names import printable
 from diffpack.tensors.digests import tensor_digest
@@ -53,7 +54,7 @@ class State(Checkpoint):
         places: dict[tuple[object, ...], str] = {}
         for name, tensor in state.items():
             if self._take(name, tensor) and tensor.numel():
-                first = places.setdefault(_place(tensor), name)
+                first = places.setdefault(memory_of(tensor), name)
                 if first != name:
                     self.ties[name] = first
 
@@ -120,7 +121,3 @@ class _Parts:
             start, stop, _ = part.indices(self.size)
             return host_words(self._memory.slice(start, stop), self.dtype)
         return host_words(self._memory.gather(self._memory.index(part)), self.dtype)
-
-
-def _place(tensor: Tensor) -> tuple[object, ...]:
-    return str(tensor.device), tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
