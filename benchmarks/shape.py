@@ -32,7 +32,7 @@ ROOMS = (
     ("diff",),
     ("result",),
     ("extraction", "algebra"),
-    ("bridges", "train", "live"),
+    ("bridges", "train", "live", "report"),
     ("__init__",),
     ("__main__",),
 )

@@ -15,7 +15,6 @@ Report = dict[str, Any]
 
 _MOST_NAMED = 5  # names a line of text lists; --json has them all
 _FEW_NOTES = 3  # remarks that are told without being asked for; of many only how many there are
-_UNITS = ("kB", "MB", "GB", "TB", "PB")
 
 
 def emit(text: str) -> None:
@@ -72,41 +71,30 @@ def mode(exact: bool) -> str:
 
 def size(nbytes: int) -> str:
     """A size in decimal units: `812 bytes`, `29.9 MB`."""
-    if nbytes < 1000:
-        return plural(nbytes, "byte")
-    number = float(nbytes)
-    for unit in _UNITS:
-        number /= 1000
-        if number < 999.5 or unit == _UNITS[-1]:
-            break
-    digits = 2 if number < 9.995 else 1 if number < 99.95 else 0
-    return f"{number:.{digits}f} {unit}"
+    from diffpack.support import amounts
+
+    return amounts.size(nbytes)
 
 
 def percent(fraction: float) -> str:
     """A fraction as a percentage of three digits; what is not nothing, or not all, never looks so."""
-    number = 100 * fraction
-    if number == 0:
-        return "0 %"
-    if 0 < number < 0.001:
-        return "<0.001 %"
-    if 99.95 <= number < 100:
-        return ">99.9 %"
-    digits = 2 if number < 9.995 else 1 if number < 100 else 0
-    if number < 0.0995:
-        digits = 3
-    return f"{number:.{digits}f} %"
+    from diffpack.support import amounts
+
+    return amounts.percent(fraction)
 
 
 def few_bits(bits: float) -> str:
     """Bits for each change: one digit behind the point, two that count below one."""
-    return f"{bits:.1f}" if bits >= 1 else f"{bits:.2g}"
+    from diffpack.support import amounts
+
+    return amounts.few_bits(bits)
 
 
 def plural(count: int, noun: str) -> str:
     """A count with its noun: `1 tensor`, `2,000 tensors`, `0 entries`."""
-    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{count:,} {noun if count == 1 else many}"
+    from diffpack.support import amounts
+
+    return amounts.plural(count, noun)
 
 
 def listed(names: Sequence[str], noun: str = "tensor") -> str:

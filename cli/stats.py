@@ -12,7 +12,8 @@ from .output import Report, emit, emit_json, few_bits, mode, percent, plural, sa
 from .progress import watched
 
 if TYPE_CHECKING:
-    from diffpack.diff.stats import DiffStats, Stats, TensorStats
+    from diffpack.diff.stats import DiffStats, TensorStats
+    from diffpack.report.stats import Stats
 
 KEYS = {
     "diffs[].path": "the diff",

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from diffpack.diff.diff import Diff
     from diffpack.diff.diff import open_diff as open  # noqa: A004 - diffpack.open(path) is the API, as in gzip or wave
     from diffpack.diff.record import TensorDiff
-    from diffpack.diff.stats import Stats, stats
     from diffpack.extraction.extract import extract
     from diffpack.extraction.many import extract_many
+    from diffpack.report.stats import Stats, stats
     from diffpack.result.apply import Applied, apply, load
     from diffpack.result.verify import Verified, verify
 else:  # loaded when asked for: a mistake on the command line is told before anything else is
@@ -43,7 +43,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "Diff": "diff.diff",
             "Rebased": "algebra.rebase",
             "Renamed": "algebra.rename",
-            "Stats": "diff.stats",
+            "Stats": "report.stats",
             "TensorDiff": "diff.record",
             "Verified": "result.verify",
             "apply": "result.apply",
@@ -60,7 +60,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "open_checkpoint": "checkpoints",
             "rebase": "algebra.rebase",
             "rename": "algebra.rename",
-            "stats": "diff.stats",
+            "stats": "report.stats",
             "verify": "result.verify",
         },
         parts=("live", "train"),

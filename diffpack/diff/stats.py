@@ -1,16 +1,14 @@
-"""stats: what diffs change and what they cost, each and together."""
+"""What one diff changes, and where its bytes are: from the manifest, or tensor by tensor."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
-from diffpack.checkpoints import CheckpointLike, open_checkpoint
-from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.diff import Diff, DiffLike, open_diffs
-from diffpack.diff.extent import other_names
+from diffpack.diff.diff import Diff
 from diffpack.diff.group_decoder import GroupDecoder
-from diffpack.errors import WrongBaseError
 from diffpack.format.chunks import ChunkSpec
 from diffpack.format.manifest import MILLIONTHS
 from diffpack.format.values.summed import SUMMED
@@ -20,8 +18,10 @@ from diffpack.format.values.summed import SUMMED
 class TensorStats:
     """One record: `changed` counts stored changes, in entries (words for complex and sub-byte dtypes).
 
-    `error` is the relative L2 error |result - tuned| / |tuned - base|, None where the diff does not record it. `rank`
-    is the largest of its low-rank factors; with these every entry counts as changed.
+    `nbytes` are those of its chunks; of a chunk that several records share each has its part, by their words, so that
+    those of all records add up to the chunks. `error` is the relative L2 error |result - tuned| / |tuned - base|, None
+    where the diff does not record it. `rank` is the largest of its low-rank factors; with these every entry counts as
+    changed.
     """
 
     name: str
@@ -32,6 +32,8 @@ class TensorStats:
     value_coding_id: str
     changed: int
     entries: int
+    nbytes: int
+    tensor_bytes: int
     error: float | None
     rank: int = 0
 
@@ -42,14 +44,28 @@ class TensorStats:
 
 
 @dataclass(frozen=True)
+class CodingStats:
+    """The records that are stored in one way: how many, and the bytes of their chunks."""
+
+    position_coding_id: str
+    value_coding_id: str
+    rank: int
+    records: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class DiffStats:
     """One diff. `nbytes` is the file; `base_bytes` and `result_bytes` are tensor data.
 
     Of its bytes `side_file_bytes` are those of side files; the others are what the weights cost: `weight_bytes`, of
     which `weight_share` and `weight_bits` speak. `layout_bytes` are those of the headers of weights files.
     `factor_bytes`, `position_bytes` and `value_bytes` are those of the chunks that hold records: low-rank factors,
-    where entries change, and everything else.
-    `error` is the relative L2 error over all float tensors: 0 for an exact diff, None where it is not recorded.
+    where entries change, and everything else; with the manifest, the layout, the side files and `frame_bytes` (what
+    stands around them) they are the file.
+    `changed` is exact if `counted`, else the most it can be: a manifest does not tell how many of a tensor's entries
+    stay as they are where all are stored. `error` is the relative L2 error over all float tensors: 0 for an exact diff,
+    None where it is not recorded. `tensors` are there if they were asked for.
     """
 
     name: str
@@ -61,18 +77,24 @@ class DiffStats:
     value_bytes: int
     layout_bytes: int
     side_file_bytes: int
+    frame_bytes: int
     base_fingerprint: str
     base_name: str | None
     base_bytes: int
     base_entries: int
+    result_fingerprint: str | None
     result_bytes: int
     result_entries: int
+    records: int
     changed: int
+    counted: bool
     removed: int
     aliases: int
     error: float | None
+    codings: tuple[CodingStats, ...]
     tensors: tuple[TensorStats, ...]
     recipe: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def density(self) -> float:
@@ -105,80 +127,21 @@ class DiffStats:
         return 8 * self.weight_bytes / self.changed if self.changed else 0.0
 
 
-@dataclass(frozen=True)
-class Stats:
-    """Several diffs, and what storing them with their bases costs against storing full copies."""
+def diff_stats(diff: Diff, *, tensors: bool = True) -> DiffStats:
+    """Count one diff: with `tensors` each of its records, which decodes what the manifest does not count.
 
-    diffs: tuple[DiffStats, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all diffs."""
-        return sum(item.nbytes for item in self.diffs)
-
-    @property
-    def side_file_bytes(self) -> int:
-        """Bytes of the side files in all diffs."""
-        return sum(item.side_file_bytes for item in self.diffs)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all diffs without side files."""
-        return self.nbytes - self.side_file_bytes
-
-    @property
-    def base_bytes(self) -> int:
-        """Bytes of the distinct bases."""
-        return sum({item.base_fingerprint: item.base_bytes for item in self.diffs}.values())
-
-    @property
-    def full_bytes(self) -> int:
-        """Bytes of all results stored as full copies."""
-        return sum(item.result_bytes for item in self.diffs)
-
-    @property
-    def share_of_base(self) -> float:
-        """Bytes of all diffs / bytes of the distinct bases."""
-        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
-
-    @property
-    def weight_share(self) -> float:
-        """Bytes of all diffs without side files / bytes of the distinct bases."""
-        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
-
-
-def stats(
-    diffs: DiffLike | Sequence[DiffLike], base: CheckpointLike | None = None, *, threads: int | None = None
-) -> Stats:
-    """Count what each diff changes and what it costs; decodes what the manifest does not count, needs no base.
-
-    With `base`, raises `WrongBaseError` if a diff has another one. Raises `CorruptFileError`.
+    Without them reads the manifest alone. Raises `CorruptFileError`.
     """
-    opened = open_diffs(diffs)
-    counted = tuple(map(diff_stats, opened))
-    if base is not None:
-        checkpoint = open_checkpoint(base)
-        actual = fingerprint(checkpoint, threads=threads)
-        for diff, item in zip(opened, counted, strict=True):
-            if item.base_fingerprint != actual:
-                raise WrongBaseError(
-                    f"{checkpoint.source}: not the base of {item.name} "
-                    f"(fingerprint expected {item.base_fingerprint}, found {actual}){other_names(diff, checkpoint)}"
-                )
-    return Stats(counted)
-
-
-def diff_stats(diff: Diff) -> DiffStats:
-    """Count one diff. Raises `CorruptFileError`."""
-    manifest = diff.manifest
-    tensors = [item for decoder in diff.decoders for item in _group_stats(diff, decoder)]
+    manifest, chunks = diff.manifest, diff.chunks
+    each = [item for decoder in diff.decoders for item in _group_stats(diff, decoder)] if tensors else []
+    told = [count for decoder in diff.decoders for count in _told(decoder, chunks)]
     coded = diff.coded_chunks
-    around = sum(chunk.nbytes for chunk in diff.chunks[coded:])
+    around = sum(chunk.nbytes for chunk in chunks[coded:])
     side_file_bytes = diff.side_file_bytes
-    spans = [diff.chunks[at] for decoder in diff.decoders for at in decoder.span_chunks]
+    spans = [chunks[at] for decoder in diff.decoders for at in decoder.span_chunks]
     position_bytes = sum(map(_position_bytes, spans))
-    factor_bytes = sum(diff.chunks[at].nbytes for decoder in diff.decoders for at in decoder.factor_chunks)
-    value_bytes = sum(chunk.nbytes for chunk in diff.chunks[:coded]) - position_bytes - factor_bytes
+    factor_bytes = sum(chunks[at].nbytes for decoder in diff.decoders for at in decoder.factor_chunks)
+    record_bytes = sum(chunk.nbytes for chunk in chunks[:coded])
     return DiffStats(
         name=diff.name,
         exact=diff.exact,
@@ -186,21 +149,27 @@ def diff_stats(diff: Diff) -> DiffStats:
         manifest_bytes=diff.manifest_bytes,
         factor_bytes=factor_bytes,
         position_bytes=position_bytes,
-        value_bytes=value_bytes,
+        value_bytes=record_bytes - position_bytes - factor_bytes,
         layout_bytes=around - side_file_bytes,
         side_file_bytes=side_file_bytes,
+        frame_bytes=diff.nbytes - diff.manifest_bytes - record_bytes - around,
         base_fingerprint=manifest.base.fingerprint,
         base_name=manifest.base.name,
         base_bytes=manifest.base.bytes,
         base_entries=manifest.base.entries,
+        result_fingerprint=manifest.result.fingerprint,
         result_bytes=manifest.result.bytes,
         result_entries=manifest.result.entries,
-        changed=sum(item.changed for item in tensors),
+        records=len(diff),
+        changed=sum(item.changed for item in each) if tensors else sum(count for count, _ in told),
+        counted=tensors or all(sure for _, sure in told),
         removed=len(manifest.removed),
         aliases=len(manifest.aliases),
         error=_error(diff),
-        tensors=tuple(sorted(tensors, key=lambda item: item.name)),
+        codings=_codings(diff),
+        tensors=tuple(sorted(each, key=lambda item: item.name)),
         recipe=manifest.recipe,
+        metadata=manifest.metadata,
     )
 
 
@@ -216,12 +185,61 @@ def _error(diff: Diff) -> float | None:
     return None if diff.manifest.error is None else diff.manifest.error / MILLIONTHS
 
 
+def _told(decoder: GroupDecoder, chunks: Sequence[ChunkSpec]) -> Iterator[tuple[int, bool]]:
+    """How many words a group's records change, as the manifest tells it, and whether that is sure: else the most."""
+    group, coding = decoder.group, decoder.position_coding
+    words = decoder.line.starts[-1]
+    if group.factors is not None and not decoder.predicts:
+        yield words, True
+    elif group.counts is not None and coding.counted(decoder.value_coding):
+        yield sum(group.counts), True
+    else:
+        start = 0
+        for at, stop in zip(decoder.span_chunks, group.ends, strict=True):
+            stored = coding.stored([stream.count for stream in chunks[at].streams])
+            yield (stop - start, False) if stored is None else (min(stored, stop - start), True)
+            start = stop
+
+
+def _codings(diff: Diff) -> tuple[CodingStats, ...]:
+    """The ways records are stored in, those of most bytes first."""
+    records: Counter[tuple[str, str]] = Counter()
+    nbytes: Counter[tuple[str, str]] = Counter()
+    ranks: dict[tuple[str, str], int] = {}
+    for decoder in diff.decoders:
+        first = diff[decoder.group.names[0]]
+        coding, factors = first.coding, decoder.group.factors
+        records[coding] += len(decoder)
+        nbytes[coding] += sum(diff.chunks[at].nbytes for at in decoder.chunks)
+        ranks[coding] = max(ranks.get(coding, 0), factors.rank if factors else 0)
+    order = sorted(records, key=lambda coding: (-nbytes[coding], coding))
+    return tuple(CodingStats(*coding, ranks[coding], records[coding], nbytes[coding]) for coding in order)
+
+
 def _group_stats(diff: Diff, decoder: GroupDecoder) -> Iterator[TensorStats]:
     records = [diff[name] for name in decoder.group.names]
     many = decoder.group.counts is None and records[0].value_coding is not SUMMED
     counts = decoder.counts() if many else [record.count for record in records]
-    for record, count in zip(records, counts, strict=True):
+    sizes = _record_bytes(decoder, diff.chunks)
+    for record, count, nbytes in zip(records, counts, sizes, strict=True):
         yield TensorStats(
-            record.name, record.kind, record.dtype, record.shape, *record.coding, count, record.info.words,
-            diff.error(record.name), record.rank,
+            record.name, record.kind, record.dtype, record.shape, *record.coding, count, record.info.words, nbytes,
+            record.info.nbytes, diff.error(record.name), record.rank,
         )  # fmt: skip
+
+
+def _record_bytes(decoder: GroupDecoder, chunks: Sequence[ChunkSpec]) -> list[int]:
+    """Bytes of each record of a group; every chunk is shared out whole: by words, and what all have equally."""
+    shares: dict[int, list[tuple[int, float]]] = {}
+    for record in range(len(decoder)):
+        for at, share in decoder.shares(record):
+            shares.setdefault(at, []).append((record, share))
+    everybody = [(record, 1 / len(decoder)) for record in range(len(decoder))]
+    found = [0] * len(decoder)
+    for at in decoder.chunks:
+        parts = shares.get(at, everybody)
+        ends = [round(chunks[at].nbytes * reached) for reached in accumulate(share for _, share in parts)]
+        ends[-1] = chunks[at].nbytes
+        for (record, _), (start, stop) in zip(parts, pairwise([0, *ends]), strict=True):
+            found[record] += stop - start
+    return found

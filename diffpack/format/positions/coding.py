@@ -156,6 +156,10 @@ class PositionCoding(ABC):
         """
         return True
 
+    def stored(self, counts: Sequence[int]) -> int | None:
+        """How many changes a span's chunk holds, by how many numbers its streams have; None where these do not tell."""
+        return None
+
     def counted(self, value_coding: ValueCoding) -> bool:
         """Say whether the manifest counts the changes of each record with such values, since not everybody can."""
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,10 @@ class Gaps(PositionCoding):
 
     id = "gaps"
     offered = True
+
+    def stored(self, counts: Sequence[int]) -> int | None:
+        """As many as there are gaps."""
+        return counts[0] if counts else None
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
         """Positions and numbers. Raises `CorruptFileError` (P1, P3, V2)."""

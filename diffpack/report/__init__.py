@@ -1,0 +1,1 @@
+"""What diffs cost, for people: many diffs with their bases counted together, their budgets, and pages to read."""

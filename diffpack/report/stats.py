@@ -1,0 +1,179 @@
+"""stats: what diffs change and what they cost, each and together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
+from diffpack.checkpoints.fingerprint import fingerprint
+from diffpack.diff.diff import Diff, DiffLike, open_diff
+from diffpack.diff.extent import other_names
+from diffpack.diff.stats import DiffStats, diff_stats
+from diffpack.errors import DiffpackError, WrongBaseError
+from diffpack.report.families import Family, families_of
+from diffpack.report.found import diffs_in
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A diff that could not be counted: `nbytes` of its file (None if that is not known), and why."""
+
+    name: str
+    nbytes: int | None
+    error: DiffpackError
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Several diffs, and what storing them with their bases costs against storing full copies.
+
+    Bases that are the result of another diff are not counted: that is stored by the diff.
+    """
+
+    diffs: tuple[DiffStats, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """The diffs by the base they come from, chains in their order."""
+        return families_of(self.diffs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all diffs."""
+        return sum(item.nbytes for item in self.diffs)
+
+    @property
+    def side_file_bytes(self) -> int:
+        """Bytes of the side files in all diffs."""
+        return sum(item.side_file_bytes for item in self.diffs)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all diffs without side files."""
+        return self.nbytes - self.side_file_bytes
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of the distinct bases."""
+        return sum(item.base_bytes for item in self.families)
+
+    @property
+    def full_bytes(self) -> int:
+        """Bytes of all results stored as full copies."""
+        return sum(item.result_bytes for item in self.diffs)
+
+    @property
+    def share_of_base(self) -> float:
+        """Bytes of all diffs / bytes of the distinct bases."""
+        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+
+    @property
+    def weight_share(self) -> float:
+        """Bytes of all diffs without side files / bytes of the distinct bases."""
+        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
+
+    def fitting(self, budget: int) -> int:
+        """How many more diffs like these, on average, fit into so many bytes beside the bases and the diffs there are.
+
+        Negative is how many are too many. Side files count: they are stored.
+        """
+        if not self.nbytes:
+            return 0
+        return (budget - self.base_bytes - self.nbytes) * len(self.diffs) // self.nbytes
+
+
+def stats(
+    diffs: DiffLike | Sequence[DiffLike],
+    base: CheckpointLike | None = None,
+    *,
+    tensors: bool = True,
+    keep_going: bool = False,
+    threads: int | None = None,
+) -> Stats:
+    """Count what each diff changes and what it costs. A path may be a folder: all its `*.dpk` are meant.
+
+    With `tensors` each tensor is counted, which decodes what the manifest does not count, but needs no base; without,
+    manifests alone are read, and `DiffStats.changed` may be the most it can be. With `base` the diffs that continue no
+    other one must be of that base.
+
+    Raises `UsageError` for a folder without diffs, `WrongBaseError`, `CorruptFileError`, `UnsupportedFormatError`; with
+    `keep_going` what is wrong with one diff of several becomes one of the `problems`.
+    """
+    counted: list[tuple[DiffLike, DiffStats]] = []
+    problems: list[Problem] = []
+    for source in _sources(diffs):
+        try:
+            counted.append((source, _counted(source, tensors=tensors)))
+        except DiffpackError as error:
+            if not keep_going:
+                raise
+            problems.append(Problem(*_called(source), error))
+    found = [item for _, item in counted]
+    if base is not None:
+        others = _of_other_bases(counted, open_checkpoint(base), threads)
+        if others and not keep_going:
+            raise next(iter(others.values()))
+        problems += [Problem(found[at].name, found[at].nbytes, error) for at, error in others.items()]
+        found = [item for at, item in enumerate(found) if at not in others]
+    return Stats(tuple(found), tuple(problems))
+
+
+def _sources(diffs: DiffLike | Sequence[DiffLike]) -> Iterator[DiffLike]:
+    for item in [diffs] if isinstance(diffs, Diff | str | bytes | os.PathLike) else diffs:
+        if isinstance(item, str | os.PathLike) and Path(item).is_dir():
+            yield from diffs_in(Path(item))
+        else:
+            yield item
+
+
+def _counted(source: DiffLike, *, tensors: bool) -> DiffStats:
+    """Count one diff; one that is opened here is closed again, so that thousands can be counted."""
+    if isinstance(source, Diff):
+        return diff_stats(source, tensors=tensors)
+    with open_diff(source) as diff:
+        return diff_stats(diff, tensors=tensors)
+
+
+def _called(source: DiffLike) -> tuple[str, int | None]:
+    """Name and size of a diff that cannot be counted."""
+    if isinstance(source, Diff):
+        return source.name, source.nbytes
+    if isinstance(source, bytes):
+        return "diff in memory", len(source)
+    try:
+        return os.fspath(source), Path(source).stat().st_size
+    except OSError:
+        return os.fspath(source), None
+
+
+def _of_other_bases(
+    counted: Sequence[tuple[DiffLike, DiffStats]], checkpoint: Checkpoint, threads: int | None
+) -> dict[int, WrongBaseError]:
+    """Which diffs come from another base than this, by their places, and what is to be said of each."""
+    actual = fingerprint(checkpoint, threads=threads)
+    places = {id(item): at for at, (_, item) in enumerate(counted)}
+    wrong: dict[int, WrongBaseError] = {}
+    for family in families_of([item for _, item in counted]):
+        if family.base_fingerprint == actual:
+            continue
+        for member in family.members:
+            at = places[id(member.diff)]
+            with_names = "" if member.parent else _other_names(counted[at][0], checkpoint)
+            expected = family.base_fingerprint
+            wrong[at] = WrongBaseError(
+                f"{checkpoint.source}: not the base of {member.diff.name} "
+                f"(fingerprint expected {expected}, found {actual}){with_names}"
+            )
+    return dict(sorted(wrong.items()))
+
+
+def _other_names(source: DiffLike, checkpoint: Checkpoint) -> str:
+    if isinstance(source, Diff):
+        return other_names(source, checkpoint)
+    with open_diff(source) as diff:
+        return other_names(diff, checkpoint)
