@@ -1,4 +1,4 @@
-"""The rows of a report: plain numbers and texts, and the words for each. `--json` prints them, `--csv` a line of each."""
+"""The rows of a report: plain numbers and texts, and the words for each, as `--json` prints them."""
 
 from __future__ import annotations
 
