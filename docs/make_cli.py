@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands themselves; a test compares the two.
+"""Write docs/cli.md from the commands themselves, and the schema of what `stats --json` prints; tests compare them.
 
 python docs/make_cli.py
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from pathlib import Path
 
 import click
 
 from diffpack import errors
+from diffpack.report.rows import schema
 from diffpack_cli.main import VERBS
 
 HEAD = """# The command line
@@ -65,7 +67,7 @@ def render() -> str:
         rows = "\n".join(f"| {spelled(option)} | {option.help} |" for option in options)
         parts.append(f"| option | |\n|---|---|\n{rows}\n")
         for what, name in (("", "KEYS"), (" of several", "KEYS_OF_SEVERAL")):
-            if keys := getattr(module, name, None):
+            if keys := getattr(module, name, None) or (not what and hasattr(module, "keys") and module.keys()):
                 rows = "\n".join(f"| `{key}` | {meaning} |" for key, meaning in keys.items())
                 parts.append(f"| `--json`{what} | is |\n|---|---|\n{rows}\n")
     return "\n".join(parts)
@@ -73,3 +75,4 @@ def render() -> str:
 
 if __name__ == "__main__":
     (Path(__file__).parent / "cli.md").write_text(render())
+    (Path(__file__).parent / "stats.schema.json").write_text(json.dumps(schema(), indent=1) + "\n")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from diffpack.errors import UsageError
 from diffpack.report.stats import Stats
-from diffpack.support.sizes import parse_size
+from diffpack.support.sizes import whole_size
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,9 @@ class Budget:
     more: int
 
     @classmethod
-    def of(cls, text: int | str, found: Stats) -> Budget:
+    def of(cls, size: int | str, found: Stats) -> Budget:
         """A budget as people write it, for what was counted. Raises `UsageError`."""
-        nbytes = parse_size(text)
-        if isinstance(nbytes, float):
-            raise UsageError(f"a storage budget is a size (512MB), not a part of the base: {text}")
+        nbytes = whole_size(size)
         return cls(nbytes, found.base_bytes + found.nbytes, found.fitting(nbytes))
 
     @property

@@ -5,9 +5,8 @@ A diff whose base is the result of another one is the next version of that model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from diffpack.diff.stats import DiffStats
 
@@ -19,13 +18,15 @@ ADAPTER_SHARE = 0.036
 class Member:
     """A diff among those of its base; `parent` is the diff it continues, None if it changes the base itself.
 
-    `depth` counts the diffs before it in its chain. The `latest` is continued by none.
+    `depth` counts the diffs before it in its chain. The `latest` is continued by none. `level` is how far its name is
+    set in where chains are shown: one for all that continue a task, one more after each fork.
     """
 
     diff: DiffStats
     parent: DiffStats | None
     depth: int
     latest: bool
+    level: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ class Family:
         return self.base_bytes * self.versions // saved + 1
 
 
-def families_of(diffs: Sequence[DiffStats], key: Callable[[DiffStats], Any] | None = None) -> tuple[Family, ...]:
-    """Put diffs together by their bases, in their order; with `key` those that continue the same one are sorted by it.
+def families_of(diffs: Sequence[DiffStats]) -> tuple[Family, ...]:
+    """Put diffs together by the base they come from, in their order; each stands after the one it continues.
 
     Where undos make a circle (base to task to base), it begins at the first diff of it that is given.
     """
@@ -148,12 +149,10 @@ def families_of(diffs: Sequence[DiffStats], key: Callable[[DiffStats], Any] | No
                 reached[result] = at
                 following += children.get(result, [])
         waiting = following
-    return tuple(_families(diffs, parents, key))
+    return tuple(_families(diffs, parents))
 
 
-def _families(
-    diffs: Sequence[DiffStats], parents: dict[int, int | None], key: Callable[[DiffStats], Any] | None
-) -> Iterator[Family]:
+def _families(diffs: Sequence[DiffStats], parents: dict[int, int | None]) -> Iterator[Family]:
     after: dict[int | None, list[int]] = {}
     for at in range(len(diffs)):
         after.setdefault(parents[at], []).append(at)
@@ -162,14 +161,11 @@ def _families(
         bases.setdefault(diffs[at].base_fingerprint, []).append(at)
     for roots in bases.values():
         members: list[Member] = []
-        stack = [(at, 0) for at in reversed(_sorted(roots, diffs, key))]
+        stack = [(at, 0, 0) for at in reversed(roots)]
         while stack:
-            at, depth = stack.pop()
+            at, depth, level = stack.pop()
             parent, following = parents[at], after.get(at, [])
-            members.append(Member(diffs[at], None if parent is None else diffs[parent], depth, not following))
-            stack += [(child, depth + 1) for child in reversed(_sorted(following, diffs, key))]
+            members.append(Member(diffs[at], None if parent is None else diffs[parent], depth, not following, level))
+            inner = level + (depth == 0 or len(following) > 1)
+            stack += [(child, depth + 1, inner) for child in reversed(following)]
         yield Family(tuple(members))
-
-
-def _sorted(places: list[int], diffs: Sequence[DiffStats], key: Callable[[DiffStats], Any] | None) -> list[int]:
-    return places if key is None else sorted(places, key=lambda at: key(diffs[at]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from diffpack.diff.stats import TensorStats
 from diffpack.errors import UsageError
+from diffpack.support.names import natural
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)(?=\.|$)")
 """The first number that stands between dots is a layer's, as in merges (`per_tensor`)."""
@@ -76,8 +77,3 @@ def parts_by(by: str, tensors: Iterable[TensorStats]) -> tuple[Part, ...]:
         )
         for key, items in sorted(groups.items(), key=lambda pair: natural(pair[0]))
     )
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names by their size."""
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.split(r"(\d+)", name)]

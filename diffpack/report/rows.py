@@ -89,13 +89,16 @@ class DiffRow(msgspec.Struct, frozen=True, kw_only=True):
     ]
     continues: Annotated[str | None, _Told(description="of a chain: the diff whose result is its base; else null")]
     depth: Annotated[int, _Told(description="how many diffs stand before it in its chain")]
+    level: Annotated[int, _Told(description="how far its name is set in where chains are shown")]
     latest: Annotated[bool, _Told(description="whether no other of the diffs continues it")]
     recipe: Annotated[
         dict[str, str],
         _Told(description="how it was made; of a merge also `shared` and `conflicts`, where the diffs met"),
     ]
     codings: Annotated[tuple[CodingRow, ...], _Told(description="how tensors are stored, most bytes first")]
-    parts: Annotated[tuple[PartRow, ...] | msgspec.UnsetType, _Told(description="with --by")] = msgspec.UNSET
+    parts: Annotated[tuple[PartRow, ...] | msgspec.UnsetType, _Told(description="with --by: of the diff")] = (
+        msgspec.UNSET
+    )
     tensors: Annotated[tuple[TensorRow, ...] | msgspec.UnsetType, _Told(description="with --tensors")] = msgspec.UNSET
 
 
@@ -131,6 +134,9 @@ class FamilyRow(msgspec.Struct, frozen=True, kw_only=True):
         int | None,
         _Told(description="with how many such diffs base and diffs are less than full copies; null if never"),
     ]
+    parts: Annotated[tuple[PartRow, ...] | msgspec.UnsetType, _Told(description="with --by: of all its diffs")] = (
+        msgspec.UNSET
+    )
 
 
 class TogetherRow(msgspec.Struct, frozen=True, kw_only=True):

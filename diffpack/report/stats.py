@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
 from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff, DiffLike, open_diff
 from diffpack.diff.extent import other_names
 from diffpack.diff.stats import DiffStats, diff_stats
-from diffpack.errors import DiffpackError, WrongBaseError
+from diffpack.errors import DiffpackError, UsageError, WrongBaseError
 from diffpack.report.families import Family, families_of
 from diffpack.report.found import diffs_in
+from diffpack.report.row_of import diff_row
+from diffpack.report.rows import plain
+from diffpack.support.names import natural
+
+SORTS: Mapping[str, Callable[[DiffStats], Any]] = {
+    "name": lambda item: natural(item.name),
+    "size": lambda item: -item.nbytes,
+    "changed": lambda item: -item.changed,
+    "density": lambda item: -item.density,
+    "share": lambda item: -item.weight_share,
+}
+"""Orders of diffs: by name, else the largest first."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +89,22 @@ class Stats:
     def weight_share(self) -> float:
         """Bytes of all diffs without side files / bytes of the distinct bases."""
         return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Each diff as a dictionary of numbers, texts and lists, as `diffpack stats --json` prints it.
+
+        What makes rows of a data frame: `pandas.DataFrame(stats.rows())`.
+        """
+        return [plain(diff_row(member)) for family in self.families for member in family.members]
+
+    def sorted(self, by: str) -> Stats:
+        """The same with the diffs in another order (`SORTS`); the links of a chain stay together, in theirs.
+
+        Raises `UsageError` for another word.
+        """
+        if by not in SORTS:
+            raise UsageError(f"diffs are sorted by {', '.join(SORTS)}, not by {by!r}")
+        return Stats(tuple(sorted(self.diffs, key=SORTS[by])), self.problems)
 
     def fitting(self, budget: int) -> int:
         """How many more diffs like these, on average, fit into so many bytes beside the bases and the diffs there are.

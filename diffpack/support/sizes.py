@@ -40,6 +40,14 @@ def parse_size(size: int | float | str) -> int | float:
     return float(number)
 
 
+def whole_size(size: int | str) -> int:
+    """Read a size in bytes that is no part of anything. Raises `UsageError`."""
+    nbytes = parse_size(size)
+    if isinstance(nbytes, float):
+        raise UsageError(f"a storage budget is a size (512MB), not a part of a base: {str(size)[:80]!r}")
+    return nbytes
+
+
 def held(nbytes: float, text: str) -> int:
     """Whole bytes, if a file may have so many."""
     if nbytes > sys.maxsize:

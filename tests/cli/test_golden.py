@@ -38,12 +38,14 @@ WRITE = os.environ.get("DIFFPACK_GOLDEN") == "write"
 STDOUT, STDERR, UNENDED = "--- standard output", "--- standard error", "\\ no newline at the end"
 MARKS = {STDOUT, STDERR, UNENDED}
 WIDE = (  # numbers in text and tables: their digits
-    r"[\d.]+ (?:bytes?|kB)(?: +(?:[\d.]+|-) +[\d.]+ %)?",
+    r"(?:(?<=exact  )|(?<=lossy  )|(?<=lossy \d\.\d{4}  )) *(?:[\d.]+|-)(?= +[\d.]+ (?:bytes?|kB))",  # bits a change
+    r"(?m)[\d.,]+ (?:bytes?|kB)(?: +[\d.]+ (?:%|x)(?= |$))?",
+    r"(?m)^ {21} *[\d.]+ %(?: +[\d.]+ %)*$",  # where the bytes are
     r"[\d.]+ % of",
     r"[\d.]+ bits each",
 )
 WHOLE = (  # numbers whose length is of no account
-    r'"(?:\w*bytes|bits_per_change|share_of_base|weight_share|weight_bits|saved)": [\d.]+',
+    r'"(?:\w*bytes|bits_per_change|share_of_base|weight_share|weight_bits|saved|\w+_multiple|most|used|more)": [\d.]+',
     r"(?<=diffpack )\d+\.\d+\.\d+\w*",
 )
 
