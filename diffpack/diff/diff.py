@@ -26,6 +26,7 @@ from diffpack.format.positions.coding import CONTEXTS
 from diffpack.format.reader import ContainerReader
 from diffpack.format.source import ByteSource, FileSource, MemorySource
 from diffpack.support.atomic import atomic_file
+from diffpack.support.cache import KEPT_BYTES
 from diffpack.tensors.reference import Reference
 
 
@@ -111,9 +112,20 @@ class Diff(Mapping[str, TensorDiff]):
         """The records with access to their references if any may need it, else the diff."""
         return self._with(references) if self.may_need_base else self
 
-    def _with(self, references: Callable[[str], Reference]) -> dict[str, TensorDiff]:
+    def read_once(
+        self, kept_bytes: int, references: Callable[[str], Reference] | None = None
+    ) -> Mapping[str, TensorDiff]:
+        """The records for one walk through them: of what is decoded only `kept_bytes` a group are kept, and one span.
+
+        Walked in the order of their groups each span is decoded once all the same. `references` as for `bound`.
+        """
+        return self._with(references, kept_bytes)
+
+    def _with(
+        self, references: Callable[[str], Reference] | None, kept_bytes: int = KEPT_BYTES
+    ) -> dict[str, TensorDiff]:
         """The records with access to their references, sorted by name."""
-        made = decoders(self.manifest.groups, self._reader.chunk, self.name, references)
+        made = decoders(self.manifest.groups, self._reader.chunk, self.name, references, kept_bytes)
         records = {name: TensorDiff(decoder, at) for decoder in made for at, name in enumerate(decoder.group.names)}
         return {name: records[name] for name in self}
 

@@ -14,21 +14,28 @@ from diffpack.format.factors.line import INT, FactorLine
 from diffpack.format.factors.product import Factors, MatrixFactors
 from diffpack.format.manifest import FactorTable
 from diffpack.format.streams import Numbers
-from diffpack.support.cache import Cache
+from diffpack.support.cache import KEPT_BYTES, Cache
 from diffpack.support.names import printable
 
 
 class FactorDecoder:
     """Decodes the factors of one group. `first_chunk` is where those of its line begin. Thread-safe."""
 
-    def __init__(self, table: FactorTable, first_chunk: int, chunk: Callable[[int], list[Numbers]], where: str) -> None:
+    def __init__(
+        self,
+        table: FactorTable,
+        first_chunk: int,
+        chunk: Callable[[int], list[Numbers]],
+        where: str,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self.table = table
         self.line = FactorLine(table.matrices)
         self.chunks = range(first_chunk, first_chunk + len(table.ends))
         self._chunk = chunk
         self._where = where
-        self._decoded: Cache[int, Numbers] = Cache(lambda numbers: numbers.nbytes)
-        self._made: Cache[int, Factors] = Cache(lambda factors: 4 * factors.nbytes)  # with what they are multiplied as
+        self._decoded: Cache[int, Numbers] = Cache(lambda numbers: numbers.nbytes, kept_bytes)
+        self._made: Cache[int, Factors] = Cache(_made_bytes, kept_bytes)
 
     def check_scales(self, streams: list[Numbers], where: str, *, alone: bool) -> None:
         """Check the scales and weights of factors in the group's first chunk; `alone` they have no grid beside them.
@@ -101,6 +108,10 @@ class FactorDecoder:
         at = self.chunks[index]
         where = f"{self._where}: chunk {at}"
         return spans.decode(self._chunk(at), self.line, *self._bounds(index), self.table.values, where)
+
+
+def _made_bytes(factors: Factors) -> int:
+    return 4 * factors.nbytes  # with what they are multiplied as
 
 
 def _nothing(rows: int, columns: int, values: str) -> tuple[Numbers, Numbers]:

@@ -19,7 +19,7 @@ from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.positions.coding import Decoded, Line, Span
 from diffpack.format.streams import Numbers
 from diffpack.format.values.exact import EXACT
-from diffpack.support.cache import Cache
+from diffpack.support.cache import KEPT_BYTES, Cache
 from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.reference import Reference
 
@@ -54,7 +54,8 @@ class Changes:
 class GroupDecoder:
     """Decodes one group. `first_chunk` is where its chunks begin; `chunk` decodes one. Thread-safe.
 
-    `chunks` are all of them: the scales where values have some, `factor_chunks`, `span_chunks`.
+    `chunks` are all of them: the scales where values have some, `factor_chunks`, `span_chunks`. Of decoded
+    spans, and of factors, the last `kept_bytes` are kept, and at least one.
     """
 
     def __init__(
@@ -64,18 +65,19 @@ class GroupDecoder:
         chunk: Callable[[int], list[Numbers]],
         where: str,
         references: Callable[[str], Reference] | None = None,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
         self.group = group
-        self.line = Line(group, where, references)
+        self.line = Line(group, where, references, kept_bytes)
         self.position_coding = POSITION_CODINGS[group.position_coding_id]
         self.value_coding = self.line.value_coding
         self._chunk = chunk
         first = first_chunk + (self.value_coding.scaled or group.factors is not None)
-        self._factors = None if group.factors is None else FactorDecoder(group.factors, first, chunk, where)
+        self._factors = None if group.factors is None else FactorDecoder(group.factors, first, chunk, where, kept_bytes)
         self.factor_chunks = range(first, first) if self._factors is None else self._factors.chunks
         self.span_chunks = range(self.factor_chunks.stop, self.factor_chunks.stop + len(group.ends))
         self.chunks = range(first_chunk, self.span_chunks.stop)
-        self._decoded: Cache[int, Decoded] = Cache(_nbytes)
+        self._decoded: Cache[int, Decoded] = Cache(_nbytes, kept_bytes)
 
     def bound(self, references: Callable[[str], Reference]) -> GroupDecoder:
         """The same with access to references."""
@@ -260,11 +262,12 @@ def decoders(
     chunk: Callable[[int], list[Numbers]],
     where: str,
     references: Callable[[str], Reference] | None = None,
+    kept_bytes: int = KEPT_BYTES,
 ) -> list[GroupDecoder]:
     """Make the decoder of each group; their chunks follow one another from chunk 0."""
     made: list[GroupDecoder] = []
     first = 0
     for group in groups:
-        made.append(GroupDecoder(group, first, chunk, where, references))
+        made.append(GroupDecoder(group, first, chunk, where, references, kept_bytes))
         first = made[-1].chunks.stop
     return made

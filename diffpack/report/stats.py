@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
@@ -16,7 +14,7 @@ from diffpack.diff.extent import other_names
 from diffpack.diff.stats import DiffStats, diff_stats
 from diffpack.errors import DiffpackError, UsageError, WrongBaseError
 from diffpack.report.families import Family, families_of
-from diffpack.report.found import diffs_in
+from diffpack.report.found import called, each_diff
 from diffpack.report.row_of import diff_row
 from diffpack.report.rows import plain
 from diffpack.support.names import natural
@@ -135,13 +133,13 @@ def stats(
     """
     counted: list[tuple[DiffLike, DiffStats]] = []
     problems: list[Problem] = []
-    for source in _sources(diffs):
+    for source in each_diff(diffs):
         try:
             counted.append((source, _counted(source, tensors=tensors)))
         except DiffpackError as error:
             if not keep_going:
                 raise
-            problems.append(Problem(*_called(source), error))
+            problems.append(Problem(*called(source), error))
     found = [item for _, item in counted]
     if base is not None:
         others = _of_other_bases(counted, open_checkpoint(base), threads)
@@ -152,32 +150,12 @@ def stats(
     return Stats(tuple(found), tuple(problems))
 
 
-def _sources(diffs: DiffLike | Sequence[DiffLike]) -> Iterator[DiffLike]:
-    for item in [diffs] if isinstance(diffs, Diff | str | bytes | os.PathLike) else diffs:
-        if isinstance(item, str | os.PathLike) and Path(item).is_dir():
-            yield from diffs_in(Path(item))
-        else:
-            yield item
-
-
 def _counted(source: DiffLike, *, tensors: bool) -> DiffStats:
     """Count one diff; one that is opened here is closed again, so that thousands can be counted."""
     if isinstance(source, Diff):
         return diff_stats(source, tensors=tensors)
     with open_diff(source) as diff:
         return diff_stats(diff, tensors=tensors)
-
-
-def _called(source: DiffLike) -> tuple[str, int | None]:
-    """Name and size of a diff that cannot be counted."""
-    if isinstance(source, Diff):
-        return source.name, source.nbytes
-    if isinstance(source, bytes):
-        return "diff in memory", len(source)
-    try:
-        return os.fspath(source), Path(source).stat().st_size
-    except OSError:
-        return os.fspath(source), None
 
 
 def _of_other_bases(

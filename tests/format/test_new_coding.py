@@ -66,7 +66,7 @@ def test_every_verb_takes_it(run, tmp_path):
     assert {group["positions"] for group in described["groups"]} == {"bitmap"}
     assert described["requires"] == ["bitmap", "pco"]
     assert described["format"] == "1.2"
-    counted = run("stats", "x.dpk")["diffs"][0]
+    counted = run("stats", "x.dpk", "--count")["diffs"][0]
     before, after = (diffpack.open_checkpoint(tmp_path / f"{side}.safetensors") for side in ("base", "tuned"))
     differing = sum(int(np.count_nonzero(before.words(name) != after.words(name))) for name in before.tensors)
     assert counted["changed"] == differing > 0

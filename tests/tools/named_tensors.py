@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffpack.checkpoints import Checkpoint
 from diffpack.tensors.dtypes import DTYPES, Words
 from diffpack.tensors.info import TensorInfo
 
@@ -45,3 +46,20 @@ def assert_holds(checkpoint: Any, tensors: Named) -> None:
         assert found.ndim == 1
         assert not found.flags.writeable
         assert found.tobytes() == words.tobytes(), name
+
+
+class InMemory(Checkpoint):
+    """A checkpoint of tensors at hand, of dtypes, too, that no array has."""
+
+    layout = "memory"
+
+    def __init__(self, tensors: Named) -> None:
+        super().__init__("in memory")
+        self._tensors = tensors
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        return infos(self._tensors)
+
+    def words(self, name: str) -> Words:
+        return self._tensors[name][1]

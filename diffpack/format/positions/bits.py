@@ -48,14 +48,14 @@ class Bits:
         blocks = np.zeros(-(-mask.size // _BLOCK_BITS), "<u8")
         blocks.view(np.uint8)[: packed.size] = packed
         before = np.zeros(blocks.size, np.int64)
-        np.cumsum(_count(blocks[:-1]), out=before[1:])
+        np.cumsum(set_bits(blocks[:-1]), out=before[1:])
         return cls(blocks, before)
 
     def ranks(self, places: Positions) -> Positions:
         """How many bits are set before each place."""
         block = places >> 6
         below = (np.uint64(1) << (places & 63).astype(np.uint64)) - np.uint64(1)
-        ranks: Positions = self.before[block] + _count(self.blocks[block] & below)
+        ranks: Positions = self.before[block] + set_bits(self.blocks[block] & below)
         return ranks
 
     def select(self, ranks: Positions) -> Positions:
@@ -80,7 +80,7 @@ def _byte_counts(bits: Bits64) -> Bits64:
     return eights
 
 
-def _count(bits: Bits64) -> npt.NDArray[Any]:
+def set_bits(bits: Bits64) -> npt.NDArray[Any]:
     """How many bits are set in each 64."""
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
         return np.bitwise_count(bits)

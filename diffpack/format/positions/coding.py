@@ -20,7 +20,7 @@ from diffpack.errors import BaseNeededError, CorruptFileError
 from diffpack.format.manifest import Group
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
-from diffpack.support.cache import Cache
+from diffpack.support.cache import KEPT_BYTES, Cache
 from diffpack.tensors.dtypes import Positions, Words, exponents
 from diffpack.tensors.info import blocks
 from diffpack.tensors.reference import Reference
@@ -35,17 +35,24 @@ class Line:
     """A group as one run of words.
 
     `references` gives a record's reference by name, where the base is at hand. `where` is what errors call the diff.
-    `derived` keeps the positions in a record that a coding derives rather than reads, by the record's number.
+    `derived` keeps the positions in a record that a coding derives rather than reads, by the record's number: the last
+    `kept_bytes` of them.
     """
 
-    def __init__(self, group: Group, where: str, references: Callable[[str], Reference] | None = None) -> None:
+    def __init__(
+        self,
+        group: Group,
+        where: str,
+        references: Callable[[str], Reference] | None = None,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self.group = group
         self.dtype = group.tensor_dtype
         self.value_coding = VALUE_CODINGS[group.value_coding_id]
         self.where = where
         self.references = references
         self.starts = list(accumulate((self.dtype.words(shape) for shape in group.shapes), initial=0))
-        self.derived: Cache[int, Positions] = Cache(lambda positions: positions.nbytes)
+        self.derived: Cache[int, Positions] = Cache(lambda positions: positions.nbytes, kept_bytes)
 
     def words(self, record: int) -> int:
         """How many words a record has."""
