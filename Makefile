@@ -1,4 +1,5 @@
 # make demo: the real pair, end to end.   make test: everything that is checked.   make demo-train: train a small task.
+# make docs: the documentation as a site, in site/.
 # Nothing is needed before either but Python 3.11+ and make.
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -32,6 +33,14 @@ test: $(VENV)/.tests $(PAIR)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	DIFFPACK_PAIR=$(PAIR) $(BIN)/python -m pytest -n 2
+
+# Every link and anchor must lead somewhere. The theme's announcement of other software is left out.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The recorded terminal in README: the main job on the real pair.
+terminal: $(VENV)/.tests $(PAIR)/.installed
+	$(BIN)/python docs/make_terminal.py --pair $(PAIR)
 
 # Entries, circles, imports that run up, long files and functions, and how many files a run passes (docs/architecture.md).
 shape: $(VENV)/.tests $(PAIR)/.installed
@@ -131,6 +140,10 @@ $(VENV)/.tests: pyproject.toml setup.py $(WALK) constraints.txt | $(VENV)/bin/py
 	$(PIP) -e '.[test]'
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.docs: pyproject.toml setup.py $(WALK) constraints.txt | $(VENV)/bin/python
+	$(PIP) -e '.[docs]'
+	touch $@
+
 $(VENV)/.bench: $(VENV)/.tests
 	$(PIP) -e '.[test,bench]'
 	touch $@
@@ -184,4 +197,4 @@ $(PEERS)/.installed: benchmarks/requirements-peers.txt benchmarks/requirements-p
 	touch $@
 
 clean:
-	rm -rf $(VENV) .cache build dist *.egg-info demo-out
+	rm -rf $(VENV) .cache build dist site *.egg-info demo-out
