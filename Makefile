@@ -23,7 +23,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -92,6 +92,9 @@ bench-size: $(VENV)/.bench $(PAIR)/.installed $(SIZE)/.installed $(PEERS)/.insta
 # Kinds that are measured stay; AGAIN=RL-like measures those that begin so again, AGAIN=all everything. Needs 30 GB of disk, 16 GB of memory.
 bench-speed: $(VENV)/.bench $(PEERS)/.installed
 	$(BIN)/python -m benchmarks.speed --work $(SPEED) --peers $(PEERS)/bin/python --again '$(AGAIN)'
+
+bench-report: $(VENV)/.bench $(PAIR)/.installed
+	$(BIN)/python -m benchmarks.report --pair $(PAIR) --page docs/report.md
 
 # PARTS='switching mixed' measures those alone. The machine should have nothing else to do.
 bench-live: $(VENV)/.bench $(PAIR)/.installed
