@@ -113,6 +113,12 @@ class Stats:
             return 0
         return (budget - self.base_bytes - self.nbytes) * len(self.diffs) // self.nbytes
 
+    def _repr_html_(self) -> str:
+        """What notebooks show: what bases and diffs cost together, and the first diffs."""
+        from diffpack.report.html.fragment import summary  # with jinja2, which counting does not need
+
+        return summary(self.families, len(self.problems))
+
 
 def stats(
     diffs: DiffLike | Sequence[DiffLike],
