@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from .destination import check_output
@@ -21,6 +24,13 @@ from .options import (
 from .output import emit, emit_json, one_line, warn
 from .progress import watched
 from .tables import text_of
+
+if TYPE_CHECKING:
+    from diffpack.report.budget import Budget
+    from diffpack.report.contents.histograms import DiffHistograms
+    from diffpack.report.contents.overlap import TaskOverlap
+    from diffpack.report.gate import Excess
+    from diffpack.report.stats import Stats
 
 _BY = ("layer", "module", "dtype")
 _SORTS = ("name", "size", "changed", "density", "share")
@@ -71,6 +81,8 @@ def command(
         raise click.UsageError("--json, --csv and --markdown are three ways to print, choose one")
     if (overlap or histograms) and html is None:
         raise click.UsageError("--overlap and --histograms are for the page: name it with --html FILE")
+    if html == STDIO and session.json + csv + markdown:
+        raise click.UsageError("--html - prints the page alone")
     if csv and tensors and by:
         raise click.UsageError("--csv has lines of tensors or of sums: choose one of --tensors and --by")
     if html not in (None, STDIO):
@@ -97,11 +109,16 @@ def command(
             raise found.problems[0].error
     ordered = found if sort is None else found.sorted(sort)
     exceeded = gate.exceeded(ordered)
+    left = None if room is None else Budget.of(room, ordered)
+    if html is not None:
+        text = _page(session, ordered, sources, base, left, exceeded, overlap=overlap, histograms=histograms)
+        _write(session, html, text, force=force)
     told = document(
-        ordered, tensors=tensors, by=by, budget=None if room is None else Budget.of(room, ordered), exceeded=exceeded,
-        base_checked=base is not None,
+        ordered, tensors=tensors, by=by, budget=left, exceeded=exceeded, base_checked=base is not None,
     )  # fmt: skip
-    if session.json:
+    if html == STDIO:
+        pass  # the page alone was asked for
+    elif session.json:
         emit_json(plain(told))
     elif csv:
         emit(spreadsheet(told).rstrip("\n"))
@@ -113,3 +130,40 @@ def command(
         warn(f"diffpack: {one_line(str(excess))}")
     if found.problems or exceeded:
         click.get_current_context().exit(_FAILED)
+
+
+def _page(
+    session: Session, found: Stats, sources: Sequence[Any], base: str | None, budget: Budget | None,
+    exceeded: Sequence[Excess], *, overlap: bool, histograms: bool,
+) -> str:  # fmt: skip
+    """The page, with what of the diffs' data was asked for."""
+    from diffpack.report.html.page import page
+
+    met: Sequence[TaskOverlap] = ()
+    moved: Sequence[DiffHistograms] = ()
+    if overlap:
+        from diffpack.report.contents.overlap import overlaps
+
+        with watched(session, "comparing") as progress:
+            met = overlaps(sources, opened(session, base), threads=session.threads, progress=progress)
+    if histograms:
+        from diffpack.report.contents.histograms import histograms as measured
+
+        with watched(session, "measuring") as progress:
+            moved = measured(sources, opened(session, base), threads=session.threads, progress=progress)
+    return page(found, budget=budget, exceeded=exceeded, overlaps=met, histograms=moved)
+
+
+def _write(session: Session, target: str, text: str, *, force: bool) -> None:
+    """Write the page, whole or not at all."""
+    if target == STDIO:
+        emit(text.rstrip("\n"))
+        return
+    from pathlib import Path
+
+    from diffpack.support.atomic import atomic_file
+
+    session.output = target
+    with atomic_file(Path(target), replace=force) as file:
+        file.write(text.encode())
+    session.output, session.written = None, target

@@ -63,7 +63,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "stats": "report.stats",
             "verify": "result.verify",
         },
-        parts=("live", "train"),
+        parts=("live", "report", "train"),
     )
 
 __version__ = "0.1.0"

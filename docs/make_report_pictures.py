@@ -20,9 +20,9 @@ from playwright.sync_api import sync_playwright
 import diffpack
 from benchmarks import pairs
 from diffpack.report.budget import Budget
-from diffpack.report.histograms import histograms
+from diffpack.report.contents.histograms import histograms
+from diffpack.report.contents.overlap import overlaps
 from diffpack.report.html.page import page
-from diffpack.report.overlap import overlaps
 
 COUNT = 40
 CHAIN = range(7, 11)

@@ -119,3 +119,28 @@ def test_without_signs_the_terminal_gets_plain_ones(work, monkeypatch):
     monkeypatch.setattr("diffpack_cli.tables._has_signs", lambda: False)
     assert "` tasks/w2.dpk" in ok("stats", "tasks")
     assert ok("stats", "tasks", "--by", "layer").isascii()
+
+
+def test_the_page_is_written_whole_and_replaces_nothing_unasked(work):
+    table = ok("stats", "tasks")
+    counted = ok("stats", "tasks", "--html", "report.html", "--budget", "1MB")
+    page = Path("report.html").read_text()
+    assert counted.startswith(table.splitlines()[0])
+    assert page.startswith("<!DOCTYPE html>")
+    for path in Path("tasks").iterdir():
+        assert f"{path.stat().st_size:,}" in page
+    fails(2, "report.html: exists", "stats", "tasks", "--html", "report.html")
+    ok("stats", "tasks", "--html", "report.html", "--force", "--budget", "1MB")
+    assert Path("report.html").read_text() == page
+    assert ok("stats", "tasks", "--html", "-").startswith("<!DOCTYPE html>")
+    fails(2, "--html - prints the page alone", "stats", "tasks", "--html", "-", "--json")
+    fails(2, "--overlap and --histograms are for the page", "stats", "tasks", "--overlap")
+
+
+def test_the_page_shows_where_tasks_meet_and_how_far_they_move(work):
+    ok("stats", "tasks", "--html", "bare.html")
+    ok("stats", "tasks", "--html", "full.html", "--overlap", "--histograms", "--base", "base.safetensors")
+    bare, full = Path("bare.html").read_text(), Path("full.html").read_text()
+    for heading in ("Overlap", "Sizes of changes"):
+        assert f">{heading}<" not in bare
+        assert f">{heading}<" in full

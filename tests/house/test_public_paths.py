@@ -17,6 +17,7 @@ def test_every_listed_path_has_what_it_is_said_to_have():
         "diffpack.algebra.merge",
         "diffpack.bridges",
         "diffpack.live",
+        "diffpack.report",
         "diffpack.train",
     }
     for path, text in ROWS:

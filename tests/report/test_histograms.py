@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import diffpack
 from diffpack.errors import WrongBaseError
-from diffpack.report import histograms as module
-from diffpack.report.bins import Bins, Histogram
-from diffpack.report.histograms import DiffHistograms, histograms
+from diffpack.report.contents import histograms as module
+from diffpack.report.contents.bins import Bins, Histogram
+from diffpack.report.contents.histograms import DiffHistograms, histograms
 from diffpack.tensors.dtypes import DTYPES, from_numpy, ordered
 from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.reference import Reference

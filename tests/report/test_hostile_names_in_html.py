@@ -11,7 +11,7 @@ import re
 import pytest
 
 from diffpack.errors import CorruptFileError
-from diffpack.report.histograms import DiffHistograms
+from diffpack.report.contents.histograms import DiffHistograms
 from diffpack.report.html.page import page
 from diffpack.report.stats import Problem, Stats
 from tests.tools.pages import Page

@@ -13,8 +13,9 @@ import pytest
 
 from diffpack.diff.stats import DiffStats
 from diffpack.report.budget import Budget
+from diffpack.report.contents.histograms import DiffHistograms, Histogram
+from diffpack.report.contents.overlap import TaskOverlap
 from diffpack.report.families import families_of
-from diffpack.report.histograms import DiffHistograms, Histogram
 from diffpack.report.html import bars, heat, matrix
 from diffpack.report.html.budget_line import LENGTH, MOST_SEGMENTS, budget_line
 from diffpack.report.html.labels import Labels
@@ -22,7 +23,6 @@ from diffpack.report.html.lineage import DEEPEST, lineage
 from diffpack.report.html.page import page
 from diffpack.report.html.rendering import brief_share
 from diffpack.report.html.scale import LEVELS, Scale
-from diffpack.report.overlap import TaskOverlap
 from diffpack.report.parts import layer_of, module_of
 from diffpack.report.stats import Stats
 from tests.tools.pages import Page

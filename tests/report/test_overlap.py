@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import diffpack
 from diffpack.errors import UsageError, WrongBaseError
-from diffpack.report import marks, overlap, tasks
-from diffpack.report.overlap import overlaps
+from diffpack.report.contents import marks, overlap, tasks
+from diffpack.report.contents.overlap import overlaps
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 from tests.tools import fused

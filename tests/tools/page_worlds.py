@@ -101,6 +101,17 @@ def named(folder: Path) -> Scopes:
     return repeat({})
 
 
+def small_tasks(folder: Path) -> Scopes:
+    """A small base as a folder, and a folder of three of its tasks."""
+    rng = np.random.default_rng(0)
+    state = {f"layers.{at}.mlp.weight": rng.standard_normal((16, 16)).astype(np.float32) for at in range(3)}
+    _files(folder / "base", state)
+    (folder / "diffs").mkdir()
+    for seed in range(3):
+        _extracted(state, tune(state, 0.1, seed), folder / "diffs" / f"task{seed}.dpk")
+    return repeat({})
+
+
 def diffs(folder: Path) -> Scopes:
     """A small base as a file and as a folder, a chain of three diffs of it, and three tasks, one with a head."""
     rng = np.random.default_rng(0)
@@ -198,6 +209,7 @@ WORLDS: Mapping[str, Callable[[Path], Scopes]] = {
     "jobs/train.md": texts,
     "live.md": live,
     "names.md": named,
+    "report.md": small_tasks,
     "size.md": nothing,
     "speed.md": nothing,
     "train.md": texts,

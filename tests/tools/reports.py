@@ -7,8 +7,8 @@ from pathlib import Path
 
 import diffpack
 from diffpack.diff.stats import CodingStats, DiffStats, TensorStats
-from diffpack.report.histograms import DiffHistograms, Histogram
-from diffpack.report.overlap import TaskOverlap
+from diffpack.report.contents.histograms import DiffHistograms, Histogram
+from diffpack.report.contents.overlap import TaskOverlap
 from diffpack.report.stats import Stats, stats
 from tests.tools.models import Arrays, model, tune, write_safetensors
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from diffpack.report.histograms import DiffHistograms, Histogram
+from diffpack.report.contents.histograms import DiffHistograms, Histogram
 
 MOST_SMALL = 60
 """Tasks that get a histogram of their own."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffpack.report.contents.overlap import TaskOverlap
 from diffpack.report.html.scale import Scale
-from diffpack.report.overlap import TaskOverlap
 
 MOST_TASKS = 48
 """Tasks of which all pairs are shown: more columns are no longer read, and pages grow with their square."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffpack.report.budget import Budget
+from diffpack.report.contents.histograms import DiffHistograms
+from diffpack.report.contents.overlap import TaskOverlap
 from diffpack.report.document import document
 from diffpack.report.gate import Excess
-from diffpack.report.histograms import DiffHistograms
 from diffpack.report.html.budget_line import budget_line
 from diffpack.report.html.labels import Labels
 from diffpack.report.html.rendering import allowed_hash, own_text, render
 from diffpack.report.html.sections import sections
 from diffpack.report.html.totals import totals
-from diffpack.report.overlap import TaskOverlap
 from diffpack.report.stats import Stats
 
 TITLE = "Storage report"

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 
+from diffpack.report.contents.histograms import DiffHistograms
+from diffpack.report.contents.overlap import TaskOverlap
 from diffpack.report.families import Family, Member
-from diffpack.report.histograms import DiffHistograms
 from diffpack.report.html.bars import Histograms, histograms
 from diffpack.report.html.heat import HeatMap, heat_map
 from diffpack.report.html.labels import Labels
 from diffpack.report.html.lineage import Link, lineage
 from diffpack.report.html.matrix import Matrix, matrix
-from diffpack.report.overlap import TaskOverlap
 from diffpack.report.row_of import diff_row, family_row
 from diffpack.report.rows import DiffRow, FamilyRow
 

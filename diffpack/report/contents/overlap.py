@@ -15,10 +15,10 @@ from diffpack.checkpoints import CheckpointLike
 from diffpack.diff.diff import DiffLike
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import DiffpackError
+from diffpack.report.contents.given_base import GivenBase, glance
+from diffpack.report.contents.marks import Key, Row, Stretch, in_common, marked, stretch_bits, stretches
+from diffpack.report.contents.tasks import Tasks
 from diffpack.report.found import called, each_diff
-from diffpack.report.given_base import GivenBase, glance
-from diffpack.report.marks import Key, Row, Stretch, in_common, marked, stretch_bits, stretches
-from diffpack.report.tasks import Tasks
 from diffpack.support.blas import single_threaded_products
 from diffpack.support.parallel import Progress, run_all
 

@@ -17,9 +17,9 @@ from diffpack.format.streams import Numbers
 from diffpack.format.values import floats
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.summed import SUMMED
-from diffpack.report.bins import Bins, Histogram
+from diffpack.report.contents.bins import Bins, Histogram
+from diffpack.report.contents.given_base import GivenBase, glance, opened
 from diffpack.report.found import called, each_diff
-from diffpack.report.given_base import GivenBase, glance, opened
 from diffpack.support.blas import single_threaded_products
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.dtypes import Positions
