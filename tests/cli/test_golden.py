@@ -140,6 +140,7 @@ def written(lines: list[str], code: int, stdout: str, stderr: str) -> str:
 def test_golden(name: str, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(stage, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # tables are as wide as they are
     path = GOLDEN / f"{name}.txt"
     lines = commands(path.read_bytes().decode())
     stdout = stderr = ""
