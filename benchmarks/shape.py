@@ -30,6 +30,7 @@ ROOMS = (
     ("format",),
     ("checkpoints",),
     ("diff",),
+    ("signing",),
     ("result",),
     ("extraction", "algebra"),
     ("bridges", "train", "live", "report"),

@@ -20,6 +20,7 @@ from .options import (
 )
 from .output import Report, emit, emit_json, fields, mode, notes, plural, safe, size, tell_left_out
 from .progress import watched
+from .signatures import KEYS_SIGNED, signature_option, signed_as_option, signed_line, signed_members, wanted
 
 KEYS = {
     "path": "where the result was written",
@@ -32,6 +33,7 @@ KEYS = {
     "notes": "remarks about the base",
     "already": "whether the base was the result before: it was written as it is",
     "untold": "what of the tuned files neither the diff nor the base tells (an HDF5 file's attributes, say)",
+    **KEYS_SIGNED,
 }
 """What `--json` prints."""
 
@@ -48,12 +50,19 @@ KEYS = {
 @click.option(
     "--code", is_flag=True, help="Write side files that are code; a diff that holds some is refused otherwise."
 )
+@click.option(
+    "--require-signature", multiple=True, type=click.Path(), metavar="KEY",
+    help="Refuse a diff that none of these signed: a public SSH key or an allowed_signers file. Repeatable.",
+)  # fmt: skip
+@signature_option
+@signed_as_option
 @force_option
 @global_options
 @click.pass_obj
 def command(
-    session: Session, base: str, diff: str, output: str, no_verify: bool, no_files: bool, code: bool, force: bool
-) -> None:
+    session: Session, base: str, diff: str, output: str, no_verify: bool, no_files: bool, code: bool,
+    require_signature: tuple[str, ...], signature: str | None, signed_as: str | None, force: bool,
+) -> None:  # fmt: skip
     """Write the result of DIFF on BASE, whole or not at all.
 
     An exact diff gives the tuned checkpoint back bit for bit, and safetensors files byte for byte. A BASE that is the
@@ -61,6 +70,7 @@ def command(
     """
     if output == STDIO:
         raise click.UsageError("a result is written out of order, not to standard output: name a file or folder")
+    signers = wanted("--require-signature", require_signature, signature, signed_as, diff)
     source = read_diff(diff)
     if not (force and Path(output).is_dir()):  # what a folder to replace may hold, the diff says
         refuse_output(output, [base, diff], force, folder=True)
@@ -71,8 +81,8 @@ def command(
     session.output = output
     with watched(session, "applying") as progress:
         applied = diffpack.apply(
-            before, source, output, verify=not no_verify, files=not no_files, code=code, threads=session.threads,
-            force=force, progress=progress,
+            before, source, output, verify=not no_verify, files=not no_files, code=code,
+            require_signature=signers, threads=session.threads, force=force, progress=progress,
         )  # fmt: skip
         session.output, session.written = None, output
     notes(session, before.notes)
@@ -88,6 +98,7 @@ def command(
         "notes": before.notes,
         "already": applied.already,
         "untold": applied.untold,
+        **signed_members(applied.signed),
     }
     if session.json:
         emit_json(report)
@@ -108,4 +119,4 @@ def as_text(report: Report) -> str:
     how = "verified" if report["sealed"] else "(base verified; the diff records no result)"
     verified = f"{report['fingerprint']} {how}" if report["verified"] else "not verified (--no-verify)"
     already = "is the result of the diff already: written as it is" if report["already"] else ""
-    return "\n".join([title, *fields([("base", already), ("result", verified)])])
+    return "\n".join([title, *fields([("base", already), ("result", verified), ("signed", signed_line(report))])])

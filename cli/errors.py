@@ -8,6 +8,7 @@
 | 10 | the base is not the one the diff was made from |
 | 11 | the diff is damaged or cut off |
 | 12 | the diff needs a newer diffpack |
+| 13 | the diff lacks the signature that was asked for |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM (128 + the signal's number) |
 | 141 | the reader of standard output went away |
 """
@@ -29,6 +30,7 @@ HINTS = {
     "TruncatedFileError": "if it is a diff, it did not arrive whole: copy it again",
     "UnsupportedFormatError": "pip install --upgrade diffpack",
     "ResultMismatchError": "no output was written; run it again: if it fails again, please report it with both files",
+    "SignatureError": "do not use the diff unless you know who made it; whose signature counts is for you to say",
     "BaseNeededError": "name the base with --base BASE, where the verb takes it",
     "MemoryError": "`--threads 1` needs the least memory",
 }
@@ -42,7 +44,8 @@ _DIGEST_RULES = frozenset({"F1", "F2", "F3", "F4", "F5", "F6", "C2"})
 
 EXTRAS = {
     "torch": "torch", "h5py": "hdf5", "scipy": "scipy", "xxhash": "sglang", "transformers": "train",
-    "accelerate": "train", "peft": "train", "sklearn": "train", "safetensors": "train",
+    "accelerate": "train", "peft": "train", "sklearn": "train", "safetensors": "train", "cryptography": "sign",
+    "bcrypt": "sign",
 }  # fmt: skip
 """The extra that brings a package, for imports whose error is not the library's own, which names it better."""
 

@@ -23,6 +23,7 @@ VERBS = {
     "stats": "Show what diffs change and what they cost.",
     "inspect": "Show what a diff says about itself.",
     "verify": "Check a diff, with its base also the result.",
+    "sign": "Sign a diff with an SSH key, so that others can tell who made it.",
     "fingerprint": "Print the content hash of checkpoints.",
     "compose": "Squash a chain of exact diffs into one.",
     "invert": "Make the exact undo of a diff.",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from diffpack.report.stats import Stats, stats
     from diffpack.result.apply import Applied, apply, load
     from diffpack.result.verify import Verified, verify
+    from diffpack.signing.checking import check_signature
+    from diffpack.signing.making import sign
 else:  # loaded when asked for: a mistake on the command line is told before anything else is
     __getattr__ = lazy_members(
         __name__,
@@ -47,6 +49,7 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "TensorDiff": "diff.record",
             "Verified": "result.verify",
             "apply": "result.apply",
+            "check_signature": "signing.checking",
             "compare": "algebra.compare",
             "compose": "algebra.compose",
             "convert": "bridges",
@@ -60,10 +63,11 @@ else:  # loaded when asked for: a mistake on the command line is told before any
             "open_checkpoint": "checkpoints",
             "rebase": "algebra.rebase",
             "rename": "algebra.rename",
+            "sign": "signing.making",
             "stats": "report.stats",
             "verify": "result.verify",
         },
-        parts=("live", "report", "train"),
+        parts=("live", "report", "signing", "train"),
     )
 
 __version__ = "0.1.0"
@@ -82,6 +86,7 @@ __all__ = [
     "Verified",
     "__version__",
     "apply",
+    "check_signature",
     "compare",
     "compose",
     "convert",
@@ -95,6 +100,7 @@ __all__ = [
     "open_checkpoint",
     "rebase",
     "rename",
+    "sign",
     "stats",
     "verify",
 ]

@@ -12,6 +12,7 @@
     |-- CorruptFileError                exit 11   a diff that breaks a rule of the format
     |   `-- TruncatedFileError          exit 11
     |-- UnsupportedFormatError          exit 12   a version, feature or codec this reader does not know
+    |-- SignatureError                  exit 13   a diff without the signature that is asked for
     |-- BaseNeededError                 exit 1    what was asked for is coded against the base
     |-- ResultMismatchError             exit 1    apply arrived at other bits than the diff records
     |-- SomeFailedError                 exit 1    of several things some could not be done; the others are
@@ -105,6 +106,12 @@ class UnsupportedFormatError(DiffpackError):
     def __init__(self, message: str, rule: str = "") -> None:
         super().__init__(f"{message} [{rule}]" if rule else message)
         self.rule = rule
+
+
+class SignatureError(DiffpackError):
+    """A signature is missing, damaged, another diff's, or by nobody whose signature counts."""
+
+    exit_code = 13
 
 
 class BaseNeededError(DiffpackError):

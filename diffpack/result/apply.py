@@ -21,6 +21,7 @@ from diffpack.result.outputs import open_output
 from diffpack.result.result import Check, Result
 from diffpack.result.unchanged import unchanged
 from diffpack.result.wrong_base import fingerprint_of_result, told_where
+from diffpack.signing.checking import SignatureWanted, Signed, required
 from diffpack.support.cycles import rare_collections
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, counter
@@ -33,7 +34,8 @@ class Applied:
 
     `fingerprint` is the result's, None if it was not verified; `sealed` says whether the diff records it (a merge made
     without the base does not). `untold` names what of the tuned files neither the diff nor the base tells. `already`
-    says that the base was the result before: the output is the base as it is.
+    says that the base was the result before: the output is the base as it is. `signed` says who signed the diff, where
+    that was asked for.
     """
 
     output: Path
@@ -44,6 +46,7 @@ class Applied:
     sealed: bool = True
     untold: tuple[str, ...] = ()
     already: bool = False
+    signed: Signed | None = None
 
 
 @rare_collections()
@@ -55,6 +58,7 @@ def apply(
     verify: bool = True,
     files: bool = True,
     code: bool = False,
+    require_signature: SignatureWanted = None,
     threads: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -68,14 +72,16 @@ def apply(
     diff has it; without it only the base tensors that the diff touches are checked. `files` false leaves side files
     out; into a folder the base's come along where the diff names none. `code` lets code among them through, which is
     refused otherwise. Entries that lossy values make infinite, where the base's are finite, are told in the base's
-    notes. A base that is the diff's result already is written as it is.
+    notes. A base that is the diff's result already is written as it is. `require_signature` says whose signature the
+    diff must have (`RequiredSignature`, or just its signers), before anything is written.
 
     A base in memory (a module, its state dict, arrays) must hold the whole base: the output is the whole result.
 
-    Raises `WrongBaseError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`, `UsageError` (an existing
-    output without `force`, an output that is an input, a folder to replace that is more than a model's).
+    Raises `WrongBaseError`, `SignatureError`, `CorruptFileError`, `ResultMismatchError`, `CheckpointError`; and
+    `UsageError`: an output that exists (without `force`) or is an input, a folder to replace that is more than a model.
     """
     checkpoint, opened, path = open_checkpoint(base), open_diff(diff), Path(output)
+    signed = required(opened, require_signature)
     inputs = [*checkpoint.files, *([checkpoint.folder] if checkpoint.folder else [])]
     inputs += files_behind([opened])
     own = [item.name for item in opened.manifest.files]
@@ -88,10 +94,10 @@ def apply(
             return _written(result, writer, path, opened.exact, verify, threads, progress)
 
     try:
-        return write(opened)
+        return replace(write(opened), signed=signed)
     except WrongBaseError as error:
         same = unchanged(checkpoint, fingerprint_of_result(error, opened, checkpoint, threads), code=code)
-        return replace(write(same), already=True)
+        return replace(write(same), already=True, signed=signed)
 
 
 def _written(
@@ -115,6 +121,7 @@ def load(
     names: Literal["base", "result"] | None = None,
     partial: bool = False,
     verify: bool = True,
+    require_signature: SignatureWanted = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """The result of a diff on its base in memory: name -> writable numpy array or torch tensor.
@@ -141,6 +148,7 @@ def load(
     if names not in (None, "base", "result"):
         raise UsageError(f"the names are those of the base or of the result, not {names!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
+    required(opened, require_signature)
     with told_where(opened, checkpoint, threads):
         result = Result(opened, checkpoint, verify=verify, partial=partial, threads=threads)
         given = names_given(result, names)

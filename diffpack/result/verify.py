@@ -13,6 +13,7 @@ from diffpack.result.apply import check_result
 from diffpack.result.recorded_files import check_recorded_files
 from diffpack.result.result import Result
 from diffpack.result.wrong_base import told_where
+from diffpack.signing.checking import SignatureWanted, Signed, required
 from diffpack.support.parallel import run_in_order
 
 
@@ -22,6 +23,7 @@ class Verified:
 
     `sealed` says whether the diff records that fingerprint. `part` is True if the base was a model in memory that is
     not all of it: then every record was applied, and the tensors it changes compared with their digests, nothing else.
+    `signed` says who signed the diff, where that was asked for.
     """
 
     chunks: int
@@ -30,15 +32,23 @@ class Verified:
     result: str | None
     sealed: bool = True
     part: bool = False
+    signed: Signed | None = None
 
 
-def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int | None = None) -> Verified:
-    """Check all of a diff.
+def verify(
+    diff: DiffLike,
+    base: CheckpointLike | None = None,
+    *,
+    require_signature: SignatureWanted = None,
+    threads: int | None = None,
+) -> Verified:
+    """Check all of a diff, its signature first if one is asked for (`RequiredSignature`, or just its signers).
 
     Raises `CorruptFileError` or `UnsupportedFormatError` at the first rule that is broken, `WrongBaseError` if
-    `base` is not its base, `ResultMismatchError` if applying it gives other bits than recorded.
+    `base` is not its base, `SignatureError`, `ResultMismatchError` if applying it gives other bits than recorded.
     """
     opened = open_diff(diff)
+    signed = required(opened, require_signature)
     check_chunks(opened, threads)
     fingerprint, part = None, False
     if base is not None:
@@ -53,7 +63,7 @@ def verify(diff: DiffLike, base: CheckpointLike | None = None, *, threads: int |
             check_recorded_files(result, *layout)
         fingerprint = check.result
     sealed = opened.manifest.result.fingerprint is not None
-    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed, part)
+    return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed, part, signed)
 
 
 def check_chunks(diff: Diff, threads: int | None = None) -> None:

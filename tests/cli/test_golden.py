@@ -30,6 +30,7 @@ from click.testing import CliRunner
 
 import diffpack
 from diffpack_cli.main import cli
+from tests.tools import ROOT
 from tests.tools.low_rank import by_hand
 from tests.tools.models import write_safetensors, write_shards
 
@@ -112,6 +113,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def add_keys(folder: Path) -> None:
+    """Put keys that ssh-keygen made into a folder, and a list of whom to trust."""
+    for key in ("plain", "plain.pub", "locked.pub"):
+        shutil.copy(ROOT / "tests" / "oracles" / "signatures" / key, folder)
+    (folder / "allowed_signers").write_text(f'a@b.org namespaces="diffpack" {(folder / "plain.pub").read_text()}')
+
+
 def masked(text: str, folder: Path) -> str:
     text = text.replace(str(folder), "FOLDER")
     for pattern in WIDE:
@@ -139,6 +147,9 @@ def written(lines: list[str], code: int, stdout: str, stderr: str) -> str:
 @pytest.mark.parametrize("name", sorted(path.stem for path in GOLDEN.glob("*.txt")))
 def test_golden(name: str, stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(stage, tmp_path, dirs_exist_ok=True)
+    if name.startswith("sign"):
+        pytest.importorskip("cryptography")
+        add_keys(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)  # tables are as wide as they are
     path = GOLDEN / f"{name}.txt"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from diffpack_cli.main import VERBS
+from tests.tools import ROOT
 from tests.tools.command_line import ok, run
 from tests.tools.models import model, tune, write_safetensors, write_shards
 
@@ -39,6 +40,8 @@ def test_json_has_the_documented_keys(tmp_path, verb):
     for name, tensors in {"from": base, "to": tuned}.items():
         write_shards(tmp_path / name, {"a.safetensors": tensors})
         (tmp_path / name / "config.json").write_text(name)
+    if verb == "sign":
+        pytest.importorskip("cryptography")
     pair = ("extract", "--base", "from", "--tuned", "to", "-o", "all.dpk", "--sha256", "--meta", "k=v", "--json")
     written = ok(*pair)
     ok("extract", "--base", "to", "--tuned", "from", "-o", "undo.dpk", "-q")
@@ -62,6 +65,7 @@ def test_json_has_the_documented_keys(tmp_path, verb):
         ),
         "inspect": lambda: ok("inspect", "all.dpk", "--json", "--tensors"),
         "verify": lambda: ok("verify", "all.dpk", "--json"),
+        "sign": lambda: ok("sign", "all.dpk", "--key", str(ROOT / "tests/oracles/signatures/plain"), "--json"),
         "fingerprint": lambda: ok("fingerprint", "from", "to", "--json"),
         "completion": lambda: ok("completion", "bash", "--json"),
         "compose": lambda: ok("compose", "all.dpk", "-o", "x.dpk", "--json"),

@@ -36,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
         diffpack.apply({"w": np.zeros(3, np.float32)}, tmp_path / "d.dpk", tmp_path / f"{name}.bin", verify=False)
     (tmp_path / "x.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     (tmp_path / "t.tsv").write_text("text\tlabel\na\tx\nb\ty\n")
+    (tmp_path / "k.pub").write_text("ssh-ed25519 AAAA\n")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     return tmp_path
@@ -50,6 +51,8 @@ TRAIN = ["train", "--model", "model", "--train", "t.tsv", "--dev", "t.tsv", "-o"
         ("h5py", ["fingerprint", "x.h5"], "hdf5"),
         ("h5py", ["convert", "d.dpk", "-o", "o.h5", "--to", "hdf5"], "hdf5"),
         ("yaml", ["merge", "--config", "model/config.json", "-o", "o.dpk"], "yaml"),
+        ("cryptography", ["sign", "d.dpk", "--key", "t.tsv"], "sign"),
+        ("cryptography", ["verify", "d.dpk", "--key", "k.pub", "--signature", "t.tsv"], "sign"),
         ("torch", TRAIN, "train"),
         ("transformers", TRAIN, "train"),
     ],

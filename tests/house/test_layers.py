@@ -12,8 +12,8 @@ from benchmarks import shape
 
 TREES = shape.modules()
 IMPORTS = shape.imports(TREES)
-MOST_ENTRIES = 16
-HEAVY = {"torch", "h5py", "scipy", "rich", "matplotlib", "click"}
+MOST_ENTRIES = 17
+HEAVY = {"torch", "h5py", "scipy", "rich", "matplotlib", "click", "cryptography"}
 
 
 def test_every_entry_of_the_library_has_its_place_in_the_order():

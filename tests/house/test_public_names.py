@@ -20,10 +20,10 @@ def test_all_is_complete_and_sorted():
     assert diffpack.__all__ == sorted(diffpack.__all__)
     assert all(getattr(diffpack, name) is not None for name in diffpack.__all__)
     assert set(_typed("diffpack")) == set(diffpack.__all__) - {"__version__"}
-    assert len((ROOT / "diffpack" / "__init__.py").read_text().splitlines()) <= 100
+    assert len((ROOT / "diffpack" / "__init__.py").read_text().splitlines()) <= 110
 
 
-@pytest.mark.parametrize("package", ["diffpack", "diffpack.live", "diffpack.train"])
+@pytest.mark.parametrize("package", ["diffpack", "diffpack.live", "diffpack.signing", "diffpack.train"])
 def test_what_is_loaded_when_asked_for_is_what_type_checkers_see(package: str):
     if package != "diffpack":
         pytest.importorskip("torch")

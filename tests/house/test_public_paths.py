@@ -18,6 +18,7 @@ def test_every_listed_path_has_what_it_is_said_to_have():
         "diffpack.bridges",
         "diffpack.live",
         "diffpack.report",
+        "diffpack.signing",
         "diffpack.train",
     }
     for path, text in ROWS:
