@@ -35,6 +35,7 @@ import diffpack
 from diffpack_cli.main import cli
 from tests.tools.killed import ended, fork, leftovers
 from tests.tools.models import Arrays, write_safetensors, write_shards
+from tests.tools.signed import FROZEN
 
 KILLS = 1000
 _LATEST = 1.1  # of the usual duration: some runs end before they are killed, and do not count
@@ -73,6 +74,7 @@ VERBS = (
     Verb("convert to peft-shira", "out", "convert {v}_floats.dpk --to peft-shira --base base.safetensors"),
     Verb("convert to sparse-safetensors", "out.safetensors", "convert {v}.dpk --base base.safetensors"),
     Verb("convert from sparse-safetensors", "out.dpk", "convert {v}_patch.safetensors --base base.safetensors"),
+    Verb("sign", "out.sig", "sign {v}.dpk --key key"),
 )
 
 
@@ -123,6 +125,7 @@ def make_material() -> None:
         write_shards(Path(name), halves)
         (Path(name) / "config.json").write_text(f'{{"of": "{name}"}}')
     diffpack.extract("base.safetensors", "other.safetensors", "other.dpk").close()
+    shutil.copy(FROZEN / "plain", "key")
     for variant in "ab":
         tuned = f"{variant}.safetensors"
         diffpack.extract("base.safetensors", tuned, f"{variant}.dpk").close()

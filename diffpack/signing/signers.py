@@ -29,10 +29,11 @@ OneSource = str | os.PathLike[str] | bytes
 SignersLike = OneSource | Sequence[OneSource]
 """A file of public keys or an allowed_signers file by its path, what such a file holds as bytes, or several of them."""
 
-_KEY_TYPES = re.compile(r"(ssh|ecdsa-sha2|sk-ssh|sk-ecdsa-sha2|webauthn)-[\w@.-]+")
+_KEY_TYPES = re.compile(r"(ssh|ecdsa-sha2|sk-ssh|sk-ecdsa-sha2|webauthn)-[\w@.-]{1,60}")
 _FIELD = re.compile(r'("(?:[^"]*)"|[^\s"]+)[ \t]+(.*)')
-_OPTIONS = re.compile(r'((?:"(?:\\"|[^"])*"|[^\s"])+)[ \t]+(.*)')  # blanks may stand between quotes
-_OPTION = re.compile(r'([A-Za-z-]+)(?:="((?:\\"|[^"])*)")?(?:,|$)')
+_QUOTED = r'"((?:\\"|[^"\\]|\\(?!"))*)"'  # one way to read each letter, so that none is tried twice
+_OPTIONS = re.compile(rf'((?:{_QUOTED}|[^\s"])+)[ \t]+(.*)')  # blanks may stand between quotes
+_OPTION = re.compile(rf"([A-Za-z-]{{1,40}})(?:={_QUOTED})?(?:,|$)")
 _TIME = re.compile(r"(\d{8})(\d{4}(?:\d\d)?)?(Z?)")
 
 
@@ -118,24 +119,30 @@ def _read_one(source: OneSource) -> list[Signer]:
 
 def _parts(line: str) -> tuple[tuple[str, ...], _Options, str, str]:
     """Principals, options, kind of key, and what follows that. Raises `ValueError`."""
-    first, _, rest = line.partition(" ")
-    if _KEY_TYPES.fullmatch(first) and not _KEY_TYPES.match(rest.lstrip()):
+    first, rest = _word(line)
+    if _KEY_TYPES.fullmatch(first) and not _KEY_TYPES.match(rest):
         return (), _Options(), first, rest  # the file of a public key
     fields = _FIELD.fullmatch(line)
     if not fields:
         raise ValueError("neither a public key nor a line of an allowed_signers file")
     principals, rest = tuple(fields[1].strip('"').split(",")), fields[2]
     options = _Options()
-    kind, _, after = rest.partition(" ")
+    kind, after = _word(rest)
     if not _KEY_TYPES.fullmatch(kind):
         found = _OPTIONS.fullmatch(rest)
         if not found:
             raise ValueError("neither a public key nor a line of an allowed_signers file")
         options = _options(found[1])
-        kind, _, after = found[2].partition(" ")
+        kind, after = _word(found[3])
         if not _KEY_TYPES.fullmatch(kind):
             raise ValueError(f"no kind of key where one should stand: {kind[:40]!r}")
     return principals, options, kind, after
+
+
+def _word(text: str) -> tuple[str, str]:
+    """The first word of a text, and what follows it."""
+    first, *rest = text.split(maxsplit=1)
+    return first, rest[0] if rest else ""
 
 
 def _options(text: str) -> _Options:

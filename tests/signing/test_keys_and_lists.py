@@ -133,6 +133,7 @@ def test_a_diff_without_a_name_is_signed_under_one_that_is_given(diff: Path) -> 
         (f'a@b.org valid-after="20250102",valid-before="20250101" {LINE}', "valid-after is not before valid-before"),
         (f'a@b.org namespaces="a",namespaces="diffpack" {LINE}', "has no value, or two"),
         (f'a@b.org namespaces="diffpack {LINE}', "neither a public key|not options"),
+        (f'a@b.org,"c@d.org" {LINE}', "neither a public key"),
         ("a@b.org ssh-ed25519 AAAA", "not a key of the kind ssh-ed25519, or a damaged one"),
         ("ssh-ed25519", "neither|not a key"),
         (f"a@b.org {RSA}", r"names no key of the kind ssh-ed25519 \(there are ssh-rsa\)"),
