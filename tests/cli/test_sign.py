@@ -14,6 +14,7 @@ from tests.tools.command_line import fails, ok, run
 from tests.tools.signed import BASE, FROZEN, PASSPHRASE, make_diff
 
 pytest.importorskip("cryptography")
+pytest.importorskip("bcrypt")
 PLAIN, LOCKED = str(FROZEN / "plain"), str(FROZEN / "locked")
 PUBLIC = str(FROZEN / "plain.pub")
 

@@ -17,6 +17,7 @@ from diffpack.signing.wire import packed, unpacked
 from tests.tools.signed import FROZEN, FROZEN_DIFF
 
 pytest.importorskip("cryptography")
+pytest.importorskip("bcrypt")
 SIGNATURE = (FROZEN / "sha512.sig").read_bytes()
 LIST = b'"a@b.org,c@d.org" namespaces="diffpack,x*",valid-after="20250101Z" ' + (FROZEN / "plain.pub").read_bytes()
 KEY = (FROZEN / "plain").read_bytes()

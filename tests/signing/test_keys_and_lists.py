@@ -13,6 +13,7 @@ from diffpack.signing.signers import read_signers
 from tests.tools.signed import FROZEN, PASSPHRASE, make_diff, make_key
 
 pytest.importorskip("cryptography")
+pytest.importorskip("bcrypt")
 LINE = (FROZEN / "plain.pub").read_text().strip()
 RSA = (FROZEN / "rsa.pub").read_text().strip()
 

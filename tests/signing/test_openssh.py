@@ -19,6 +19,7 @@ from tests.tools.command_line import ok
 from tests.tools.signed import FROZEN, FROZEN_DIFF, PASSPHRASE, Key, make_diff, make_key
 
 pytest.importorskip("cryptography")
+pytest.importorskip("bcrypt")
 needs_openssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH is not installed")
 NAMES = ("diffpack", "sst2.dpk")
 

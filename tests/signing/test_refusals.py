@@ -16,6 +16,7 @@ from tests.tools.fuzz import joined, parted
 from tests.tools.signed import BASE, FROZEN, Key, make_diff, make_key
 
 pytest.importorskip("cryptography")
+pytest.importorskip("bcrypt")
 
 
 @pytest.fixture
