@@ -23,7 +23,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-reliability bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -95,6 +95,10 @@ bench-speed: $(VENV)/.bench $(PEERS)/.installed
 
 bench-report: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.report --pair $(PAIR) --page docs/report.md
+
+# Hostile files of a megabyte, at the limits of the format: seconds and memory of every verb.
+bench-reliability: $(VENV)/.tests
+	$(BIN)/python -m benchmarks.reliability --page docs/reliability.md
 
 # PARTS='switching mixed' measures those alone. The machine should have nothing else to do.
 bench-live: $(VENV)/.bench $(PAIR)/.installed

@@ -30,6 +30,18 @@ AGAIN = "download or copy it again"
 """What to do about a file that did not arrive whole, or at all."""
 
 
+_MOST_LETTERS = 2000
+"""Of a message: names from files may be megabytes long, and a message is read by people and kept in logs."""
+
+
+def _cut(message: str) -> str:
+    """A message that is too long without its middle; its end names the rule that was broken."""
+    if len(message) <= _MOST_LETTERS:
+        return message
+    half = _MOST_LETTERS // 2
+    return f"{message[:half]} ... ({len(message) - 2 * half:,} letters left out) ... {message[-half:]}"
+
+
 class DiffpackError(Exception):
     """Base of all errors of diffpack; `exit_code` is what the command line exits with.
 
@@ -43,7 +55,7 @@ class DiffpackError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:  # KeyError would show the repr of the message
-        return str(self.args[0]) if self.args else ""
+        return _cut(str(self.args[0])) if self.args else ""
 
 
 class UsageError(DiffpackError, ValueError):

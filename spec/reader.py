@@ -26,7 +26,7 @@ from .manifest import SCALED, VALUES, check_file_names, check_groups, parse
 from .reference import change, reference
 from .rule import chosen_of, read_chosen
 from .slices import assembled
-from .streams import decode, only, unzstd
+from .streams import STREAMS, decode, only, unzstd
 from .structure import check_structure, check_tensors
 from .words import (
     DTYPES,
@@ -65,11 +65,12 @@ def read_manifest(data: bytes) -> tuple[dict[str, Any], int]:
     end, size, decoded, codec, reserved = struct.unpack("<QQQII", data[-72:-40])
     check(flags == reserved == 0, "F3", "flags or reserved field are not 0")
     check(end + size + 72 == len(data), "F4", "the manifest does not end where the trailer begins")
-    check(decoded <= 268435456, "F8", "manifest too large")
+    check(decoded <= min(268435456, 1048576 + 16 * size), "F8", "manifest too large")
     text = data[end:-72]
     check(blake3(data[:16] + text + data[-72:-40]).digest() == data[-40:-8], "F5", "wrong digest of the manifest")
     check(codec == 1 or (codec == 0 and size == decoded), "F6", "unknown codec or wrong size of the manifest")
     text = unzstd(text, decoded, "F6") if codec else text
+    check(sum(map(text.count, (b",", b"[", b"{"))) <= 262144 + len(data) // 4, "F8", "too many values in the manifest")
     return parse(text), end
 
 
@@ -142,6 +143,8 @@ def read(data: bytes) -> Diff:
     """Check all that can be checked without the base."""
     m, end = read_manifest(data)
     check(len(m["chunks"]) <= 16777216, "F8", "too many chunks")
+    numbers = sum(count for chunk in m["chunks"] for _, _, count, _ in chunk["streams"])
+    check(numbers <= 16777216 + 64 * len(data), "F8", "too many numbers")
     filled = 16 + sum(chunk["bytes"] for chunk in m["chunks"]) == end
     check(filled, "F7", "the chunks do not fill the space before the manifest")
     check_groups(m)
@@ -150,8 +153,11 @@ def read(data: bytes) -> Diff:
     layout, blob, files = m["layout"] or {"stored": False}, None, dict[str, bytes]()
     uses = sum(len(g["ends"]) + (g["values"] in SCALED or "factors" in g) for g in m["groups"])
     uses += sum(len(g["factors"]["ends"]) for g in m["groups"] if "factors" in g)
+    streams = [stream for chunk in m["chunks"][:uses] for stream in chunk["streams"]]
+    largest = max((count * int(dtype[1:]) // 8 for _, dtype, count, _ in streams if dtype in STREAMS), default=0)
     uses += layout["stored"] + sum(file["stored"] for file in m["files"])
     check(uses == len(m["chunks"]), "C6", f"{len(m['chunks'])} chunks where {uses} are used")
+    check(largest <= 33554432, "F8", "a stream of records too large")
     chunks = decode(body := memoryview(data)[16:end], m)
     for g in m["groups"]:
         for _ in read_group(g, chunks):

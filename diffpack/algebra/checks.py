@@ -10,7 +10,8 @@ from diffpack.checkpoints.fingerprint import fingerprint
 from diffpack.diff.diff import Diff
 from diffpack.diff.extent import other_names
 from diffpack.diff.links import diffs_beside, place_in_chain, what_would_follow
-from diffpack.errors import UsageError, WrongBaseError
+from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
+from diffpack.support.names import printable
 
 
 def check_chain(diffs: Sequence[Diff]) -> None:
@@ -41,7 +42,7 @@ def check_exact(diff: Diff, verb: str) -> None:
 
 
 def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequence[Diff] = ()) -> None:
-    """Raise `WrongBaseError` if a checkpoint is not a diff's base.
+    """Raise `WrongBaseError` if a checkpoint is not a diff's base, `CorruptFileError` (A5) if its ties lead nowhere.
 
     It says where in the chain of the diffs given with it, and of those beside it, the checkpoint stands, if it does.
     """
@@ -53,3 +54,16 @@ def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequenc
             item.close()
         message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
         raise WrongBaseError(f"{message}; {place}" if place else message + other_names(diff, base))
+    check_ties(diff, base)
+
+
+def check_ties(diff: Diff, base: Checkpoint) -> None:
+    """Raise `CorruptFileError` (A5) if an alias leads to a tensor that neither a diff nor its base has."""
+    aliases = diff.manifest.aliases
+    beyond = {target: name for name, target in aliases.items() if target not in diff}
+    if not beyond:
+        return
+    view = diff.view(base)
+    for target, name in beyond.items():
+        if target not in view:
+            raise CorruptFileError(f"{diff.name}: the alias {printable(name)!r} leads to no tensor", "A5")

@@ -18,6 +18,7 @@ from diffpack.diff.against import BaseView
 from diffpack.diff.group_decoder import GroupDecoder, decoders
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import CheckpointError, CorruptFileError, MissingTensorError, TruncatedFileError
+from diffpack.format import limits
 from diffpack.format.chunks import ChunkSpec
 from diffpack.format.frame import MAGIC
 from diffpack.format.manifest import DIGEST_HEX, MILLIONTHS, Manifest
@@ -52,6 +53,7 @@ class Diff(Mapping[str, TensorDiff]):
         self._names = sorted(self._places)
         self._records: dict[str, TensorDiff] = {}
         self._blobs = self._blob_chunks()
+        self._check_streams()
 
     def _blob_chunks(self) -> dict[str, int]:
         """Say which chunk holds the layout (under "") and each stored side file; rule C6."""
@@ -61,6 +63,22 @@ class Diff(Mapping[str, TensorDiff]):
         if following + len(names) != len(self._reader.chunks):
             raise CorruptFileError(f"{self.name}: {len(self._reader.chunks)} chunks do not fit its records", "C6")
         return {name: following + at for at, name in enumerate(names)}
+
+    def _check_streams(self) -> None:
+        """Check that no stream of records is more than is decoded at once; rule F8."""
+        for at, chunk in enumerate(self.chunks[: self.coded_chunks]):
+            most = max(stream.decoded_bytes for stream in chunk.streams)
+            if most > limits.SPAN_STREAM_BYTES:
+                raise CorruptFileError(f"{self.name}: chunk {at}: a stream of {most} bytes is over the limit", "F8")
+
+    def check_result_size(self, nbytes: int, base_bytes: int) -> None:
+        """Check that a result is not larger than the file and the base explain. Raises `CorruptFileError` (F8)."""
+        most = limits.most_result(self.nbytes, base_bytes)
+        if nbytes > most:
+            raise CorruptFileError(
+                f"{self.name}: a result of {nbytes:,} bytes on a base of {base_bytes:,} is over the limit of {most:,}",
+                "F8",
+            )
 
     @property
     def coded_chunks(self) -> int:

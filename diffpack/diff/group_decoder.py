@@ -19,6 +19,7 @@ from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.positions.coding import Decoded, Line, Span
 from diffpack.format.streams import Numbers
 from diffpack.format.values.exact import EXACT
+from diffpack.format.values.grid import UNITS
 from diffpack.support.cache import KEPT_BYTES, Cache
 from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.reference import Reference
@@ -162,6 +163,7 @@ class GroupDecoder:
         if self.position_coding.checked_apart and self.line.references is None:
             streams, span = self._chunk(self.span_chunks[index]), self._span(index)
             if not self.position_coding.check_without_base(streams, span):
+                self._check_largest(streams, span)
                 return
             if self.predicts:
                 self.position_coding.decode(streams, span)  # what its numbers are steps from, the base tells
@@ -213,6 +215,15 @@ class GroupDecoder:
         else:
             steps[positions - span.start] += numbers
         return None, steps
+
+    def _check_largest(self, streams: list[Numbers], span: Span) -> None:
+        """Check that no number of a span that is not decoded, times any scale of the group, may be too large."""
+        if not self.value_coding.scaled:
+            return
+        largest = max((int(np.abs(part.astype(np.int64)).max(initial=0)) for part in streams), default=0)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.float32((largest + 1) * UNITS) * self._scales.max(initial=np.float32(0))):
+                raise CorruptFileError(f"{span.where}: a value times a scale is not finite", "V3")
 
     def _check_products(self, decoded: Decoded, span: Span) -> None:
         """Check that numbers times their record's scale are finite."""

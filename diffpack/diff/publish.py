@@ -66,6 +66,8 @@ def reopened(file: BinaryIO, name: str) -> Diff:
     """Open a diff that was just written, by the ordinary reader. Raises `UsageError` if that refuses it."""
     file.flush()
     try:
-        return Diff(FileSource.share(file, name))
+        diff = Diff(FileSource.share(file, name))
+        diff.check_result_size(diff.manifest.result.bytes, diff.manifest.base.bytes)  # what no reader would apply
+        return diff
     except CorruptFileError as error:
         raise UsageError(f"what is to be stored does not fit the format: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -22,6 +23,11 @@ class StreamSpec:
     count: int
     nbytes: int
 
+    @property
+    def decoded_bytes(self) -> int:
+        """How many bytes its numbers have."""
+        return self.count * streams.DTYPES[self.dtype].itemsize
+
 
 @dataclass(frozen=True)
 class ChunkSpec:
@@ -36,6 +42,11 @@ class ChunkSpec:
     def codecs(self) -> set[str]:
         """The codecs of its streams."""
         return {stream.codec for stream in self.streams}
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its streams have."""
+        return sum(stream.count for stream in self.streams)
 
     def to_json(self) -> dict[str, Any]:
         """The row as the manifest holds it."""
@@ -63,21 +74,37 @@ def encode_chunk(arrays: list[Numbers], profile: str) -> EncodedChunk:
     return EncodedChunk(data, blake3(data).hexdigest(), tuple(specs))
 
 
+def stored_raw(chunk: EncodedChunk) -> EncodedChunk:
+    """The same numbers without a codec, as large as they are."""
+    arrays = decode_streams(chunk.streams, chunk.data, "a chunk to be written")
+    data = b"".join(array.tobytes() for array in arrays)
+    specs = [
+        StreamSpec("raw", spec.dtype, spec.count, array.nbytes)
+        for spec, array in zip(chunk.streams, arrays, strict=True)
+    ]
+    return EncodedChunk(data, blake3(data).hexdigest(), tuple(specs))
+
+
 def decode_chunk(spec: ChunkSpec, data: bytes, where: str, streams_wanted: int | None = None) -> list[Numbers]:
     """Check a chunk's digest, then decode its first streams (None: all). Raises `CorruptFileError`."""
     if len(data) != spec.nbytes or blake3(data).hexdigest() != spec.digest:
         raise CorruptFileError(f"{where}: damaged (its digest does not match)", "C2")
+    return decode_streams(spec.streams[:streams_wanted], data, where)
+
+
+def decode_streams(specs: Sequence[StreamSpec], data: bytes, where: str) -> list[Numbers]:
+    """Decode the first streams of a chunk's bytes. Raises `CorruptFileError`."""
     arrays = []
     start = 0
-    for stream in spec.streams[:streams_wanted]:
+    for stream in specs:
         part = data[start : start + stream.nbytes]
         arrays.append(streams.decode(stream.codec, stream.dtype, stream.count, part, where))
         start += stream.nbytes
     return arrays
 
 
-def parse_table(rows: Any, first_offset: int, end: int, where: str) -> list[ChunkSpec]:
-    """Check and type the manifest's `chunks`; they fill the file from `first_offset` to `end`."""
+def parse_table(rows: Any, first_offset: int, end: int, file_size: int, where: str) -> list[ChunkSpec]:
+    """Check and type the manifest's `chunks`; they fill a file of so many bytes from `first_offset` to `end`."""
     if not isinstance(rows, list):
         raise CorruptFileError(f"{where}: no proper chunk table", "M2")
     if len(rows) > limits.CHUNKS:
@@ -86,7 +113,11 @@ def parse_table(rows: Any, first_offset: int, end: int, where: str) -> list[Chun
     offsets = list(accumulate((nbytes for nbytes, _, _ in bodies), initial=first_offset))
     if offsets[-1] != end:
         raise CorruptFileError(f"{where}: the chunks do not fill the file up to the manifest", "F7")
-    return [ChunkSpec(offset, *body) for offset, body in zip(offsets, bodies, strict=False)]
+    found = [ChunkSpec(offset, *body) for offset, body in zip(offsets, bodies, strict=False)]
+    numbers = sum(chunk.numbers for chunk in found)
+    if numbers > limits.NUMBERS.most(file_size):
+        raise CorruptFileError(f"{where}: {numbers} numbers in {file_size} bytes are over the limit", "F8")
+    return found
 
 
 def _parse_row(row: Any, where: str) -> tuple[int, str, tuple[StreamSpec, ...]]:
@@ -104,7 +135,7 @@ def _parse_row(row: Any, where: str) -> tuple[int, str, tuple[StreamSpec, ...]]:
     specs = tuple(_parse_stream(item, where) for item in items)
     if sum(spec.nbytes for spec in specs) != nbytes:
         raise CorruptFileError(f"{where}: its streams do not fill it", "C1")
-    decoded = sum(spec.count * streams.DTYPES[spec.dtype].itemsize for spec in specs)
+    decoded = sum(spec.decoded_bytes for spec in specs)
     if decoded > limits.CHUNK_DECODED_BYTES:
         raise CorruptFileError(f"{where}: {decoded} bytes of numbers are over the limit", "F8")
     return nbytes, digest, specs

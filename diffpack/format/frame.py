@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from diffpack.errors import CorruptFileError, TruncatedFileError, UnsupportedFormatError
-from diffpack.format.limits import MANIFEST_BYTES
+from diffpack.format.limits import MANIFEST_BYTES, MANIFEST_DECODED
 
 MAGIC = b"\x89DPK\r\n\x1a\n"
 CLOSING_MAGIC = MAGIC[::-1]
@@ -74,7 +74,7 @@ def parse_trailer(data: bytes, file_size: int, where: str) -> Trailer:
         raise CorruptFileError(f"{where}: the trailer does not fit the file's {file_size} bytes", "F4")
     if codec >= len(MANIFEST_CODECS):
         raise CorruptFileError(f"{where}: unknown manifest codec {codec}", "F6")
-    if max(stored, decoded) > MANIFEST_BYTES:
+    if max(stored, decoded) > MANIFEST_BYTES or decoded > MANIFEST_DECODED.most(stored):
         raise CorruptFileError(f"{where}: a manifest of {max(stored, decoded)} bytes is over the limit", "F8")
     return Trailer(offset, stored, decoded, MANIFEST_CODECS[codec])
 

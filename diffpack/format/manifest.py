@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from diffpack.errors import CorruptFileError
-from diffpack.format.limits import JSON_INTEGER
+from diffpack.format.limits import JSON_INTEGER, MANIFEST_VALUES
 from diffpack.tensors.dtypes import DTYPES, DType
 from diffpack.tensors.slices import Assembly
 
@@ -157,8 +157,14 @@ def to_canonical(value: dict[str, Any]) -> bytes:
     return _ENCODER.encode(value)
 
 
-def from_canonical(data: bytes, where: str) -> dict[str, Any]:
-    """Read one canonical JSON object. Raises `CorruptFileError` for anything else."""
+def from_canonical(data: bytes, file_size: int, where: str) -> dict[str, Any]:
+    """Read one canonical JSON object, the manifest of a file of so many bytes.
+
+    Raises `CorruptFileError` for anything else, and for more values than such a file may have (F8).
+    """
+    values = count_values(data)
+    if values > MANIFEST_VALUES.most(file_size):
+        raise CorruptFileError(f"{where}: a manifest of {values} values is over the limit", "F8")
     try:
         value = msgspec.json.decode(data)
         if not isinstance(value, dict):
@@ -169,6 +175,11 @@ def from_canonical(data: bytes, where: str) -> dict[str, Any]:
     except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise CorruptFileError(f"{where}: the manifest is not JSON: {error}", "M1") from None
     return value
+
+
+def count_values(data: bytes) -> int:
+    """How many commas and opening brackets JSON has: at least its values, but for the first. Those in texts count."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _check_numbers(value: Any, where: str) -> None:

@@ -12,6 +12,7 @@ from diffpack.format.manifest import from_canonical
 from diffpack.format.source import ByteSource
 from diffpack.format.streams import Numbers
 from diffpack.format.streams.zstd import decompress
+from diffpack.support.names import listed
 
 
 class ContainerReader:
@@ -34,10 +35,10 @@ class ContainerReader:
         stored = source.read(trailer.offset, trailer.stored)
         self.digest = frame.check_digest(header, stored, tail, where)
         self.manifest_bytes = trailer.stored
-        self.manifest = from_canonical(_decode_manifest(stored, trailer, where), where)
+        self.manifest = from_canonical(_decode_manifest(stored, trailer, where), source.size, where)
         _check_features(self.manifest, where)
         self.chunks: list[ChunkSpec] = parse_table(
-            self.manifest.get("chunks"), frame.HEADER_BYTES, trailer.offset, where
+            self.manifest.get("chunks"), frame.HEADER_BYTES, trailer.offset, source.size, where
         )
         _check_codecs(self.manifest["requires"], self.chunks, where)
 
@@ -67,7 +68,7 @@ def _check_features(manifest: dict[str, Any], where: str) -> None:
             raise CorruptFileError(f"{where}: {member!r} is not a sorted list of names", "M2")
     unknown = [feature for feature in manifest["requires"] if feature not in FEATURES]
     if unknown:
-        message = f"{where}: needs the feature {', '.join(unknown)}, which this diffpack does not know: upgrade"
+        message = f"{where}: needs the feature {listed(unknown)}, which this diffpack does not know: upgrade"
         raise UnsupportedFormatError(message, "M3")
 
 

@@ -7,10 +7,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import zstandard
 
+from diffpack.errors import UsageError
 from diffpack.format import frame
-from diffpack.format.chunks import ChunkSpec, EncodedChunk, encode_chunk
+from diffpack.format.chunks import ChunkSpec, EncodedChunk, encode_chunk, stored_raw
 from diffpack.format.features import FEATURES
-from diffpack.format.manifest import to_canonical
+from diffpack.format.limits import MANIFEST_DECODED, MANIFEST_VALUES, NUMBERS
+from diffpack.format.manifest import count_values, to_canonical
 
 _THOROUGH_LEVEL = 19
 _THOROUGH_BYTES = 1 << 19
@@ -31,11 +33,16 @@ class ContainerWriter:
         self._file = file
         self._start = file.tell()
         self._offset = frame.HEADER_BYTES
+        self._numbers = 0
         self.chunks: list[ChunkSpec] = []
         file.write(frame.pack_header())
 
     def add(self, chunk: EncodedChunk) -> None:
-        """Append one chunk."""
+        """Append one chunk; without its codec if with it the file had too few bytes for its numbers (rule F8)."""
+        numbers = self._numbers + sum(stream.count for stream in chunk.streams)
+        if numbers > NUMBERS.most(self._offset + len(chunk.data)):
+            chunk = stored_raw(chunk)
+        self._numbers = numbers
         self._file.write(chunk.data)
         self.chunks.append(ChunkSpec(self._offset, len(chunk.data), chunk.digest, chunk.streams))
         self._offset += len(chunk.data)
@@ -53,14 +60,29 @@ class ContainerWriter:
         features = sorted(codecs | set(manifest["requires"]))
         table = [chunk.to_json() for chunk in self.chunks]
         decoded = to_canonical({**manifest, "chunks": table, "requires": features})
-        compressed = _compressed(decoded)
-        codec, stored = ("zstd", compressed) if len(compressed) < len(decoded) else ("raw", decoded)
+        codec, stored = self._stored(decoded)
         trailer = frame.Trailer(self._offset, len(stored), len(decoded), codec)
         header = frame.pack_header(max((FEATURES[feature] for feature in features), default=0))
         self._file.write(stored)
         self._file.write(frame.pack_trailer(trailer, stored, header))
         self._write_header(header)
         self._file.flush()
+
+    def _stored(self, decoded: bytes) -> tuple[str, bytes]:
+        """A manifest as it is stored: compressed, but where a reader would refuse so much in so few bytes (rule F8).
+
+        Raises `UsageError` if it has more values than a reader takes in a file of that size.
+        """
+        values = count_values(decoded)
+        for codec, stored in (("zstd", _compressed(decoded)), ("raw", decoded)):
+            size = self._offset + len(stored) + frame.TRAILER_BYTES
+            taken = values <= MANIFEST_VALUES.most(size) and len(decoded) <= MANIFEST_DECODED.most(len(stored))
+            if taken and (codec == "raw" or len(stored) < len(decoded)):
+                return codec, stored
+        raise UsageError(
+            f"a manifest of {values:,} values (names, dimensions, streams) in a file of {size:,} bytes is more than a "
+            "diff may have: store the tensors in several diffs"
+        )
 
     def _write_header(self, header: bytes) -> None:
         end = self._file.tell()

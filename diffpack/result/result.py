@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -29,8 +30,6 @@ from diffpack.tensors.info import runs as cut_in_runs
 
 Write = Callable[[Words, Sequence[Place]], None]
 """Takes words of result tensors, and where which of them belong."""
-_MOST_BYTES = 1 << 48
-"""No checkpoint is larger: hashing it would take a day. A few bytes of a forged file can claim any size."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,8 @@ class Result:
         whole = self.extent.whole
         if whole and manifest.structure is not None and manifest.structure.content is not None:
             check_tensors(manifest.structure.content, self.tensors, diff.name)
-        total = sum(info.nbytes for info in self.tensors.values())
-        if total > _MOST_BYTES:
-            raise CorruptFileError(f"{diff.name}: a result of {total:,} bytes fits no machine", "F8")
+        total, of_base = (sum(info.nbytes for info in tensors.values()) for tensors in (self.tensors, base.tensors))
+        diff.check_result_size(total, of_base)
 
     def _info(self, name: str) -> TensorInfo:
         target = self.diff.manifest.aliases.get(name, name)
@@ -138,13 +136,19 @@ class Result:
             return self._run(write, verify, threads, done)
 
     def _run(self, write: Write | None, verify: bool, threads: int | None, done: Callable[[int], None] | None) -> Check:
-        order = self._runs()
+        aliases = self.diff.manifest.aliases if write is None else {}  # what is not written is made once
+        order = [run for run in self._runs() if run[0] not in aliases]
         try:
             runs = run_all([partial(self._produce, names, write, verify, done) for names in order], threads)
         except CorruptFileError:  # chunks coded against the base do not fit another one
             self._refuse_other_base(threads)
             raise
         produced = {item.name: item for run in runs for item in run}
+        for name, target in aliases.items():
+            if name in self.tensors:
+                produced[name] = produced[target].tied()
+                if done is not None:
+                    done(self.tensors[name].nbytes)
         before = {name: item.base_digest for name, item in produced.items() if item.base_digest is not None}
         infinite = {name: item.infinite for name, item in produced.items() if item.infinite}
         if not verify:
@@ -278,3 +282,10 @@ class _Produced:
         self.digest, self.base_digest = self._hasher.digests(self.info.words)
         if self._unchanged:
             self.base_digest = self.digest
+        del self._hasher  # two kilobytes, of which there may be a hundred thousand
+
+    def tied(self) -> _Produced:
+        """The same for a further name of the tensor, under which the base was not read."""
+        other = copy(self)
+        other.base_digest = None
+        return other

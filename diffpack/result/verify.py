@@ -14,7 +14,7 @@ from diffpack.result.recorded_files import check_recorded_files
 from diffpack.result.result import Result
 from diffpack.result.wrong_base import told_where
 from diffpack.signing.checking import SignatureWanted, Signed, required
-from diffpack.support.parallel import run_in_order
+from diffpack.support.parallel import run_in_order, thread_count
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,21 @@ def verify(
     return Verified(len(opened.chunks), len(opened), opened.exact, fingerprint, sealed, part, signed)
 
 
+_NUMBERS_AT_ONCE = 1 << 23
+"""Numbers that are decoded at once by all threads: 64 MB of positions. Chunks of real diffs have up to 2^20."""
+
+
+def _bounded(diff: Diff, threads: int | None) -> int:
+    """So many threads that they need no more memory, whatever a diff's chunks hold."""
+    largest = max((chunk.numbers for chunk in diff.chunks[: diff.coded_chunks]), default=0)
+    most = max(1, _NUMBERS_AT_ONCE // max(1, largest))
+    return min(thread_count(threads), most)
+
+
 def check_chunks(diff: Diff, threads: int | None = None) -> None:
     """Decode every chunk. Raises `CorruptFileError`."""
     spans = (partial(decoder.check, span) for decoder in diff.decoders for span in range(len(decoder.group.ends)))
-    for _ in run_in_order(spans, threads):
+    for _ in run_in_order(spans, _bounded(diff, threads)):
         pass  # decoding is the check; what it gives is not kept
     for decoder in diff.decoders:
         if decoder.group.names:

@@ -41,14 +41,14 @@ class PairHasher:
     def __init__(self, base: WordSource | None, *, own: bool = True) -> None:
         self._base = base
         self._own = blake3() if own else None
-        self._of_base = blake3()
+        self._of_base = None if base is None else blake3()
 
     def update(self, start: int, words: Words, before: Words | None = None) -> None:
         """Take the words of the tensor that begin at `start`; each word once, in order.
 
         `before` are the base tensor's words there, where the caller has them; else they are read.
         """
-        if self._base is not None:  # a smaller base tensor just ends earlier
+        if self._base is not None and self._of_base is not None:  # a smaller base tensor just ends earlier
             read = self._base[start : start + words.size] if before is None else before
             self._of_base.update(read.view("u1").data)
         if self._own is not None:
@@ -56,11 +56,11 @@ class PairHasher:
 
     def digests(self, words: int) -> tuple[bytes | None, bytes | None]:
         """Both digests (32 bytes; of the tensor, of the base tensor) after all `words` of the tensor were seen."""
-        if self._base is not None:
+        if self._base is not None and self._of_base is not None:
             for start, stop in blocks(self._base.size, words):
                 self._of_base.update(self._base[start:stop].view("u1").data)
         own = None if self._own is None else self._own.digest()
-        return own, None if self._base is None else self._of_base.digest()
+        return own, None if self._of_base is None else self._of_base.digest()
 
 
 def combine(tensors: Mapping[str, TensorInfo], digests: Mapping[str, bytes]) -> str:

@@ -51,12 +51,16 @@ def blocks(words: int, start: int = 0) -> Iterator[tuple[int, int]]:
         yield begin, min(begin + BLOCK_WORDS, words)
 
 
+_RUN_TENSORS = 1 << 12
+"""Tensors of a run at most, since each takes some memory while it lasts: two kilobytes to be hashed."""
+
+
 def runs(tensors: Iterable[TensorInfo], most: int = BLOCK_WORDS) -> Iterator[slice]:
     """Cut tensors, in order, into runs to be worked on together: small ones of one dtype, `most` words; or one."""
     start = words = at = 0
     before: DType | None = None
     for at, info in enumerate(tensors):
-        if at > start and (info.dtype != before or words + info.words > most):
+        if at > start and (info.dtype != before or words + info.words > most or at - start >= _RUN_TENSORS):
             yield slice(start, at)
             start, words = at, 0
         before = info.dtype

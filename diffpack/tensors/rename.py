@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from diffpack.errors import UsageError
@@ -29,7 +30,8 @@ class Renamer:
 
     def first(self, name: str) -> tuple[str, str] | None:
         """The first rule that fits a name."""
-        fitting = [old for length in self._lengths if (old := name[:length]) in self._rules]
+        lengths = self._lengths[: bisect_right(self._lengths, len(name))]
+        fitting = [old for length in lengths if (old := name[:length]) in self._rules]
         if not fitting:
             return None
         old = min(fitting, key=lambda old: self._rules[old][0])

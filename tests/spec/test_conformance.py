@@ -161,8 +161,13 @@ def test_the_limits_of_code_and_specification_are_the_same():
     assert {int(value) for value in rows.values()} == {
         limits.MANIFEST_BYTES, limits.CHUNKS, limits.STREAMS_A_CHUNK, limits.STREAM_DECODED_BYTES,
         limits.STREAM_STORED_BYTES, limits.CHUNK_DECODED_BYTES, limits.NAME_BYTES, limits.DIMENSIONS, limits.WORDS,
-        limits.CLASSES_SPAN_WORDS, limits.RULE_WORDS,
+        limits.CLASSES_SPAN_WORDS, limits.RULE_WORDS, limits.MANIFEST_DECODED.free, limits.MANIFEST_VALUES.free,
+        limits.NUMBERS.free, limits.SPAN_STREAM_BYTES,
     }  # fmt: skip
+    grown = re.findall(r"^\| [^|]+? \| (\d+) \| (\d+) (?:a byte|for (\d+) bytes) of ", SPEC, re.MULTILINE)
+    assert [(int(free), int(each), int(of or 1)) for free, each, of in grown] == [
+        limits.MANIFEST_DECODED, limits.MANIFEST_VALUES, limits.NUMBERS,
+    ]  # fmt: skip
 
 
 def test_the_dtype_table_is_that_of_the_code():

@@ -102,6 +102,10 @@ def sliced(draft: Draft, shape: tuple[int, ...], *pieces: tuple[str, bool, int, 
     return draft.put("requires", ["pco", "slices", "zstd"]).put("slices", {"made": assembly})
 
 
+def zeros(count: int, dtype: str = "u8") -> Stream:
+    return Stream("zstd", dtype, count, zstd_frame(bytes(count * int(dtype[1:]) // 8)))
+
+
 def int8_values(draft: Draft, values: Stream) -> Draft:
     return draft.rechunk(3, stream("u8", [1, 2]), values)
 
@@ -185,7 +189,12 @@ BROKEN: list[tuple[str, str, Callable[[Draft], Draft]]] = [
         lambda d: d.give(text=text_of(d.put("x", "7"), lambda t: t.replace('"7"', '"\\ud800"'))),
     ),
     ("M1", "deep", lambda d: d.give(text=b'{"a":' + b"[" * 100000 + b"]" * 100000 + b"}")),
-    ("M1", "deep and open", lambda d: d.give(text=b"[" * 1000000)),
+    ("M1", "deep and open", lambda d: d.give(text=b"[" * 200000)),
+    ("F8", "more values than such a file may have", lambda d: d.give(text=b"[" * 1000000)),
+    ("F8", "values in a string", lambda d: d.put("metadata", {"a": "," * 400000})),
+    ("F8", "a manifest of zeros", lambda d: d.give(stored=zstd_frame(bytes(3 << 20)), codec=1, decoded_size=3 << 20)),
+    ("F8", "more numbers than such a file may have", lambda d: d.rechunk(5, zeros(18_000_000))),
+    ("F8", "a larger stream than a span may have", lambda d: d.rechunk(0, zeros(2**22 + 1, "u64"), VALUES)),
     ("M4", "no fingerprint", lambda d: d.put("exact", False).put("result", "fingerprint", None)),
     ("M4", "unsealed with a fingerprint", lambda d: d.put("exact", False).put("requires", ["pco", "unsealed", "zstd"])),
     *[("M2", f"without {name}", lambda d, name=name: without(d, name)) for name in Draft().m],

@@ -33,12 +33,14 @@ def decode(gaps: Numbers, start: int, stop: int, where: str) -> Positions:
     span = stop - start
     if gaps.size > span or (gaps.size and int(gaps.max()) >= span):
         raise CorruptFileError(f"{where}: a position outside its span", "P1")
-    positions: npt.NDArray[Any] = np.cumsum(gaps, dtype=np.int64)
-    # A sum of gaps below `span` (< 2^62) can wrap past 2^63 only by passing it, where it turns negative.
-    if positions.size:
-        positions += np.arange(start, start + positions.size, dtype=np.int64)
-        if int(positions[-1]) >= stop or int(positions.min()) < start:
-            raise CorruptFileError(f"{where}: a position outside its span", "P1")
+    positions: npt.NDArray[Any] = gaps.astype(np.int64)
+    positions += 1
+    np.cumsum(positions, out=positions)
+    # A sum of steps up to `span` (< 2^62) can wrap past 2^63 only by passing it, where it turns negative, and stays so
+    # when the start (< 2^62) is added.
+    positions += start - 1
+    if positions.size and (int(positions[-1]) >= stop or int(positions.min()) < start):
+        raise CorruptFileError(f"{where}: a position outside its span", "P1")
     return positions
 
 

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from diffpack.format.positions.coding import Span
 from diffpack.tensors.dtypes import DType, Positions
 
+_LEVELS = 1 << 7
+"""What is added to a level (int8), so that none is negative."""
+
 
 def row_width(dtype: DType, shape: tuple[int, ...]) -> int:
     """The words of a row: of the last dimension, or the whole tensor if that has none or is not whole words."""
@@ -99,6 +102,49 @@ class Geometry:
             columns[low:high] = remainders(places[low:high] + (start - first), width) + taken
             taken += width
         return columns
+
+    @property
+    def records(self) -> int:
+        """How many records have words in the span."""
+        return self.starts.size
+
+    def level_counts(self, rows: npt.NDArray[np.int8], columns: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+        """How many words have each sum of the levels of their row and of their column, from -256 to 254.
+
+        Both may be empty: then all of them are 0. Takes time for each row and column, not for each word.
+        """
+        own_rows = rows if rows.size else np.zeros(self.rows, np.int8) if columns.size else rows
+        if not columns.size:
+            counted = np.bincount(own_rows.astype(np.int64) + _LEVELS, self.row_words, 2 * _LEVELS)
+            return np.append(
+                np.zeros(_LEVELS, np.int64), np.append(counted.astype(np.int64), np.zeros(_LEVELS, np.int64))
+            )
+        found = np.zeros(4 * _LEVELS, np.int64)
+        row = column = 0
+        parts = zip(
+            *(item.tolist() for item in (self.starts, self.stops, self.widths, self.columned, self._rows)), strict=True
+        )
+        for start, stop, width, columned, count in parts:
+            own = own_rows[row : row + count].astype(np.int64) + _LEVELS
+            row += count
+            if not columned:
+                found[int(own[0]) + _LEVELS] += stop - start
+                continue
+            levels = columns[column : column + width].astype(np.int64) + _LEVELS
+            column += width
+            first, last = start % width, (stop - 1) % width + 1
+            if count == 1:
+                found[int(own[0]) :][: 2 * _LEVELS] += np.bincount(levels[first:last], minlength=2 * _LEVELS)
+                continue
+            found[int(own[0]) :][: 2 * _LEVELS] += np.bincount(levels[first:], minlength=2 * _LEVELS)
+            found[int(own[-1]) :][: 2 * _LEVELS] += np.bincount(levels[:last], minlength=2 * _LEVELS)
+            if count > 2:
+                inner, across = (
+                    np.bincount(own[1:-1], minlength=2 * _LEVELS),
+                    np.bincount(levels, minlength=2 * _LEVELS),
+                )
+                found[: 4 * _LEVELS - 1] += np.convolve(inner, across)
+        return found
 
     @property
     def words(self) -> int:

@@ -82,10 +82,15 @@ def decode(kinds: Sequence[int], streams: Sequence[Numbers], split: Split, where
 
     Raises `CorruptFileError` (K rules).
     """
-    if len(kinds) != len(split):
-        raise CorruptFileError(f"{where}: {len(kinds)} classes stored, the span has {len(split)}", "K2")
+    return checked(kinds, streams, split.sizes, where)
+
+
+def checked(kinds: Sequence[int], streams: Sequence[Numbers], sizes: Sequence[int], where: str) -> Iterator[Change]:
+    """The same of classes of so many words each. Raises `CorruptFileError` (K2, K3, P1)."""
+    if len(kinds) != len(sizes):
+        raise CorruptFileError(f"{where}: {len(kinds)} classes stored, the span has {len(sizes)}", "K2")
     following = iter(streams)
-    for index, (kind, size) in enumerate(zip(kinds, split.sizes, strict=True)):
+    for index, (kind, size) in enumerate(zip(kinds, sizes, strict=True)):
         if kind == ALL:
             part = next(following)
             if part.size != size:

@@ -20,7 +20,7 @@ from diffpack.format.manifest import Group
 from diffpack.format.positions import grouped
 from diffpack.format.positions.coding import CONTEXTS, Decoded, PositionCoding, Span
 from diffpack.format.positions.geometry import Geometry
-from diffpack.format.positions.split import Change, Split
+from diffpack.format.positions.split import Change, Split, classes_of
 from diffpack.format.streams import Numbers
 from diffpack.format.values import VALUE_CODINGS, ValueCoding
 
@@ -30,6 +30,8 @@ Exponents = npt.NDArray[Any]
 
 NONE: Levels = np.empty(0, np.int8)
 """No levels stored: all are 0."""
+_COUNTED_FROM = 1024
+"""Words a record from which counting them by rows and columns takes less time than looking at each."""
 _MOST_IN_INT16 = 32767 - 256  # what an exponent may count, with room for the levels of row and column
 
 
@@ -58,6 +60,12 @@ class Plan:
         if raised is not None:
             keys -= raised
         return keys
+
+    def class_sizes(self, geometry: Geometry) -> list[int]:
+        """How many words each class has, counted by rows and columns without looking at words; no exponent counts."""
+        if not (self.rows.size or self.columns.size):
+            return [geometry.words]
+        return classes_of(geometry.level_counts(self.rows, self.columns))[2]
 
     def _raised(self, exponents: Exponents) -> npt.NDArray[Any]:
         """How much each exponent counts, in integers with room for the levels of row and column."""
@@ -181,8 +189,20 @@ class LevelClasses(PositionCoding):
         grouped.check_spans(group, self.id, where)
 
     def check_without_base(self, streams: list[Numbers], span: Span) -> bool:
-        """Check the streams; where no exponent counts the span can be decoded. Raises `CorruptFileError` (R, K, V2)."""
-        return self._stored(streams, Geometry.of_span(span), span).plan.slope == 0
+        """Check the streams; where no exponent counts the span can be decoded.
+
+        A large span is not: its classes are counted, and what is stored of them compared with that, since a small chunk
+        may speak of very many words. Raises `CorruptFileError` (R, K, V2, P1).
+        """
+        geometry = Geometry.of_span(span)
+        stored = self._stored(streams, geometry, span)
+        if stored.plan.slope or (span.line.value_coding.class_offsets and stored.still):
+            return False
+        if span.words <= _COUNTED_FROM * geometry.records:
+            return True
+        for _ in grouped.checked(stored.kinds, stored.streams, stored.plan.class_sizes(geometry), span.where):
+            pass
+        return False
 
     def decode(self, streams: list[Numbers], span: Span) -> Decoded:
         """The steps of every word, or of values with offsets the positions that change and their units."""

@@ -70,24 +70,11 @@ class Split:
             return cls(None, [], [], [])
         keys = _narrowed(keys)
         counts = _counts(keys) if runs is None else np.bincount(keys, runs).astype(np.int64)
-        present = np.flatnonzero(counts)
-        lows, highs, sizes = [int(present[0])], [0], [0]
-        for key, count in zip(present.tolist(), counts[present].tolist(), strict=True):
-            if sizes[-1] >= CLASS_WORDS:
-                lows.append(key)
-                highs.append(key)
-                sizes.append(0)
-            highs[-1] = key
-            sizes[-1] += count
-        if len(sizes) > 1 and sizes[-1] < CLASS_WORDS:  # what is left over joins the last class
-            left = sizes.pop()
-            lows.pop()
-            sizes[-1] += left
-            highs[-2:] = highs[-1:]
+        lows, highs, sizes = classes_of(counts)
         if len(sizes) == 1:
             return cls.whole(sizes[0])
         if keys.dtype.itemsize > 2:
-            own = _taken(_table(lows, int(present[-1]) + 1), keys)
+            own = _taken(_table(lows, counts.size), keys)
             return cls(own, list(range(len(lows))), list(range(len(lows))), sizes, runs)
         return cls(keys, lows, highs, sizes, runs)
 
@@ -212,6 +199,28 @@ class Split:
         if index == len(self) - 1:
             return Bits.of(keys >= low)
         return Bits.of(keys - keys.dtype.type(low) <= high - low)
+
+
+def classes_of(counts: npt.NDArray[np.int64]) -> tuple[list[int], list[int], list[int]]:
+    """The classes that keys make, by how many words have each: of each class its lowest and highest key, and its words.
+
+    From the smallest key up; a class ends where it has enough words, and what is left over joins the last.
+    """
+    present = np.flatnonzero(counts)
+    lows, highs, sizes = [int(present[0])], [0], [0]
+    for key, count in zip(present.tolist(), counts[present].tolist(), strict=True):
+        if sizes[-1] >= CLASS_WORDS:
+            lows.append(key)
+            highs.append(key)
+            sizes.append(0)
+        highs[-1] = key
+        sizes[-1] += count
+    if len(sizes) > 1 and sizes[-1] < CLASS_WORDS:
+        left = sizes.pop()
+        lows.pop()
+        sizes[-1] += left
+        highs[-2:] = highs[-1:]
+    return lows, highs, sizes
 
 
 def _narrowed(keys: npt.NDArray[Any]) -> Keys:
