@@ -5,6 +5,7 @@ import math
 import re
 from itertools import pairwise
 from typing import Any
+from unicodedata import normalize
 
 from .factors import check_factors
 from .rule import is_rule
@@ -19,6 +20,13 @@ WEIGHTS = (  # what a loader takes for weights, or for what says where they are
     r"|\.index(\.[^./]+)?\.json|(^|/)adapter_config\.json)$"
 )
 CODE = r"\.(py|pyc|pyd|so|dll|dylib|sh|bat|cmd|exe|js)$"
+DEVICE = "con|prn|aux|nul|conin\\$|conout\\$|(com|lpt)[1-9\xb9\xb2\xb3]"
+NO_NAME = [  # first and last of the code points that no file name has
+    (0x0, 0x1F), (0x7F, 0x9F), (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5),
+    (0x180B, 0x180F), (0x200B, 0x200F), (0x2028, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xE000, 0xF8FF),
+    (0xFDD0, 0xFDEF), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFFF), (0x1BCA0, 0x1BCA3),
+    (0x1D173, 0x1D17A), (0xE0000, 0x10FFFF), *((ord(letter), ord(letter)) for letter in '/\\<>:"|?*'),
+]  # fmt: skip
 HEX16, HEX32, FILE = "[0-9a-f]{32}", "[0-9a-f]{64}", (str, int)  # patterns of types, see fits()
 COUNTS = {"tensors": int, "entries": int, "bytes": int}
 MANIFEST = {
@@ -130,6 +138,14 @@ def check_groups(m: dict[str, Any]) -> None:
     check(all(len(name.encode()) <= 65535 for name in names), "F8", "a name too long")
 
 
+def is_plain(name: str) -> bool:
+    """Tell whether a name is plain by rule L1."""
+    seen = not any(first <= ord(letter) <= last for letter in name for first, last in NO_NAME)
+    device = re.fullmatch(DEVICE, name.split(".")[0].rstrip(" "), re.IGNORECASE | re.ASCII)
+    ends = name.startswith(".") or name.endswith((".", " "))
+    return seen and not device and not ends and 1 <= len(name.encode()) <= 255
+
+
 def check_file_names(m: dict[str, Any]) -> None:
     layout = m["layout"] or {"files": [], "index": None, "folder": True}
     places = [*layout["files"], *([layout["index"]] if layout["index"] else [])]
@@ -142,9 +158,9 @@ def check_file_names(m: dict[str, Any]) -> None:
         names.pop()
     for name in names:
         parts = name.split("/") if "paths" in m["requires"] else [name]
-        plain = all(re.fullmatch(r"(?!\.)[^/\\:\x00-\x1f\x7f]+", part) and len(part.encode()) <= 255 for part in parts)
-        check(plain and len(parts) <= 8 and len(name.encode()) <= 1024, "L1", f"{name!r} is no plain file name")
-    folded = {name.casefold() for name in names}
+        check(all(map(is_plain, parts)), "L1", f"{name!r} is no plain file name")
+        check(len(parts) <= 8 and len(name.encode()) <= 1024, "L1", f"{name!r} is too long a path")
+    folded = {normalize("NFD", normalize("NFD", name).casefold()) for name in names}
     folders = {name[:at] for name in folded for at, letter in enumerate(name) if letter == "/"}
     check(len(folded) == len(names) and folded.isdisjoint(folders), "L1", "a name twice, or a file that is a folder")
     if layout["folder"]:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.folder import is_training_state
-from diffpack.format.file_names import is_code, is_plain_path, is_weights
+from diffpack.checkpoints.linked_files import leads_out
+from diffpack.format.file_names import alike, folders_of, is_code, is_plain_path, is_weights
 from diffpack.format.limits import PATH_PARTS
+from diffpack.support.names import printable
 
 SIDE_FILE_SUFFIXES = frozenset(
     {".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".spm", ".vocab", ".yaml", ".yml"}
@@ -24,6 +26,10 @@ _MOST_FILES = 4096  # of one folder; more of them are no model
 _TRAINING = re.compile(r"checkpoint-\d+")  # what transformers' Trainer calls the states it saves on its way
 
 _STATE = " (training state)"
+_LARGE = f" (over {MOST_SIDE_FILE_BYTES >> 20} MiB)"
+_NO_NAME = " (not every system can have this name)"
+_TAKEN = " (some systems take its name for another file's)"
+_LINK = " (a link out of the folder: copy the file itself here to keep it)"
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,17 @@ class SideFiles:
         return dict(sorted((self.files | self.code).items())) if code else self.files
 
     def not_kept(self, *, code: bool) -> list[str]:
-        """What a diff does not keep of the folder, sorted; bytes of a name that are no text are spelt out."""
+        """What a diff does not keep of the folder, sorted; what of a name is no text, or is not seen, is spelt out."""
         names = [*self.left_out, *(() if code else self.code)]
-        return sorted(os.fsencode(name).decode("utf-8", "backslashreplace") for name in names)
+        return sorted(printable(os.fsencode(name).decode("utf-8", "backslashreplace")) for name in names)
 
 
 def side_files(folder: Path, weights: Collection[Path] = ()) -> SideFiles:
     """List what stands beside the `weights` of a model folder.
 
-    Hidden files and folders, folders of other training states, links to folders, weights that are not among `weights`,
-    large files, and names that no output folder may have are left out; a folder of which nothing is kept is named
-    once.
+    Hidden files and folders, folders of other training states, links to folders, links to files that are not the
+    model's, weights that are not among `weights`, large files, and names that no output folder may have are left out,
+    with the reason where it is not seen; a folder of which nothing is kept is named once.
     """
     listing = _Listing(folder, frozenset(path.absolute() for path in weights))
     listing.walk(folder, "")
@@ -57,7 +63,7 @@ def side_files(folder: Path, weights: Collection[Path] = ()) -> SideFiles:
 
 
 class _Listing:
-    """What was found so far; `spelt` has the paths without regard to case."""
+    """What was found so far; `taken` has the paths, and those of their folders, as some systems see them."""
 
     def __init__(self, folder: Path, weights: frozenset[Path]) -> None:
         self.folder = folder
@@ -65,7 +71,11 @@ class _Listing:
         self.files: dict[str, Path] = {}
         self.code: dict[str, Path] = {}
         self.left_out: list[str] = []
-        self._spelt: set[str] = set()
+        self._taken: set[str] = set()
+        self._folders: set[str] = set()
+        for path in weights:
+            if path.is_relative_to(folder.absolute()):
+                self._take(path.relative_to(folder.absolute()).as_posix())
 
     def walk(self, folder: Path, prefix: str) -> bool:
         """Look at a folder and those in it; tell whether anything of it is kept."""
@@ -78,25 +88,42 @@ class _Listing:
                     kept = True
                 else:
                     inside.append(f"{name}/{_STATE if _TRAINING.fullmatch(path.name) else ''}")
-            elif path.absolute() in self.weights or (path.is_file() and self._keep(path, name)):
+            elif path.absolute() in self.weights:
                 kept = True
+            elif (reason := self._why_not(path, name)) is not None:
+                inside.append(name + reason)
             else:
-                large = path.is_file() and path.stat().st_size > MOST_SIDE_FILE_BYTES and not is_weights(name)
-                size = f" (over {MOST_SIDE_FILE_BYTES >> 20} MiB)" if large else ""
-                inside.append(name + (_STATE if is_training_state(path.name) else size))
+                kept = True
+                self._take(name)
+                (self.code if is_code(name) else self.files)[name] = path
         if kept or not prefix:
             self.left_out += inside
         return kept
 
-    def _keep(self, path: Path, name: str) -> bool:
-        wanted = is_code(name) or any(suffix in SIDE_FILE_SUFFIXES for suffix in path.suffixes)
-        if not wanted or is_weights(name) or not is_plain_path(name) or path.stat().st_size > MOST_SIDE_FILE_BYTES:
-            return False
-        if name.casefold() in self._spelt or len(self._spelt) >= _MOST_FILES:
-            return False
-        self._spelt.add(name.casefold())
-        (self.code if is_code(name) else self.files)[name] = path
-        return True
+    def _why_not(self, path: Path, name: str) -> str | None:
+        """Why a file is not kept, for people ("" where its name says it); None if it is."""
+        if is_training_state(path.name):
+            return _STATE
+        if is_weights(name) or not path.is_file():
+            return ""
+        if path.stat().st_size > MOST_SIDE_FILE_BYTES:
+            return _LARGE
+        if not is_code(name) and SIDE_FILE_SUFFIXES.isdisjoint(path.suffixes):
+            return ""
+        if path.name.startswith(".") or len(self.files) + len(self.code) >= _MOST_FILES:
+            return ""
+        if not is_plain_path(name):
+            return _NO_NAME
+        if leads_out(path, self.folder):
+            return _LINK
+        folded = alike(name)
+        meets = folded in self._taken or folded in self._folders or not self._taken.isdisjoint(folders_of(folded))
+        return _TAKEN if meets else None
+
+    def _take(self, name: str) -> None:
+        folded = alike(name)
+        self._taken.add(folded)
+        self._folders.update(folders_of(folded))
 
 
 def entered(folder: Path, name: str) -> bool:

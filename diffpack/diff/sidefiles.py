@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.side_files import side_files
+from diffpack.checkpoints.side_files import named, side_files
 from diffpack.diff.diff import Diff
 from diffpack.diff.file_choice import FileChoice
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.format import limits
-from diffpack.format.file_names import is_code
+from diffpack.format.file_names import alike, is_code
 from diffpack.format.manifest import SideFile
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.names import listed
@@ -47,9 +47,9 @@ def keep_side_files(
     if choice.nothing:
         return ()
     chosen = {name: content for name, content in contents.items() if choice.keeps(name)}
-    spelt = {name.casefold() for name in chosen}
+    spelt = {alike(name) for name in chosen}
     rest = {name: content for name, content in before.items() if not choice.keeps(name)}
-    result = {name: content for name, content in rest.items() if name.casefold() not in spelt} | chosen
+    result = {name: content for name, content in rest.items() if alike(name) not in spelt} | chosen
     kept = []
     for name, content in sorted(result.items()):
         stored = before.get(name) != content
@@ -78,8 +78,15 @@ def side_contents(
     """
     folder = base.folder
     if not diff.manifest.files:
-        beside = side_files(folder, base.files).chosen(code=code) if folder is not None else {}
-        return {name: path.read_bytes() for name, path in beside.items() if only is None or name in only}
+        if folder is None:
+            return {}
+        beside = side_files(folder, base.files)
+        left = beside.not_kept(code=code)
+        if left and only is None:
+            base.notes.append(f"not taken along from the base's folder: {named(left)}")
+        return {
+            name: path.read_bytes() for name, path in beside.chosen(code=code).items() if only is None or name in only
+        }
     wanted = [item for item in diff.manifest.files if only is None or item.name in only]
     programs = [item.name for item in wanted if is_code(item.name)]
     if programs and not code:

@@ -21,7 +21,7 @@ from diffpack.errors import DiffpackError, SomeFailedError, UsageError
 from diffpack.extraction.choices import Choices, options_of
 from diffpack.extraction.one_base import OneBase
 from diffpack.extraction.options import Options
-from diffpack.format.file_names import is_plain_file_name
+from diffpack.format.file_names import alike, is_plain_file_name
 from diffpack.support.parallel import Progress
 
 ENDING = ".dpk"
@@ -149,7 +149,7 @@ def named(
     for name, item in pairs:
         if not isinstance(name, str) or (needed and not is_plain_file_name(name + ENDING)):
             raise UsageError(f"{name!r}: no name that a file may have; name the fine-tune otherwise")
-        folded = name.casefold()
+        folded = alike(name)
         if folded in found:
             raise UsageError(
                 f"{_called(found[folded][1])} and {_called(item)} would both become {name}{ENDING}: name the folders "

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from unicodedata import normalize
 
 from diffpack.format import limits
 
-_FORBIDDEN = frozenset("/\\:\x7f") | {chr(code) for code in range(32)}
+_FORBIDDEN = re.compile(
+    r'[/\\<>:"|?*\x00-\x1f\x7f-\x9f'  # what parts paths, what Windows has no names with, what moves a cursor
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    r"\ufeff\uffa0\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"  # nobody sees them, or they turn text around
+    r"\ue000-\uf8ff\ufdd0-\ufdef\ufff0-\uffff\U000e0000-\U0010ffff]"  # for private use, or no characters
+)
+_DEVICES = frozenset({"con", "prn", "aux", "nul", "conin$", "conout$"}) | {
+    port + digit for port in ("com", "lpt") for digit in "123456789\u00b9\u00b2\u00b3"
+}
+"""What Windows takes for a device, whatever stands behind a dot after it; the digits of ports may be raised."""
 
 WEIGHT_ENDINGS = (
     ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".hdf5", ".keras", ".npz", ".npy", ".msgpack", ".onnx",
@@ -26,12 +36,18 @@ _ADAPTER = "adapter_config.json"  # transformers loads the adapter it describes,
 
 
 def is_plain_file_name(name: str) -> bool:
-    """Tell whether a name may be written into an output folder (rule L1): no path, no hidden file."""
+    """Tell whether a name may be written into an output folder (rule L1).
+
+    It is no path, not hidden, one that every system can give to a file and gives to no other one, and all of it is
+    seen.
+    """
     try:
         size = len(name.encode())
     except UnicodeEncodeError:  # bytes of a file name that are no UTF-8
         return False
-    return 0 < size <= limits.FILE_NAME_BYTES and not name.startswith(".") and not _FORBIDDEN & set(name)
+    if not 0 < size <= limits.FILE_NAME_BYTES or name.startswith(".") or name.endswith((".", " ")):
+        return False
+    return _FORBIDDEN.search(name) is None and name.partition(".")[0].rstrip(" ").lower() not in _DEVICES
 
 
 def is_plain_path(path: str) -> bool:
@@ -59,8 +75,17 @@ def is_code(path: str) -> bool:
     return path.casefold().endswith(CODE_ENDINGS)
 
 
+def alike(path: str) -> str:
+    """What is the same for all paths that some system takes for one, by case or by how an accent is written (L1)."""
+    return normalize("NFD", normalize("NFD", path).casefold())
+
+
+def folders_of(path: str) -> list[str]:
+    """The paths of the folders that a path leads through."""
+    return [path[:at] for at, letter in enumerate(path) if letter == "/"]
+
+
 def clash(paths: list[str]) -> bool:
-    """Tell whether, ignoring case, two of these are one file, or one is the folder of another (rule L1)."""
-    folded = [path.casefold() for path in paths]
-    folders = {path[:at] for path in folded for at, letter in enumerate(path) if letter == "/"}
-    return len(set(folded)) < len(folded) or not folders.isdisjoint(folded)
+    """Tell whether two of these are one file on some system, or one is the folder of another (rule L1)."""
+    names = {alike(path) for path in paths}
+    return len(names) < len(paths) or not names.isdisjoint(folder for name in names for folder in folders_of(name))

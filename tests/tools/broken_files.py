@@ -43,6 +43,55 @@ BROKEN_FILES: list[tuple[str, str, Callable[[Draft], Draft]]] = [
         ("L1", f"side file {name!r}", lambda d, name=name: d.put("files", 1, "name", name))
         for name in ["", ".", "..", ".git", "a/b", "a\\b", "C:x", "a\0", "a\n", "a\x7f", "ä" * 128, "readme.MD"]
     ],
+    *[
+        ("L1", f"a name only some systems can have, {name!r}", lambda d, name=name: d.put("files", 1, "name", name))
+        for name in [
+            "a.",
+            "a ",
+            " ",
+            "a?",
+            "a*",
+            "a<",
+            "a>",
+            "a|",
+            'a"',
+            "con",
+            "Aux.json",
+            "NUL .txt",
+            "com1",
+            "LPT\xb2.txt",
+            "conin$",
+        ]
+    ],
+    *[
+        ("L1", f"a name not all of which is seen, {name!r}", lambda d, name=name: d.put("files", 1, "name", name))
+        for name in [
+            "a\x9f",
+            "a\u200b",
+            "a\u202e",
+            "a\u2066",
+            "\ufeffa",
+            "a\u2028",
+            "a\xad",
+            "a\ufe0f",
+            "a\ue000",
+            "a\U000e0041",
+        ]
+    ],
+    *[
+        (
+            "L1",
+            f"names some systems take for one, {one!r} and {two!r}",
+            lambda d, one=one, two=two: d.put("files", 0, "name", one).put("files", 1, "name", two),
+        )
+        for one, two in [
+            ("\xe9", "e\u0301"),
+            ("\xc9", "e\u0301"),
+            ("\u212b", "\xe5"),
+            ("\xdf", "SS"),
+            ("\u03b1\u0345", "\u1fb3"),
+        ]
+    ],
     ("L1", "one file with a name", lambda d: d.put("layout", "files", 0, 0, "model.safetensors")),
     ("L1", "two files and no folder", lambda d: d.put("layout", "files", [["", len(BLOB)], ["", 0]])),
     ("L1", "an index and no folder", lambda d: d.put("layout", "index", ["index.json", 0])),

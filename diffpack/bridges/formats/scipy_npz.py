@@ -235,12 +235,12 @@ def _write(job: Export) -> bool:
 
 
 def _file_names(diff: Diff) -> dict[str, str]:
-    """Give each tensor a file name that no other has, on file systems that ignore case too."""
+    """Give each tensor a file name that every system has, and that no other gets where case is ignored."""
     file_names: dict[str, str] = {}
     taken: set[str] = set()
     for at, name in enumerate(diff):
         place = encoded(name, at)
-        if place.casefold() in taken:
+        if place.casefold() in taken or not is_plain_file_name(place + _ENDING):
             place = f"%n{at}"
         taken.add(place.casefold())
         file_names[name] = place + _ENDING
