@@ -23,7 +23,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-reliability bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash clean
+.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-reliability bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash signals clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -132,6 +132,10 @@ fuzz: $(VENV)/.tests
 # A thousand runs of the writing verbs, killed at random instants: no output may be half or missing.
 crash: $(VENV)/.tests
 	$(BIN)/python -m benchmarks.crash --results benchmarks/results/crash.txt
+
+# A thousand runs of the writing verbs, stopped by one signal or several: one clean exit, one line, nothing left.
+signals: $(VENV)/.tests
+	$(BIN)/python -m benchmarks.signals --results benchmarks/results/signals.txt
 
 pair: $(PAIR)/.installed
 

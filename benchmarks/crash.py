@@ -193,7 +193,8 @@ class Crashes:
         assert self.old != self.new
         self.seconds = {old: max(self._timed(old) for _ in range(_TIMED)) for old in (False, True)}
 
-    def _line(self, variant: str) -> list[str]:
+    def line(self, variant: str) -> list[str]:
+        """The command line that writes a variant."""
         line = self.verb.line(variant)
         line[line.index("-o") + 1] = str(self.output)
         return line
@@ -201,12 +202,13 @@ class Crashes:
     def _made(self, variant: str) -> str:
         """Make an output where nothing is; give its content."""
         remove(self.output)
-        run_verb(self._line(variant))
+        run_verb(self.line(variant))
         made = content(self.output)
         assert made is not None
         return made
 
-    def _prepare(self, old: bool) -> None:
+    def prepare(self, old: bool) -> None:
+        """Lay out what is there before a run: the old output, or none."""
         remove(self.output)
         if old:
             kept = self.kept / self.verb.output
@@ -214,17 +216,17 @@ class Crashes:
             copy(kept, self.output)
 
     def _timed(self, old: bool) -> float:
-        self._prepare(old)
+        self.prepare(old)
         start = time.perf_counter()
-        ended(fork(partial(run_verb, self._line("a"))))
+        ended(fork(partial(run_verb, self.line("a"))))
         return time.perf_counter() - start
 
     def kill(self, count: Count) -> None:
         """Kill one run, look at what it left, and run the verb again."""
         old = bool(self.rng.randrange(2))
         for attempt in range(_MOST_TRIES):
-            self._prepare(old)
-            child = fork(partial(run_verb, self._line("a")))
+            self.prepare(old)
+            child = fork(partial(run_verb, self.line("a")))
             latest = _LATEST * self.seconds[old] * 0.8**attempt  # earlier, where runs are faster than the one timed
             time.sleep(self.rng.uniform(0, latest))
             with contextlib.suppress(ProcessLookupError):
@@ -233,15 +235,16 @@ class Crashes:
                 break
         else:
             raise RuntimeError(f"{self.verb.name}: always ended before it was killed")
-        count.outputs[self._found(old)] += 1
+        count.outputs[self.found(old)] += 1
         count.left += bool(leftovers(self.folder))
-        failed = ended(fork(partial(run_verb, self._line("a"))))
+        failed = ended(fork(partial(run_verb, self.line("a"))))
         count.failed += bool(failed or content(self.output) != self.new)
         count.left_after += os.listdir(self.folder) != [self.verb.output]
         for name in os.listdir(self.folder):
             remove(self.folder / name)
 
-    def _found(self, old: bool) -> str:
+    def found(self, old: bool) -> str:
+        """What the output is: the `new` one, the `old` one, `none`, `half` of one, or `missing` where one was."""
         found = content(self.output)
         if found is None:
             return "missing" if old else "none"

@@ -1,6 +1,6 @@
 """`python -m diffpack_cli` is `diffpack`."""
 
-from .main import main
+from .start import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@
 | 11 | the diff is damaged or cut off |
 | 12 | the diff needs a newer diffpack |
 | 13 | the diff lacks the signature that was asked for |
-| 130, 143 | stopped by Ctrl-C, by SIGTERM (128 + the signal's number) |
+| 129, 130, 143 | stopped by SIGHUP, by Ctrl-C, by SIGTERM (128 + the signal's number) |
 | 141 | the reader of standard output went away |
 """
 

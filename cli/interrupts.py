@@ -15,7 +15,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 BROKEN_PIPE = 13
 """SIGPIPE's number, also where the system has no such signal."""
 _MOST_ARRIVALS = 1 << 12  # no more signals come while Python is busy elsewhere
-_MOMENT = 0.01  # seconds, in which Python leaves the destructor that a signal broke into
+_MOMENT = 0.01  # seconds, in which Python leaves the place that swallowed a signal's exception
 
 
 class Interrupted(SystemExit):
@@ -34,37 +34,55 @@ def raise_on_signals() -> Callable[[], None]:
     """Let signals that ask to stop raise `Interrupted` in the main thread; those ignored now (nohup) stay so.
 
     Only the first does: what comes after it would break into the cleaning up, which is done once, to its end, with the
-    exit code of the first. Should something swallow that exception, so that nothing is cleaned up and the process just
-    goes on, the next signal raises one again.
+    exit code of the first. Should something swallow that exception (a destructor, a library in C), so that nothing is
+    cleaned up and the process just goes on, the signal is sent again.
 
     Gives what is to be called when nothing is left to clean up: signals then end the process at once, or, where one
     has already stopped it, are ignored on its last steps.
     """
     known = 0
     first: weakref.ref[Interrupted] | None = None
+    ended = False
     arrived = _arrivals()
 
     def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
         nonlocal known, first
-        if first is not None and first() is not None:  # it is on its way, which keeps it alive
+        if ended or (first is not None and first() is not None):  # it is on its way, which keeps it alive
             return
         known = known or _first(arrived, signum)
         raised = Interrupted(known)
-        first = weakref.ref(raised)
+        first = weakref.ref(raised, lost)
         try:
             raise raised
         finally:
             del raised  # or it would keep itself alive, by its traceback, which leads here
 
+    def lost(_: weakref.ref[Interrupted]) -> None:
+        if not ended:
+            threading.Timer(_MOMENT, send_again).start()
+
+    def send_again() -> None:
+        if not ended:
+            os.kill(os.getpid(), known)
+
     def end() -> None:
+        nonlocal ended
+        ended = True
         for number in _numbers():
             signal.signal(number, signal.SIG_IGN if known else signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
 
     for number in _numbers():
         signal.signal(number, stop)
-    sys.unraisablehook = _send_again
+    sys.unraisablehook = _tell_others
     return end
+
+
+def stopped_by(error: BaseException | None) -> Interrupted | None:
+    """The signal that made an error, where a library tells of its exception by one of its own."""
+    while error is not None and not isinstance(error, Interrupted):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _arrivals() -> int | None:
@@ -89,11 +107,9 @@ def _first(arrived: int | None, signum: int) -> int:
     return next((number for number in numbers if number in _numbers()), signum)
 
 
-def _send_again(swallowed: sys.UnraisableHookArgs) -> None:
-    """Send a signal again whose exception fell into a destructor, where Python drops it with a traceback."""
-    if isinstance(swallowed.exc_value, Interrupted):
-        threading.Timer(_MOMENT, os.kill, (os.getpid(), swallowed.exc_value.signum)).start()
-    else:
+def _tell_others(swallowed: sys.UnraisableHookArgs) -> None:
+    """Tell what a destructor swallows as Python does, but for signals, which are sent again."""
+    if not isinstance(swallowed.exc_value, Interrupted):
         sys.__unraisablehook__(swallowed)
 
 

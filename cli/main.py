@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
 from .errors import report
-from .interrupts import BROKEN_PIPE, Interrupted, raise_on_signals
+from .interrupts import BROKEN_PIPE, Interrupted, raise_on_signals, stopped_by
 from .options import Session, global_options
 
 VERBS = {
@@ -83,6 +83,8 @@ class Verbs(click.Group):
         try:
             code = super().main(args, "diffpack", **options)
         except Exception as error:
+            if stop := stopped_by(error):
+                sys.exit(report(stop, session))
             code = report(error, session)
         except Interrupted as stop:
             sys.exit(report(stop, session))  # from in here, so that it stays alive and further signals are ignored
@@ -100,9 +102,9 @@ def cli() -> None:
     """Store a fine-tuned model as its difference from the base: small, exact, verified."""
 
 
-def main() -> NoReturn:
-    """Run the command line in a process of its own."""
-    end_on_signals = raise_on_signals()
+def main(end_on_signals: Callable[[], None] | None = None) -> NoReturn:
+    """Run the command line in a process of its own, in which signals raise already if what ends that is given."""
+    end_on_signals = end_on_signals or raise_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # a name that the terminal's encoding lacks must not end in a traceback
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # text streams both

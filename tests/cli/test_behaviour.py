@@ -269,7 +269,7 @@ def test_without_a_verb_the_help_goes_to_stderr():
 
 
 def test_main_is_the_console_script(monkeypatch):
-    assert main_module.main.__module__ == "diffpack_cli.main"
+    assert main_module.main.__module__ == "diffpack_cli.start"
     with pytest.raises(SystemExit) as left:
         cli.main(["--version"])
     assert left.value.code == 0

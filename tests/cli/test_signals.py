@@ -73,8 +73,9 @@ def test_a_storm_of_signals_is_one_signal(work, verb):
     assert out == b""
 
 
-def scripted(code: str, *args: str) -> subprocess.CompletedProcess[str]:
-    start = "import os, signal, sys\nfrom diffpack_cli.main import main\n"
+def scripted(
+    code: str, *args: str, start: str = "import os, signal, sys\nfrom diffpack_cli.start import main\n"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", start + code, *args], capture_output=True, text=True)
 
 
@@ -179,6 +180,145 @@ def test_a_signal_that_somebody_swallows_is_followed_by_the_next(work):
     """
     done = scripted(code, *VERBS["extract"], "--threads", "1")
     assert done.returncode == 128 + signal.SIGHUP
+    assert done.stderr == "diffpack: error: stopped by SIGHUP\n"
+
+
+@pytest.mark.parametrize("kind", ["except", "gone", "other error", "generator"])
+def test_a_signal_whose_exception_gets_lost_stops_the_run_all_the_same(work, kind):
+    code = (
+        f"kind = {kind!r}\n"
+        + """if True:
+        import time
+
+        def stopped():
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(100):
+                pass
+
+        def careless():
+            try:
+                yield
+            finally:
+                try:
+                    stopped()
+                except BaseException:
+                    pass
+
+        told = []
+
+        def progress(*_):
+            if told:
+                return
+            told.append(True)
+            if kind == "other error":
+                try:
+                    stopped()
+                except BaseException as error:
+                    raise RuntimeError("a library's own") from error
+            if kind == "except":
+                try:
+                    stopped()
+                except BaseException:
+                    pass
+            if kind == "gone":
+                import weakref
+                class Thing: pass
+                thing = Thing()
+                seen = weakref.ref(thing, lambda _: stopped())
+                del thing
+            if kind == "generator":
+                held = careless()
+                next(held)
+                del held
+            for _ in range(600):
+                time.sleep(0.1)
+
+        import diffpack_cli.progress
+        diffpack_cli.progress.Run.__call__ = progress
+        main()
+    """
+    )
+    before = sorted(os.listdir())
+    done = scripted(code, *VERBS["extract"], "--threads", "1")
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr == "diffpack: error: stopped by SIGTERM\n"
+    assert sorted(os.listdir()) == before
+
+
+WHILE_LOADING = """if True:
+    import os, signal, sys
+
+    class Stop:
+        def find_spec(self, name, path=None, target=None):
+            if name == NAME:
+                for number in NUMBERS:
+                    os.kill(os.getpid(), number)
+
+    sys.meta_path.insert(0, Stop())
+    from diffpack_cli.start import main
+    main()
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["click", "diffpack_cli.errors", "diffpack_cli.extract", "numpy", "blake3", "diffpack.diff.diff"]
+)
+@pytest.mark.parametrize("numbers", [(2,), (15,), (1,), (15, 1, 2, 15)], ids=str)
+def test_a_signal_while_something_is_loaded(work, name, numbers):
+    before = sorted(os.listdir())
+    done = scripted(
+        WHILE_LOADING.replace("NAME", repr(name)).replace("NUMBERS", repr(numbers)), *VERBS["extract"], start=""
+    )
+    stopped_by = signal.Signals(done.returncode - 128)
+    assert stopped_by in numbers
+    assert done.stderr == f"diffpack: error: stopped by {stopped_by.name}\n"
+    assert done.stdout == ""
+    assert sorted(os.listdir()) == before
+
+
+def test_a_signal_before_anything_is_loaded_ends_the_process_without_a_word():
+    for number in SIGNALS:
+        code = WHILE_LOADING.replace("NAME", "'diffpack_cli.interrupts'").replace("NUMBERS", f"[{int(number)}]")
+        done = scripted(code, "--version", start="")
+        assert (done.returncode, done.stdout, done.stderr) == (-number, "", "")
+
+
+def test_what_is_ignored_when_a_process_begins_stays_ignored():
+    code = """if True:
+        import os, signal
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        import sys
+        sys.argv[1:] = ["--version"]
+        import diffpack_cli.start, diffpack_cli.main
+        write = diffpack_cli.main.cli.main
+
+        def run(*args):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGINT)
+            write(*args)
+
+        diffpack_cli.main.cli.main = run
+        diffpack_cli.start.main()
+    """
+    done = scripted(code, start="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("diffpack ")
+
+
+def test_a_signal_while_an_error_is_told_has_its_own_line(work):
+    code = """if True:
+        import diffpack_cli.main as program
+
+        def told(error, session):
+            os.kill(os.getpid(), signal.SIGHUP)
+            raise AssertionError
+
+        program.report = told
+        main()
+    """
+    done = scripted(code, "verify", "missing.dpk")
+    assert (done.returncode, done.stdout) == (128 + signal.SIGHUP, "")
     assert done.stderr == "diffpack: error: stopped by SIGHUP\n"
 
 
