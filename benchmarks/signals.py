@@ -8,11 +8,12 @@ Then it must have ended
 
 - by 128 + a signal that it got, with the one line that names this signal, or
 - by the signal itself, without a word: before diffpack listens, or when all is done; a shell shows the same code, or
-- by 0, where it was done before,
+- by 0, where it was all but done,
 
 its output must be the whole old one, the whole new one or none, and nothing else may be left: beside it, or in the
 folder for temporary files. While Python itself starts, Ctrl-C gets Python's own answer (a traceback, code 1), which no
-program in Python can change: such runs are counted apart, and others done for them.
+program in Python can change: such runs are counted apart, and others done for them, as for those that ended before
+their signal came.
 """
 
 from __future__ import annotations
@@ -44,10 +45,13 @@ PROGRAM = [sys.executable, "-m", "diffpack_cli"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EARLY, _EARLY_PART = 0.05, 0.25  # seconds, and how many of the runs get their first signal in them
 _LATEST = 1.02  # of the usual duration: a few end before
+_SHORTER = 0.97  # the usual duration, after a run that ended before its signal
 _GAPS = (0, 0.0002, 0.001, 0.005, 0.02)  # seconds between the signals of a storm
 _MOST_SIGNALS = 5
 _HANGS = 60  # seconds after which a run that was told to stop never will
 _TIMED = 3  # runs, of which the shortest is the usual duration
+_STARTING = re.compile(r'Fatal Python error: init_|Traceback \(most recent call last\):\n  File "<frozen runpy>"')
+"""How what Python says begins when Ctrl-C meets it before a program does."""
 _OWN = re.compile(r'File "[^"]*[/\\](diffpack|diffpack_cli|cli)[/\\](?!__main__)')
 """In a traceback: a line of diffpack's own, but that which loads the first of them."""
 
@@ -71,7 +75,7 @@ class Count:
 
     @property
     def runs(self) -> int:
-        return self.ends.total() - self.ends["python"]
+        return self.ends.total() - self.ends["python"] - self.ends["before"]
 
     @property
     def wrong(self) -> int:
@@ -108,22 +112,20 @@ def how_it_ended(code: int, said: str, sent: Sequence[int]) -> tuple[str, str]:
 
     That is "codes", "words" or nothing.
     """
+    starting = signal.SIGINT in sent and _STARTING.match(said) and not _OWN.search(said)
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("diffpack: error: ")]
     if code == 0:
         return "done", "words" if errors or "Traceback" in said else ""
+    if starting and (code == 1 or -code in sent):
+        return "python", ""
     if -code in sent or code - 128 in sent:
         name = signal.Signals(-code if code < 0 else code - 128).name
-        if "Traceback" in said:
-            if "KeyboardInterrupt" in said and not _OWN.search(said):
-                return "python", ""
-            return "at once", "words"
         if code < 0:
-            return "at once", "words" if errors else ""
+            return "at once", "words" if errors or "Traceback" in said else ""
         line = rf"diffpack: error: stopped by {name}( \(.* is written\))?"
-        return "told", "" if lines and len(errors) == 1 and re.fullmatch(line, lines[-1]) else "words"
-    if signal.SIGINT in sent and "KeyboardInterrupt" in said and not _OWN.search(said):
-        return "python", ""
+        one = len(errors) == 1 and re.fullmatch(line, lines[-1]) is not None and "Traceback" not in said
+        return "told", "" if one else "words"
     return "told", "codes"
 
 
@@ -161,8 +163,9 @@ class Storms:
         wait = self.rng.uniform(0, _EARLY if early else _LATEST * self.seconds)
         wanted = [self.rng.choice(SIGNALS) for _ in range(self.rng.choice((1, self.rng.randint(2, _MOST_SIGNALS))))]
         process = self._start()
-        time.sleep(wait)
-        sent = []
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait)  # its output is far less than a pipe holds
+        sent: list[int] = []
         for each in wanted:
             if process.poll() is None:
                 sent.append(each)
@@ -174,6 +177,9 @@ class Storms:
             process.kill()
             said = f"{process.communicate()[1]}\n(it did not stop)"
         end, wrong = how_it_ended(process.returncode, said, sent)
+        if not sent and not wrong:
+            end = "before"
+            self.seconds *= _SHORTER  # the machine is faster than when it was timed
         count.ends[end] += 1
         count.signals += len(sent) if end != "python" else 0
         what = {wrong: f"code {process.returncode}, said {said!r}"} if wrong else {}
@@ -188,7 +194,7 @@ class Storms:
         for folder in (self.made.folder, self.scratch):
             for name in os.listdir(folder):
                 remove(folder / name)
-        names = " ".join(each.name for each in sent)
+        names = " ".join(signal.Signals(each).name for each in sent)
         return "; ".join(f"{names or 'none'} after {wait:.3f} s: {text}" for text in what.values())
 
 
@@ -196,6 +202,9 @@ def measure(runs: int, seed: int, work: Path, verbs: Sequence[Verb] = VERBS) -> 
     """Stop so many runs in all, in an empty folder; give what was found of each verb."""
     rng = random.Random(seed)
     found = {}
+    for each in SIGNALS:  # a shell lets what it runs in the background ignore some, and all that begins there
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, signal.SIG_DFL)
     with contextlib.chdir(work):
         make_material()
         make_torch_shards(Path("base_torch"), Path("base.safetensors"))

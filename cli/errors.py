@@ -49,7 +49,7 @@ EXTRAS = {
 }  # fmt: skip
 """The extra that brings a package, for imports whose error is not the library's own, which names it better."""
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 _GENERAL = 1
 
 
@@ -111,9 +111,8 @@ def _missing_package(error: BaseException | None) -> str:
 
 def _explain_os(error: OSError, session: Session) -> tuple[str, str, int]:
     reason = error.strerror or str(error)
-    if error.errno in _DISK_FULL:
-        where = session.output or error.filename
-        place = f"{where}: " if where else ""
+    if error.errno in _OF_THE_DISK and (session.output or error.filename is None):  # inputs tell their names
+        place = f"{session.output}: " if session.output else ""
         return f"{place}cannot be written: {reason}", "nothing was kept; make room or name another place", _GENERAL
     where = f"{error.filename}: " if error.filename is not None else ""
     return f"{where}{reason}", "", _GENERAL

@@ -17,6 +17,8 @@ BROKEN_PIPE = 13
 _MOST_ARRIVALS = 1 << 12  # no more signals come while Python is busy elsewhere
 _MOMENT = 0.01  # seconds, in which Python leaves the place that swallowed a signal's exception
 
+_heard = 0  # the signal that came first: a process is stopped once
+
 
 class Interrupted(SystemExit):
     """A signal arrived; `exit_code` is 128 + its number, as shells have it.
@@ -40,17 +42,17 @@ def raise_on_signals() -> Callable[[], None]:
     Gives what is to be called when nothing is left to clean up: signals then end the process at once, or, where one
     has already stopped it, are ignored on its last steps.
     """
-    known = 0
     first: weakref.ref[Interrupted] | None = None
     ended = False
     arrived = _arrivals()
 
     def stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
-        nonlocal known, first
+        global _heard
+        nonlocal first
         if ended or (first is not None and first() is not None):  # it is on its way, which keeps it alive
             return
-        known = known or _first(arrived, signum)
-        raised = Interrupted(known)
+        _heard = _heard or _first(arrived, signum)
+        raised = Interrupted(_heard)
         first = weakref.ref(raised, lost)
         try:
             raise raised
@@ -63,13 +65,13 @@ def raise_on_signals() -> Callable[[], None]:
 
     def send_again() -> None:
         if not ended:
-            os.kill(os.getpid(), known)
+            os.kill(os.getpid(), _heard)
 
     def end() -> None:
         nonlocal ended
         ended = True
         for number in _numbers():
-            signal.signal(number, signal.SIG_IGN if known else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN if _heard else signal.SIG_DFL)
         signal.set_wakeup_fd(-1)
 
     for number in _numbers():
@@ -78,11 +80,9 @@ def raise_on_signals() -> Callable[[], None]:
     return end
 
 
-def stopped_by(error: BaseException | None) -> Interrupted | None:
-    """The signal that made an error, where a library tells of its exception by one of its own."""
-    while error is not None and not isinstance(error, Interrupted):
-        error = error.__cause__ or error.__context__
-    return error
+def heard() -> Interrupted | None:
+    """The signal that asked this process to stop, if one did: libraries make errors of their own of its exception."""
+    return Interrupted(_heard) if _heard else None
 
 
 def _arrivals() -> int | None:

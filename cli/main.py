@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from .errors import report
-from .interrupts import BROKEN_PIPE, Interrupted, raise_on_signals, stopped_by
+from .interrupts import BROKEN_PIPE, Interrupted, heard, raise_on_signals
 from .options import Session, global_options
 
 VERBS = {
@@ -82,12 +82,14 @@ class Verbs(click.Group):
         options = {**extra, "standalone_mode": False, "obj": session}
         try:
             code = super().main(args, "diffpack", **options)
-        except Exception as error:
-            if stop := stopped_by(error):
-                sys.exit(report(stop, session))
-            code = report(error, session)
         except Interrupted as stop:
             sys.exit(report(stop, session))  # from in here, so that it stays alive and further signals are ignored
+        except BaseException as error:  # also what libraries in Rust panic with
+            if (stopped := heard()) is not None:
+                sys.exit(report(stopped, session))
+            if not isinstance(error, Exception):
+                raise
+            code = report(error, session)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -6,7 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 STDIO = "-"
+MOST_STDIN_BYTES = 1 << 32  # it is kept in memory: its trailer, by which a diff is read, comes last
+_FIRST_BYTES, _PIECE_BYTES = 128, 1 << 20
 _NO_STDIN = "a checkpoint cannot be read from standard input, it is read in any order: name a file or folder"
 
 
@@ -222,7 +225,8 @@ def opened(session: Session, path: str | None) -> Checkpoint | None:
 def read_diff(path: str) -> Any:
     """What the library takes as a diff: the path, or the diff opened from standard input.
 
-    Raises `click.UsageError` if that is a terminal, `CorruptFileError` if no diff arrives.
+    Raises `click.UsageError` if that is a terminal, `CorruptFileError` if no diff arrives, `DiffpackError` for more
+    than is kept in memory.
     """
     if path != STDIO:
         return path
@@ -231,4 +235,24 @@ def read_diff(path: str) -> Any:
     from diffpack import Diff
     from diffpack.format.source import MemorySource
 
-    return Diff(MemorySource(sys.stdin.buffer.read(), "standard input"))
+    return Diff(MemorySource(_read_stdin(sys.stdin.buffer), "standard input"))
+
+
+def _read_stdin(stream: BinaryIO) -> bytes:
+    """What arrives on standard input; of what is no diff only its beginning, which tells that."""
+    from diffpack import DiffpackError
+    from diffpack.format.frame import MAGIC
+
+    start = stream.read(_FIRST_BYTES)
+    if not start.startswith(MAGIC):
+        return start
+    read = BytesIO(start)
+    read.seek(len(start))
+    while piece := stream.read(_PIECE_BYTES):
+        if read.tell() + len(piece) > MOST_STDIN_BYTES:
+            raise DiffpackError(
+                f"standard input: over {MOST_STDIN_BYTES:,} bytes, all of which would be kept in memory: save the diff "
+                "in a file, and name that"
+            )
+        read.write(piece)
+    return read.getvalue()

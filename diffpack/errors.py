@@ -7,7 +7,8 @@
     |   `-- DivergedError               exit 2    training that ended in no model; nothing is written
     |-- CheckpointError                 exit 1    a checkpoint that cannot be read or written
     |   |-- UnsupportedCheckpointError  exit 1    its layout or dtype is not one of ours
-    |   `-- MissingTensorError (KeyError) exit 1
+    |   |-- MissingTensorError (KeyError) exit 1
+    |   `-- OutputError (OSError)       exit 1    an output, also a diff, that the system does not take: a full disk
     |-- WrongBaseError                  exit 10   the base is not the one the diff was made from
     |-- CorruptFileError                exit 11   a diff that breaks a rule of the format
     |   `-- TruncatedFileError          exit 11
@@ -81,6 +82,17 @@ class UnsupportedCheckpointError(CheckpointError):
 
 class MissingTensorError(CheckpointError, KeyError):
     """A tensor that was asked for does not exist."""
+
+
+class OutputError(CheckpointError, OSError):
+    """An output, be it a checkpoint or a diff, that the system does not take; `errno` and `strerror` are the system's.
+
+    Nothing of the output is kept, unless the message says that it is.
+    """
+
+    def __init__(self, message: str, cause: OSError, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.errno, self.strerror = cause.errno, cause.strerror
 
 
 class WrongBaseError(DiffpackError):

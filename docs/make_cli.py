@@ -30,7 +30,7 @@ what, where, and often what to do next; no output file is left behind. `-` stand
 | 11 | the diff is damaged or no diff |
 | 12 | the diff needs a newer diffpack |
 | 13 | the diff lacks the signature that was asked for |
-| 130, 143 | interrupted, terminated |
+| 129, 130, 143 | hung up, interrupted, terminated |
 
 `--json` on every verb prints one object with the members listed below; `a[].b` is member b of every item of the list a. Members may be
 added, none is taken away or given another meaning within a major version of the library.

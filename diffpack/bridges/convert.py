@@ -17,7 +17,7 @@ from diffpack.checkpoints.overwriting import refuse_overwriting
 from diffpack.diff.diff import Diff, DiffLike, files_behind, open_diffs
 from diffpack.diff.entries import check_profile
 from diffpack.diff.publish import write_diff
-from diffpack.errors import BaseNeededError, CorruptFileError, UsageError, WrongBaseError
+from diffpack.errors import BaseNeededError, CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.frame import MAGIC
 from diffpack.support.inputs import Inputs
 from diffpack.support.parallel import Progress
@@ -209,6 +209,8 @@ def _is_diff(source: DiffLike) -> bool:
         return True
     path = Path(source)
     if not path.is_file():
+        if path.exists() and not path.is_dir():
+            raise CheckpointError(f"{path}: no regular file: what is in it is read in any order; save it as a file")
         return False
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC

@@ -58,6 +58,8 @@ def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
         return _storable(open_folder(path, partial(_open_file, mmap=mmap)))
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder", hint=_where_else(path))
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no regular file: what is in it is read in any order; save it as a file")
     return _storable(_open_file(path, mmap=mmap))
 
 

@@ -21,6 +21,7 @@ from diffpack.errors import CheckpointError
 from diffpack.format.hdf5_structure import FileStructure
 from diffpack.support.aside import aside
 from diffpack.support.atomic import AtomicStack, atomic_file
+from diffpack.support.leftovers import lasting
 from diffpack.support.steady_file import SteadyFile
 from diffpack.tensors.dtypes import Words
 from diffpack.tensors.info import TensorInfo
@@ -47,7 +48,7 @@ class Hdf5Writer(CheckpointWriter):
         replace: bool = False,
     ) -> None:
         _check_names(path, tensors)
-        self._source = str(path)
+        self._source = str(lasting(path))
         self._tensors = tensors
         self._buffers: dict[str, npt.NDArray[np.uint8]] = {}
         self._missing = {name: info.nbytes for name, info in tensors.items() if info.nbytes}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from diffpack.checkpoints.base import CheckpointWriter, Place
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header
-from diffpack.checkpoints.written_file import CREATE, opened
+from diffpack.checkpoints.written_file import CREATE, opened, writing
 from diffpack.errors import CheckpointError, ResultMismatchError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.support.placed_bytes import put, reserve
@@ -28,8 +28,8 @@ class SafetensorsWriter(CheckpointWriter):
     """Writes safetensors files whose headers are given: byte for byte what those headers describe.
 
     `sha256` are the digests that finished files must have; they are looked at before anything is renamed. Raises
-    `CheckpointError`, before any byte is written, for a header that no reader would take, and `UsageError` for a file
-    that exists, unless it may `replace` it. All files are open until the end.
+    `CheckpointError`, before any byte is written, for a header that no reader would take, `UsageError` for a file that
+    exists, unless it may `replace` it, and `OutputError` for what cannot be written. All files are open until the end.
     """
 
     def __init__(
@@ -39,11 +39,14 @@ class SafetensorsWriter(CheckpointWriter):
         self._stack = AtomicStack()
         self._expected = dict(sha256 or {})
         self._files: dict[Path, int] = {}
+        self._paths: dict[int, Path] = {}
         self._homes: dict[str, tuple[int, int]] = {}
         try:
             for path, raw in targets:
                 file = self._files[path] = self._stack.enter_context(atomic_file(path, replace=replace)).fileno()
-                starts = _begin(file, raw, path)
+                self._paths[file] = path
+                with writing(path):
+                    starts = _begin(file, raw, path)
                 self._homes |= {name: (file, start) for name, start in starts.items()}
         except BaseException:
             self._stack.discard()
@@ -52,12 +55,14 @@ class SafetensorsWriter(CheckpointWriter):
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Write words at their place in the file."""
         descriptor, start = self._homes[name]
-        put(descriptor, start + offset, data)
+        with writing(self._paths[descriptor]):
+            put(descriptor, start + offset, data)
 
     def write_block(self, words: Words, places: Sequence[Place]) -> None:
         """Write words at their places, neighbours together."""
         for descriptor, offset, first, stop in _stretches(words, places, self._homes):
-            put(descriptor, offset, words[first:stop])
+            with writing(self._paths[descriptor]):
+                put(descriptor, offset, words[first:stop])
 
     def publish(self) -> None:
         """Rename every file to its name. Raises `ResultMismatchError` if one has another digest than it must."""
@@ -78,8 +83,7 @@ class ShardedSafetensorsWriter(CheckpointWriter):
     """Writes the safetensors files of a folder that exists and is the caller's to publish.
 
     `targets` and `sha256` are as of `SafetensorsWriter`, `extra` other files with their content. Files are opened for
-    each piece: there may be more than can be open. Raises `CheckpointError` as `SafetensorsWriter`, `OSError` for what
-    cannot be written.
+    each piece: there may be more than can be open. Raises as `SafetensorsWriter`.
     """
 
     def __init__(
@@ -94,11 +98,12 @@ class ShardedSafetensorsWriter(CheckpointWriter):
         self._homes: dict[str, tuple[Path, int]] = {}
         try:
             for path, raw in targets:
-                with opened(path, CREATE) as descriptor:
+                with writing(path), opened(path, CREATE) as descriptor:
                     starts = _begin(descriptor, raw, path)
                 self._homes |= {name: (path, start) for name, start in starts.items()}
             for path, content in extra:
-                path.write_bytes(content)
+                with writing(path):
+                    path.write_bytes(content)
         except BaseException:
             self.discard()
             raise
@@ -111,13 +116,13 @@ class ShardedSafetensorsWriter(CheckpointWriter):
     def write(self, name: str, offset: int, data: npt.NDArray[Any]) -> None:
         """Write words at their place in their file."""
         path, start = self._homes[name]
-        with opened(path) as descriptor:
+        with writing(path), opened(path) as descriptor:
             put(descriptor, start + offset, data)
 
     def write_block(self, words: Words, places: Sequence[Place]) -> None:
         """Write words at their places, neighbours together."""
         for path, offset, first, stop in _stretches(words, places, self._homes):
-            with opened(path) as descriptor:
+            with writing(path), opened(path) as descriptor:
                 put(descriptor, offset, words[first:stop])
 
     def publish(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from diffpack.checkpoints.base import Checkpoint
 from diffpack.checkpoints.folder import is_training_state
 from diffpack.checkpoints.linked_files import leads_out
+from diffpack.errors import CheckpointError
 from diffpack.format.file_names import alike, folders_of, is_code, is_plain_path, is_weights
 from diffpack.format.limits import PATH_PARTS
 from diffpack.support.names import printable
@@ -137,6 +138,14 @@ def files_of(checkpoint: Checkpoint) -> list[Path]:
     if checkpoint.folder is None:
         return checkpoint.files
     return [*checkpoint.files, *side_files(checkpoint.folder, checkpoint.files).chosen(code=True).values()]
+
+
+def content_of(path: Path) -> bytes:
+    """What a side file holds. Raises `CheckpointError` if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def named(left_out: Collection[str], most: int = 50) -> str:

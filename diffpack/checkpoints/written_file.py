@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffpack.errors import CheckpointError
+from diffpack.errors import OutputError
+from diffpack.support.leftovers import lasting
 
 CREATE = os.O_CREAT | os.O_TRUNC
 
@@ -24,8 +25,10 @@ def opened(path: Path, flags: int = 0) -> Iterator[int]:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what the system raises into a `CheckpointError` about a file."""
+    """Turn what the system raises into an `OutputError` about a file."""
     try:
         yield
+    except OutputError:
+        raise
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
+        raise OutputError(f"{lasting(path)}: cannot be written: {error.strerror}", error) from error

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from diffpack.checkpoints import Checkpoint
-from diffpack.checkpoints.side_files import named, side_files
+from diffpack.checkpoints.side_files import content_of, named, side_files
 from diffpack.diff.diff import Diff
 from diffpack.diff.file_choice import FileChoice
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
@@ -40,8 +40,8 @@ def keep_side_files(
     beside = side_files(tuned.folder, tuned.files)
     own = beside.chosen(code=code)
     choice.check(own, str(tuned.folder))
-    contents = {name: path.read_bytes() for name, path in own.items()}
-    before = {name: path.read_bytes() for name, path in of_base.items()}
+    contents = {name: content_of(path) for name, path in own.items()}
+    before = {name: content_of(path) for name, path in of_base.items()}
     lost = [name for name, content in contents.items() if not choice.keeps(name) and before.get(name) != content]
     _leave_out(tuned, beside.not_kept(code=code) + [_instead(name, name in before) for name in lost])
     if choice.nothing:
@@ -85,7 +85,7 @@ def side_contents(
         if left and only is None:
             base.notes.append(f"not taken along from the base's folder: {named(left)}")
         return {
-            name: path.read_bytes() for name, path in beside.chosen(code=code).items() if only is None or name in only
+            name: content_of(path) for name, path in beside.chosen(code=code).items() if only is None or name in only
         }
     wanted = [item for item in diff.manifest.files if only is None or item.name in only]
     programs = [item.name for item in wanted if is_code(item.name)]
@@ -102,7 +102,7 @@ def side_contents(
         else:
             path = folder / item.name
             there = path.is_file() and path.stat().st_size == item.bytes <= limits.STREAM_DECODED_BYTES
-            content = path.read_bytes() if there else b""
+            content = content_of(path) if there else b""
             if not there or len(content) != item.bytes or short_digest(content) != item.digest:
                 what = f"missing, or not the file {diff.name} was made with"
                 raise WrongBaseError(f"{path}: {what}; --no-files leaves such files out [L3]", hint="")
@@ -154,7 +154,7 @@ def files_of_undo(writer: ContainerWriter, diff: Diff, base: Checkpoint | None, 
     beside = side_files(base.folder, base.files)
     _leave_out(base, beside.not_kept(code=code))
     for name, path in beside.chosen(code=code).items():
-        content = path.read_bytes()
+        content = content_of(path)
         digest = short_digest(content)
         stored = of_result.get(name) != digest
         if stored:

@@ -93,11 +93,14 @@ class FileSource:
         if not self._close.alive:  # the descriptor may be another file's by now
             raise DiffpackError(f"{self.name}: is closed")
         pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
-        if pread is not None:
-            return pread(self._descriptor, length, offset)
-        with self._lock:  # systems without pread
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-            return os.read(self._descriptor, length)
+        try:
+            if pread is not None:
+                return pread(self._descriptor, length, offset)
+            with self._lock:  # systems without pread
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                return os.read(self._descriptor, length)
+        except OSError as error:  # of a descriptor, which has no name
+            raise DiffpackError(f"{self.name}: cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
         """Close the file."""

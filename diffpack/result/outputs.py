@@ -21,6 +21,7 @@ from diffpack.checkpoints.endings import (
 from diffpack.checkpoints.overwriting import model_folder, refuse_file_name
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
+from diffpack.checkpoints.written_file import writing
 from diffpack.diff.layout import Headers, Index, recorded_layout
 from diffpack.diff.sidefiles import side_contents
 from diffpack.errors import UsageError
@@ -117,8 +118,9 @@ class FolderWriter(CheckpointWriter):
         try:
             self._folder = self._stack.enter_context(model_folder(path, replace=replace, own=contents))
             for name, content in contents.items():
-                (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (self._folder / name).write_bytes(content)
+                with writing(self._folder / name):
+                    (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (self._folder / name).write_bytes(content)
             self._writer = open_weights(self._folder, result, recorded, sha256)
         except BaseException:
             self._stack.discard()

@@ -8,6 +8,7 @@ its temporary siblings, which the next one into that folder removes (`leftovers`
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from diffpack.errors import UsageError
+from diffpack.errors import DiffpackError, OutputError, UsageError
 from diffpack.support.leftovers import (
     claim_file,
     claim_folder,
@@ -27,6 +28,10 @@ from diffpack.support.leftovers import (
     temporary_names,
 )
 from diffpack.support.renames import exchange, move_new, sync_folder
+
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""What the system says of a disk that is full, or fails; it says so of descriptors, which have no name."""
+_NOTHING_KEPT = "nothing was kept; make room, look after the disk, or name another place"
 
 
 def place_of(output: Path) -> Path:
@@ -61,7 +66,8 @@ def atomic_file(path: Path, *, replace: bool) -> Iterator[BinaryIO]:
     """Open a temporary sibling of `path`, whose `name` is its path, for reading and writing.
 
     It becomes `path`, or the file that links there lead to, if the body succeeds. Raises `UsageError` for a folder, for
-    what `place_of` refuses, and, unless it may `replace` a file, where something is: at once, and if it came meanwhile.
+    what `place_of` refuses, and, unless it may `replace` a file, where something is: at once, and if it came meanwhile;
+    `OutputError` if the disk does not take it.
     """
     if path.is_dir():
         raise UsageError(f"{path}: a folder; name the file to write")
@@ -112,12 +118,40 @@ def _sibling(
         except FileExistsError:
             refuse_taken(path, replace=replace)
             raise
-        sync_folder(target.parent)
-    except BaseException:
+        _sync_name(path, target)
+    except BaseException as error:
         remove(temporary)
+        if isinstance(error, OSError) and not isinstance(error, DiffpackError) and not within:
+            raise _named(error, temporary, path)  # noqa: B904 - which may be the error itself
         raise
     finally:
         _let_go(owner)
+
+
+def _sync_name(path: Path, target: Path) -> None:
+    """Bring the name of an output that was just renamed to the disk. Raises `OutputError`."""
+    try:
+        sync_folder(target.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: is written, but the folder it is in could not be brought to the disk ({error.strerror}): it may "
+            "be gone after a loss of power",
+            error,
+            hint="look after the disk, then write it again",
+        ) from error
+
+
+def _named(error: OSError, temporary: Path, path: Path) -> OSError:
+    """An error of the disk as one about an output, or about a file in it; others as they are."""
+    if error.errno not in _OF_THE_DISK:
+        return error
+    where = path
+    if error.filename is not None:
+        found = Path(os.fsdecode(error.filename))
+        if not found.is_relative_to(temporary):
+            return error
+        where = path / found.relative_to(temporary)
+    return OutputError(f"{where}: cannot be written: {error.strerror}", error, hint=_NOTHING_KEPT)
 
 
 def _let_go(owner: int | None) -> None:
@@ -159,11 +193,22 @@ def _replace_in_steps(temporary: Path, target: Path, replaced: Path) -> None:
 
 
 def _sync_tree(folder: Path) -> None:
+    """Bring all files of a folder to the disk, and the names in it and its sub-folders. Raises `OSError` about one."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            with (Path(parent) / name).open("r+b") as file:  # not every system syncs what is opened for reading
-                os.fsync(file.fileno())
-        sync_folder(Path(parent))
+            with _about(Path(parent, name)), Path(parent, name).open("r+b") as file:  # not every system syncs what is
+                os.fsync(file.fileno())  # opened for reading
+        with _about(Path(parent)):
+            sync_folder(Path(parent))
+
+
+@contextlib.contextmanager
+def _about(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 class AtomicStack(contextlib.ExitStack):

@@ -37,6 +37,12 @@ def is_temporary(name: str) -> bool:
     return _PATTERN.fullmatch(name) is not None
 
 
+def lasting(path: Path) -> Path:
+    """What a path of or in what is being written will be, for people (a name over 100 bytes is cut)."""
+    found = (_PATTERN.fullmatch(part) for part in path.parts)
+    return Path(*(match["start"] if match else part for match, part in zip(found, path.parts, strict=True)))
+
+
 def _start(name: str) -> str:
     raw = name.encode("utf-8", "surrogateescape")
     if len(raw) <= _LONG:

@@ -6,6 +6,7 @@ They are opened again when they are read again, and must be the same files then.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -92,4 +93,10 @@ class PooledFile:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    """Open a file. Raises `CheckpointError` for a pipe or a device, without waiting for what it may give."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # that of a folder tells that it cannot be read
+        os.close(descriptor)
+        raise CheckpointError(f"{path}: no regular file: what is in it is read in any order; save it as a file")
+    return descriptor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -16,6 +15,8 @@ _ONLY_IF_FREE, _EXCHANGE = 1, 2  # RENAME_NOREPLACE, RENAME_EXCHANGE of linux/fs
 _CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM})
 """What a kernel, a file system, or a sandbox says that does not have these renames. A plain rename is tried then, which
 says the same where it was about the files."""
+_NOT_SYNCED = frozenset({*_CANNOT, errno.EACCES, errno.EBADF, errno.EISDIR})
+"""What systems say that open no folders, or sync none."""
 _FOLDER_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
@@ -40,13 +41,16 @@ def move_new(source: Path, target: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system lets a folder be opened."""
-    with contextlib.suppress(OSError):
+    """Bring a folder's names to the disk, where the system can do that. Raises `OSError` if it fails."""
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
 
 
 def _renamed(source: Path, target: Path, how: int) -> bool:

@@ -14,8 +14,8 @@ import torch
 import diffpack
 from diffpack.extraction import options
 from diffpack.format.features import PROFILES
+from diffpack_cli import __main__ as program
 from diffpack_cli import extract as extract_verb
-from diffpack_cli import main as main_module
 from diffpack_cli.errors import HINTS
 from diffpack_cli.main import VERBS, cli
 from diffpack_cli.output import percent, plural, size
@@ -269,7 +269,7 @@ def test_without_a_verb_the_help_goes_to_stderr():
 
 
 def test_main_is_the_console_script(monkeypatch):
-    assert main_module.main.__module__ == "diffpack_cli.start"
+    assert program.main.__module__ == "diffpack_cli.start"
     with pytest.raises(SystemExit) as left:
         cli.main(["--version"])
     assert left.value.code == 0

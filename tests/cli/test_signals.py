@@ -183,12 +183,15 @@ def test_a_signal_that_somebody_swallows_is_followed_by_the_next(work):
     assert done.stderr == "diffpack: error: stopped by SIGHUP\n"
 
 
-@pytest.mark.parametrize("kind", ["except", "gone", "other error", "generator"])
+@pytest.mark.parametrize("kind", ["except", "gone", "other error", "panic", "generator"])
 def test_a_signal_whose_exception_gets_lost_stops_the_run_all_the_same(work, kind):
     code = (
         f"kind = {kind!r}\n"
         + """if True:
         import time
+
+        class Panic(BaseException):
+            pass
 
         def stopped():
             os.kill(os.getpid(), signal.SIGTERM)
@@ -210,11 +213,12 @@ def test_a_signal_whose_exception_gets_lost_stops_the_run_all_the_same(work, kin
             if told:
                 return
             told.append(True)
-            if kind == "other error":
+            if kind in ("other error", "panic"):
                 try:
                     stopped()
-                except BaseException as error:
-                    raise RuntimeError("a library's own") from error
+                except BaseException:
+                    pass
+                raise (RuntimeError if kind == "other error" else Panic)("a library's own")
             if kind == "except":
                 try:
                     stopped()

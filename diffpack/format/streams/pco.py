@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from pcodec import ChunkConfig, DeltaSpec, ModeSpec, PagingSpec, standalone
 
 from diffpack.errors import CorruptFileError
 from diffpack.format.streams.raw import Numbers
+from diffpack.support.aside import aside
 
 LEVEL = 8
 SMALL_LEVEL = 11
@@ -17,8 +19,15 @@ SMALL = 1 << 18
 _NUMBERS_A_PAGE = 1 << 20
 
 
+@cache
+def _find_numpy() -> None:
+    """Let pcodec load what it needs of NumPy, as its first call does: it panics if a signal breaks into that."""
+    aside(lambda: standalone.simple_compress(np.zeros(1, np.uint32), ChunkConfig()))
+
+
 def encode(numbers: Numbers) -> bytes:
     """Code numbers as pco bins. Gaps and steps have no order to exploit, so modes and deltas are off."""
+    _find_numpy()
     unsigned = numbers.dtype.kind == "u"
     config = ChunkConfig(
         compression_level=SMALL_LEVEL if unsigned and numbers.size <= SMALL else LEVEL,
@@ -33,6 +42,7 @@ def encode(numbers: Numbers) -> bytes:
 
 def decode(data: bytes, dtype: np.dtype[Any], count: int, where: str) -> Numbers:
     """Decode into room for `count` numbers and no more. Raises `CorruptFileError`."""
+    _find_numpy()
     numbers = np.empty(count, dtype)
     try:
         progress = standalone.simple_decompress_into(data, numbers)
