@@ -11,9 +11,9 @@ Then it must have ended
 - by 0, where it was all but done,
 
 its output must be the whole old one, the whole new one or none, and nothing else may be left: beside it, or in the
-folder for temporary files. While Python itself starts, Ctrl-C gets Python's own answer (a traceback, code 1), which no
-program in Python can change: such runs are counted apart, and others done for them, as for those that ended before
-their signal came.
+folder for temporary files. While Python itself starts, Ctrl-C gets Python's own answer (a traceback and code 1, or
+nothing follows), which no program in Python can change: such runs are counted apart, and others done for them, as for
+those that ended before their signal came.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ _GAPS = (0, 0.0002, 0.001, 0.005, 0.02)  # seconds between the signals of a stor
 _MOST_SIGNALS = 5
 _HANGS = 60  # seconds after which a run that was told to stop never will
 _TIMED = 3  # runs, of which the shortest is the usual duration
-_STARTING = re.compile(r'Fatal Python error: init_|Traceback \(most recent call last\):\n  File "<frozen runpy>"')
-"""How what Python says begins when Ctrl-C meets it before a program does."""
+_STARTING = re.compile(
+    r'Fatal Python error: init_|Traceback \(most recent call last\):\n  File "<frozen runpy>"'
+    r"|Exception ignored in: .*\nTraceback \(most recent call last\):\n(  .*\n)+KeyboardInterrupt: \n\Z"
+)
+"""What Python says where Ctrl-C meets it before a program does (whose first line ends its KeyboardInterrupt)."""
 _OWN = re.compile(r'File "[^"]*[/\\](diffpack|diffpack_cli|cli)[/\\](?!__main__)')
 """In a traceback: a line of diffpack's own, but that which loads the first of them."""
 
@@ -115,10 +118,10 @@ def how_it_ended(code: int, said: str, sent: Sequence[int]) -> tuple[str, str]:
     starting = signal.SIGINT in sent and _STARTING.match(said) and not _OWN.search(said)
     lines = said.splitlines()
     errors = [line for line in lines if line.startswith("diffpack: error: ")]
+    if starting and (code in (0, 1) or -code in sent):
+        return "python", ""
     if code == 0:
         return "done", "words" if errors or "Traceback" in said else ""
-    if starting and (code == 1 or -code in sent):
-        return "python", ""
     if -code in sent or code - 128 in sent:
         name = signal.Signals(-code if code < 0 else code - 128).name
         if code < 0:
@@ -184,7 +187,7 @@ class Storms:
         count.signals += len(sent) if end != "python" else 0
         what = {wrong: f"code {process.returncode}, said {said!r}"} if wrong else {}
         found = self.made.found(old)
-        if found in ("half", "missing") or (end == "done" and found != "new"):
+        if found in ("half", "missing") or (process.returncode == 0 and found != "new"):
             what["halves"] = f"code {process.returncode}, output {found}"
         left = [*({*os.listdir(self.made.folder)} - {self.made.verb.output}), *os.listdir(self.scratch)]
         if left:

@@ -17,8 +17,11 @@ from diffpack.format.hdf5_structure import from_content
 from diffpack.format.manifest import DIGEST_HEX, Group, Manifest, to_canonical
 from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.values import VALUE_CODINGS
+from diffpack.support.names import printable
 from diffpack.tensors.digests import short_digest
 from diffpack.tensors.dtypes import CONVERTIBLE, DTYPES, DType
+
+_SHOWN_LETTERS = 60  # of a file name that breaks a rule: it may be of any length
 
 
 def parse(value: dict[str, Any], where: str) -> Manifest:
@@ -219,8 +222,10 @@ def _check_files(manifest: Manifest, where: str) -> None:
     for item in manifest.files:
         _check_hex(item.digest, DIGEST_HEX, where)
     plain = is_plain_path if PATHS in manifest.requires else is_plain_file_name
-    if not all(map(plain, names)):
-        raise CorruptFileError(f"{where}: a file name that is not plain", "L1")
+    for name in names:
+        if not plain(name):
+            shown = printable(name[:_SHOWN_LETTERS])
+            raise CorruptFileError(f"{where}: {shown} is no file name that every system can have, and show", "L1")
     if clash(names):
         raise CorruptFileError(f"{where}: two files with one name, or a file that is a folder", "L1")
     if layout is not None and layout.folder:

@@ -21,6 +21,10 @@ def test_stopped_verbs_end_cleanly_and_leave_nothing(tmp_path, capsys):
 
 PYTHON = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 1, in x\nKeyboardInterrupt\n'
 OWN = 'Traceback (most recent call last):\n  File "/x/diffpack_cli/main.py", line 1, in x\nKeyboardInterrupt\n'
+IGNORED = (
+    "Exception ignored in: <function cb>\nTraceback (most recent call last):\n"
+    '  File "<frozen importlib._bootstrap>", line 199, in cb\nKeyboardInterrupt: \n'
+)
 LINE = "diffpack: error: stopped by "
 
 
@@ -43,6 +47,10 @@ LINE = "diffpack: error: stopped by "
         (1, PYTHON, [SIGTERM], "told", "codes"),
         (-2, PYTHON, [SIGINT], "python", ""),
         (-1, "Fatal Python error: init_import_site: Failed\nTraceback (most", [SIGINT, SIGHUP], "python", ""),
+        (0, IGNORED, [SIGINT], "python", ""),
+        (0, IGNORED, [SIGTERM], "done", "words"),
+        (0, IGNORED.replace("<frozen importlib._bootstrap>", "/x/cli/main.py"), [SIGINT], "done", "words"),
+        (0, f"{IGNORED}more\n", [SIGINT], "done", "words"),
         (-2, OWN, [SIGINT], "at once", "words"),
         (130, f"{PYTHON}{LINE}SIGINT\n", [SIGINT], "told", "words"),
         (-2, "", [SIGINT], "at once", ""),
