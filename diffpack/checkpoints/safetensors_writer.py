@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from diffpack.checkpoints.base import CheckpointWriter, Place
 from diffpack.checkpoints.safetensors_header import MOST_HEADER_BYTES, parse_header
-from diffpack.checkpoints.written_file import CREATE, opened, writing
+from diffpack.checkpoints.written_file import CREATE, create, opened, writing
 from diffpack.errors import CheckpointError, ResultMismatchError
 from diffpack.support.atomic import AtomicStack, atomic_file
 from diffpack.support.placed_bytes import put, reserve
@@ -102,8 +102,7 @@ class ShardedSafetensorsWriter(CheckpointWriter):
                     starts = _begin(descriptor, raw, path)
                 self._homes |= {name: (path, start) for name, start in starts.items()}
             for path, content in extra:
-                with writing(path):
-                    path.write_bytes(content)
+                create(path, content)
         except BaseException:
             self.discard()
             raise

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from diffpack.checkpoints.base import CheckpointWriter
 from diffpack.checkpoints.torch_dtypes import torch_shape
 from diffpack.checkpoints.torch_layout import plan
-from diffpack.checkpoints.written_file import CREATE, opened, writing
+from diffpack.checkpoints.written_file import CREATE, create, opened, writing
 from diffpack.checkpoints.zip_writer import ZipFilling, ZipWriter
 from diffpack.errors import CheckpointError, UnsupportedCheckpointError
 from diffpack.format.file_names import is_plain_file_name
@@ -87,8 +87,7 @@ class ShardedTorchWriter(CheckpointWriter):
         size = sum(info.nbytes for info in self._tensors.values())
         where = {name: self._where[name] for name in self._tensors}
         text = json.dumps({"metadata": {"total_size": size}, "weight_map": where}, indent=2)
-        with writing(self._index):
-            self._index.write_text(text + "\n", encoding="utf-8")
+        create(self._index, f"{text}\n".encode())
 
     def discard(self) -> None:
         """Remove the shards and the index."""

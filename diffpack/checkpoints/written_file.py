@@ -10,7 +10,8 @@ from pathlib import Path
 from diffpack.errors import OutputError
 from diffpack.support.leftovers import lasting
 
-CREATE = os.O_CREAT | os.O_TRUNC
+CREATE = os.O_CREAT | os.O_EXCL
+"""New only: a system may take the names of two files of a model for one, and the second must not eat the first."""
 
 
 @contextlib.contextmanager
@@ -21,6 +22,12 @@ def opened(path: Path, flags: int = 0) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def create(path: Path, content: bytes) -> None:
+    """Write a new file. Raises `OutputError`, also where the file system has one of this name."""
+    with writing(path), path.open("xb") as file:
+        file.write(content)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from diffpack.checkpoints.endings import (
 from diffpack.checkpoints.overwriting import model_folder, refuse_file_name
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import SafetensorsWriter
-from diffpack.checkpoints.written_file import writing
+from diffpack.checkpoints.written_file import create, writing
 from diffpack.diff.layout import Headers, Index, recorded_layout
 from diffpack.diff.sidefiles import side_contents
 from diffpack.errors import UsageError
@@ -120,7 +120,7 @@ class FolderWriter(CheckpointWriter):
             for name, content in contents.items():
                 with writing(self._folder / name):
                     (self._folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (self._folder / name).write_bytes(content)
+                create(self._folder / name, content)
             self._writer = open_weights(self._folder, result, recorded, sha256)
         except BaseException:
             self._stack.discard()

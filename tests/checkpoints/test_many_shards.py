@@ -14,7 +14,7 @@ import pytest
 import diffpack
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import ShardedSafetensorsWriter
-from diffpack.errors import ResultMismatchError
+from diffpack.errors import OutputError, ResultMismatchError
 from diffpack.support.pooled_file import MOST_OPEN
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
@@ -104,3 +104,11 @@ def test_a_shard_with_other_bytes_than_it_should_have_is_told(tmp_path: Path) ->
 def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
         ShardedSafetensorsWriter(targets(tmp_path / "gone"))
+
+
+def test_a_file_that_the_system_takes_for_another_does_not_replace_it(tmp_path: Path) -> None:
+    """As `A.safetensors` and `a.safetensors` are one file where case is ignored."""
+    (path, raw), *_ = targets(tmp_path)
+    for files, extra in (([(path, raw), (path, raw)], []), ([(path, raw)], [(path, b"{}")])):
+        with pytest.raises(OutputError, match=f"{path.name}: cannot be written: File exists"):
+            ShardedSafetensorsWriter(files, extra)
