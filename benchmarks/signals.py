@@ -51,10 +51,9 @@ _MOST_SIGNALS = 5
 _HANGS = 60  # seconds after which a run that was told to stop never will
 _TIMED = 3  # runs, of which the shortest is the usual duration
 _STARTING = re.compile(
-    r'Fatal Python error: init_|Traceback \(most recent call last\):\n  File "<frozen runpy>"'
-    r"|Exception ignored in: .*\nTraceback \(most recent call last\):\n(  .*\n)+KeyboardInterrupt: \n\Z"
+    r"Fatal Python error: init_|(Traceback |Exception ignored in: )(.*\n)+KeyboardInterrupt(: )?\n\Z"
 )
-"""What Python says where Ctrl-C meets it before a program does (whose first line ends its KeyboardInterrupt)."""
+"""What Python says where Ctrl-C meets it before a program does: the first line of diffpack ends its KeyboardInterrupt."""
 _OWN = re.compile(r'File "[^"]*[/\\](diffpack|diffpack_cli|cli)[/\\](?!__main__)')
 """In a traceback: a line of diffpack's own, but that which loads the first of them."""
 

@@ -45,6 +45,8 @@ LINE = "diffpack: error: stopped by "
         (1, OWN, [SIGINT], "told", "codes"),
         (1, PYTHON, [SIGINT], "python", ""),
         (1, PYTHON, [SIGTERM], "told", "codes"),
+        (1, PYTHON.replace("KeyboardInterrupt", "OSError"), [SIGINT], "told", "codes"),
+        (-2, f"Traceback (most recent call last):\nKeyError: 1\n\n{PYTHON}", [SIGINT], "python", ""),
         (-2, PYTHON, [SIGINT], "python", ""),
         (-1, "Fatal Python error: init_import_site: Failed\nTraceback (most", [SIGINT, SIGHUP], "python", ""),
         (0, IGNORED, [SIGINT], "python", ""),
