@@ -53,7 +53,7 @@ _TIMED = 3  # runs, of which the shortest is the usual duration
 _STARTING = re.compile(
     r"Fatal Python error: init_|(Traceback |Exception ignored in: )(.*\n)+KeyboardInterrupt(: )?\n\Z"
 )
-"""What Python says where Ctrl-C meets it before a program does: the first line of diffpack ends its KeyboardInterrupt."""
+"""What Python says where Ctrl-C meets it before a program does: diffpack's first line ends its KeyboardInterrupt."""
 _OWN = re.compile(r'File "[^"]*[/\\](diffpack|diffpack_cli|cli)[/\\](?!__main__)')
 """In a traceback: a line of diffpack's own, but that which loads the first of them."""
 
