@@ -11,17 +11,11 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.checkpoints import open_checkpoint
 from diffpack.errors import DiffpackError
 from spec import reader
 from tests.tools import ROOT, craft, worked_examples
+from tests.tools.conformance import CASES, FOLDERS, acceptable, base_of, content, told
 
-FOLDERS = sorted((ROOT / "fixtures").glob("v*"))
-CASES = [
-    {"folder": folder, **case}
-    for folder in FOLDERS
-    for case in json.loads((folder / "cases.json").read_text())["cases"]
-]
 SPEC = (ROOT / "spec" / "format.md").read_text()
 
 
@@ -34,20 +28,6 @@ def load(name, path):
     return module
 
 
-def content(path):
-    """Names, dtypes, shapes and bytes of a safetensors file."""
-    checkpoint = open_checkpoint(path)
-    return {
-        name: (info.dtype.name, info.shape, checkpoint.words(name).tobytes())
-        for name, info in checkpoint.tensors.items()
-    }
-
-
-def acceptable(case):
-    """The rules that a reader may name."""
-    return case.get("accept", [case["expect"]])
-
-
 def verify_and_apply(file, base, output):
     diffpack.verify(file)
     diffpack.apply(base, file, output)
@@ -57,9 +37,9 @@ def read_and_apply(data, base):
     return reader.apply(reader.read(data), base)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
+@pytest.mark.parametrize("case", CASES, ids=told)
 def test_diffpack_answers_as_the_case_says(case, tmp_path):
-    base = case["folder"] / case["base"] if "base" in case else None
+    base = base_of(case)
     if case["expect"] == "valid":
         diffpack.verify(case["folder"] / case["file"], base)
         diffpack.apply(base, case["folder"] / case["file"], tmp_path / "result.safetensors")
@@ -72,7 +52,7 @@ def test_diffpack_answers_as_the_case_says(case, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['folder'].name}/{case['file']}")
+@pytest.mark.parametrize("case", CASES, ids=told)
 def test_the_reference_reader_answers_as_the_case_says(case):
     data = (case["folder"] / case["file"]).read_bytes()
     base = {}
@@ -90,7 +70,7 @@ def test_the_reference_reader_answers_as_the_case_says(case):
 SEVERAL = [case for case in CASES if "accept" in case]
 
 
-@pytest.mark.parametrize("case", SEVERAL, ids=lambda case: f"{case['folder'].name}/{case['file']}")
+@pytest.mark.parametrize("case", SEVERAL, ids=told)
 def test_each_rule_that_may_be_named_is_broken(case, monkeypatch):
     """A reader that looks at no other of them names it."""
     assert case["accept"][0] == case["expect"]
