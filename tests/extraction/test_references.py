@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import diffpack
-from diffpack.checkpoints.memory import MappingCheckpoint
 from diffpack.errors import WrongBaseError
 from diffpack.extraction.scan import references
-from spec import reader
 from tests.tools.models import Arrays, bits, model, tune, write_safetensors, write_shards
+from tests.tools.old_readers import bytes_of, check
 
 
 def matrix(seed: int, *shape: int, dtype: Any = np.float32) -> np.ndarray:
@@ -26,28 +25,15 @@ def moved(array: np.ndarray, seed: int = 9, size: float = 1e-3) -> np.ndarray:
     return array + (np.random.default_rng(seed).standard_normal(array.shape) * size).astype(array.dtype)
 
 
-def of_spec(arrays: Arrays) -> dict[str, reader.Tensor]:
-    checkpoint = MappingCheckpoint(arrays)
-    return {
-        name: reader.Tensor(info.dtype.name, info.shape, checkpoint.words(name).tobytes())
-        for name, info in checkpoint.tensors.items()
-    }
-
-
 def stored(base: Arrays, tuned: Arrays, **options: Any) -> diffpack.Diff:
-    """Extract; an exact diff gives the tuned tensors back, by both readers."""
+    """Extract; an exact diff gives the tuned tensors back, by the readers of all versions."""
     diff = diffpack.extract(base, tuned, **options)
     result = diffpack.load(base, diff)
     assert result.keys() == tuned.keys()
     if diff.exact:
         assert bits(result) == bits(tuned)
-    assert diffpack.verify(diff, base).result == diffpack.fingerprint(result)
-    assert reader.apply(reader.read(content(diff)), of_spec(base)) == of_spec(result)
+    check(diff, base, result)
     return diff
-
-
-def content(diff: diffpack.Diff) -> bytes:
-    return diff._source.read(0, diff.nbytes)
 
 
 EMBED, BODY = matrix(0), matrix(1, 100, 64)
@@ -129,7 +115,7 @@ def test_of_equal_sources_the_first_name_is_taken(name: str) -> None:
         assert diff.manifest.copies == {"head": "a"}
     back = dict(reversed(base.items()))
     tuned = base | {name: moved(EMBED, 5), "head": moved(EMBED)}
-    assert content(stored(base, tuned)) == content(stored(back, tuned))
+    assert bytes_of(stored(base, tuned)) == bytes_of(stored(back, tuned))
 
 
 def test_ordinary_fine_tunes_are_stored_as_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,9 +123,9 @@ def test_ordinary_fine_tunes_are_stored_as_by_name(monkeypatch: pytest.MonkeyPat
     alike = {f"{at}.weight": matrix(at) for at in range(4)} | {f"{at}.norm": 1 + matrix(at, 64) / 50 for at in range(4)}
     everywhere = {name: moved(array) for name, array in alike.items()}
     pairs = [(small, tune(small)), (small, tune(small, 0.9)), (alike, everywhere), (alike, tune(alike, 0.6))]
-    found = [content(stored(*pair)) for pair in pairs]
+    found = [bytes_of(stored(*pair)) for pair in pairs]
     monkeypatch.setattr(references, "_nearest", lambda *_: None)
-    assert [content(stored(*pair)) for pair in pairs] == found
+    assert [bytes_of(stored(*pair)) for pair in pairs] == found
 
 
 def test_what_is_like_nothing_is_stored_as_new() -> None:

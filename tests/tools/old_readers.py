@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.tools.craft import Raw
 KEPT = sorted(path.name for path in (ROOT / "spec" / "old").glob("v*"))
 OLD: dict[int, Any] = {int(name[3:]): importlib.import_module(f"spec.old.{name}.reader") for name in KEPT}
 """The kept readers by minor version."""
+WRITTEN: Counter[str] = Counter()
+"""How many files `check` was given in this process, and what the kept readers did with them."""
 _MINOR = 10  # where a header has it
 
 
@@ -66,7 +69,9 @@ def check(diff: Diff | Path | bytes, base: Any, result: Any) -> int:
     assert diffpack.verify(diff, base).result == newest.fingerprint(
         {name: newest.Tensor(*raw) for name, raw in new.items()}
     )
+    WRITTEN["files"] += 1
     for minor, reader in OLD.items():
         newer = {name for name in required if FEATURES[name] > minor}
         assert answer(reader, data, old) == (newer or new), f"the reader of 1.{minor}"
+        WRITTEN[f"1.{minor} refused" if newer else f"1.{minor} read"] += 1
     return minor_of(data)
