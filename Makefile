@@ -23,7 +23,7 @@ TASKS  := .cache/tasks
 # The benchmark's texts: folders with train.tsv and dev.tsv, for measuring only. Those not there are left out.
 DIFFPACK_DATA ?= data
 
-.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-reliability bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash signals clean
+.PHONY: demo demo-train test docs terminal pair shape bench-foundation bench-mistakes bench-names bench-algebra bench-budgets bench-adapter bench-prediction bench-size bench-speed bench-report bench-reliability bench-live bench-live-models bench-train bench-train-cost oracle oracle-bridges oracle-inputs fuzz crash signals old-and-new clean
 
 demo: $(VENV)/.installed $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.demo --pair $(PAIR)
@@ -95,6 +95,10 @@ bench-speed: $(VENV)/.bench $(PEERS)/.installed
 
 bench-report: $(VENV)/.bench $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.report --pair $(PAIR) --page docs/report.md
+
+# The readers of format 1.0 and 1.1, as they were released, on what is written today.
+old-and-new: $(VENV)/.tests
+	$(BIN)/python -m benchmarks.old_and_new
 
 # Hostile files of a megabyte, at the limits of the format: seconds and memory of every verb.
 bench-reliability: $(VENV)/.tests

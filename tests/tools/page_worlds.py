@@ -136,6 +136,7 @@ def diffs(folder: Path) -> Scopes:
 def library(folder: Path) -> Scopes:
     """A tiny BERT, fine-tunes of it as a folder, a file and in memory, and two tasks with heads to merge."""
     from tests.tools.live_models import loaded, make, scatter, tuned
+    from tests.tools.signed import make_key
 
     base = make("BertModel", folder / "base")
     moved = scatter(loaded("BertModel", base), 1, 0.1)
@@ -146,6 +147,10 @@ def library(folder: Path) -> Scopes:
     for seed, name in enumerate("ab"):
         own = scatter(loaded("BertForSequenceClassification", base, num_labels=2 + seed), seed, 0.1)
         diffpack.extract(base, own.state_dict(), folder / f"{name}.dpk")
+    diffpack.extract(base, folder / "runs" / "sst2", folder / "sst2.dpk")
+    own_key, alice, _ = (make_key(folder, name) for name in ("id_ed25519", "alice", "bob"))
+    (folder / "allowed_signers").write_text(f"me@example.org {own_key.line}\n")
+    alice.public.write_text(f"{own_key.line}\n")  # one of both is the one that signed
     return repeat({"diffpack": diffpack, "model_a": moved, "model_b": loaded("BertModel", base)})
 
 
@@ -209,6 +214,7 @@ WORLDS: Mapping[str, Callable[[Path], Scopes]] = {
     "jobs/train.md": texts,
     "live.md": live,
     "names.md": named,
+    "reliability.md": nothing,
     "report.md": small_tasks,
     "size.md": nothing,
     "speed.md": nothing,
