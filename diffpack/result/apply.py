@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,13 +19,16 @@ from diffpack.result import overflow
 from diffpack.result.given_names import names_given
 from diffpack.result.outputs import open_output
 from diffpack.result.result import Check, Result
+from diffpack.result.signature import signed_as_asked
 from diffpack.result.unchanged import unchanged
 from diffpack.result.wrong_base import fingerprint_of_result, told_where
-from diffpack.signing.checking import SignatureWanted, Signed, required
 from diffpack.support.cycles import rare_collections
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, counter
 from diffpack.tensors.dtypes import Words, fits_array, words_array
+
+if TYPE_CHECKING:
+    from diffpack.signing.checking import SignatureWanted, Signed
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def apply(
     `UsageError`: an output that exists (without `force`) or is an input, a folder to replace that is more than a model.
     """
     checkpoint, opened, path = open_checkpoint(base), open_diff(diff), Path(output)
-    signed = required(opened, require_signature)
+    signed = signed_as_asked(opened, require_signature)
     inputs = [*checkpoint.files, *([checkpoint.folder] if checkpoint.folder else [])]
     inputs += files_behind([opened])
     own = [item.name for item in opened.manifest.files]
@@ -148,7 +151,7 @@ def load(
     if names not in (None, "base", "result"):
         raise UsageError(f"the names are those of the base or of the result, not {names!r}")
     checkpoint, opened = open_checkpoint(base), open_diff(diff)
-    required(opened, require_signature)
+    signed_as_asked(opened, require_signature)
     with told_where(opened, checkpoint, threads):
         result = Result(opened, checkpoint, verify=verify, partial=partial, threads=threads)
         given = names_given(result, names)

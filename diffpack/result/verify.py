@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, open_diff
@@ -12,9 +13,12 @@ from diffpack.diff.sidefiles import side_content
 from diffpack.result.apply import check_result
 from diffpack.result.recorded_files import check_recorded_files
 from diffpack.result.result import Result
+from diffpack.result.signature import signed_as_asked
 from diffpack.result.wrong_base import told_where
-from diffpack.signing.checking import SignatureWanted, Signed, required
 from diffpack.support.parallel import run_in_order, thread_count
+
+if TYPE_CHECKING:
+    from diffpack.signing.checking import SignatureWanted, Signed
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def verify(
     `base` is not its base, `SignatureError`, `ResultMismatchError` if applying it gives other bits than recorded.
     """
     opened = open_diff(diff)
-    signed = required(opened, require_signature)
+    signed = signed_as_asked(opened, require_signature)
     check_chunks(opened, threads)
     fingerprint, part = None, False
     if base is not None:

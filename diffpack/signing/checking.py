@@ -87,15 +87,6 @@ def check_signature(
     return Signed(fingerprint(read.key), good.principals, bound)
 
 
-def required(diff: Diff, wanted: SignatureWanted) -> Signed | None:
-    """Check an opened diff against the signature that is asked for, if one is. Raises as `check_signature` does."""
-    if wanted is None:
-        return None
-    if not isinstance(wanted, RequiredSignature):
-        wanted = RequiredSignature(wanted)
-    return check_signature(diff, wanted.signers, wanted.signature, name=wanted.name)
-
-
 def _signature(diff: Diff, signature: SignatureLike | None) -> tuple[Signature, str]:
     """The signature of a diff, and what errors call it."""
     if signature is None and diff.path is None:

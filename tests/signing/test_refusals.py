@@ -190,7 +190,7 @@ def test_a_file_exchanged_or_overwritten_after_the_check_is_not_used(alice: Key,
     """What was checked is what is used, though another file has the name now, or its bytes are others."""
     from diffpack.result import apply as home
 
-    checked, path = home.required, tmp_path / "sst2.dpk"
+    checked, path = home.signed_as_asked, tmp_path / "sst2.dpk"
     signed, other = path.read_bytes(), (tmp_path / "mnli.dpk").read_bytes()
 
     def exchanged(*arguments):
@@ -205,11 +205,11 @@ def test_a_file_exchanged_or_overwritten_after_the_check_is_not_used(alice: Key,
         return who
 
     expected = diffpack.load(BASE, path)
-    monkeypatch.setattr(home, "required", exchanged)
+    monkeypatch.setattr(home, "signed_as_asked", exchanged)
     given = diffpack.load(BASE, path, require_signature=alice.public)
     assert all((given[name] == expected[name]).all() for name in expected)
     path.write_bytes(signed)
-    monkeypatch.setattr(home, "required", overwritten)
+    monkeypatch.setattr(home, "signed_as_asked", overwritten)
     with pytest.raises(CorruptFileError):
         diffpack.load(BASE, path, require_signature=alice.public)
     path.write_bytes(signed)
