@@ -130,8 +130,10 @@ bench-train: $(VENV)/.bench $(VENV)/.train $(PAIR)/.installed $(TASKS)/bbc_news/
 bench-train-cost: $(VENV)/.train $(PAIR)/.installed
 	$(BIN)/python -m benchmarks.train.cost --model $(MODEL)
 
+# Hostile inputs for everything that reads, SECONDS in all; TARGETS='diff torch-*' chooses. A minute of it is in `make test`.
+SECONDS ?= 300
 fuzz: $(VENV)/.tests
-	$(BIN)/python -m tests.tools.fuzz --seconds 300
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(RESULTS),--results $(RESULTS)) $(foreach target,$(TARGETS),'$(target)')
 
 # A thousand runs of the writing verbs, killed at random instants: no output may be half or missing.
 crash: $(VENV)/.tests

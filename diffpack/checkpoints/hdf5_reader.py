@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.claims import refuse_claims
 from diffpack.checkpoints.file_kinds import named_by_content
 from diffpack.checkpoints.hdf5_contents import LIBRARY, Contents, Stored, explained, import_h5py
 from diffpack.checkpoints.hdf5_structure_reader import read_structure
@@ -57,6 +58,7 @@ class Hdf5Checkpoint(Checkpoint):
             name = max(infos, key=lambda name: infos[name].nbytes)
             what = f"{infos[name]} in a file of {self._size} bytes"
             raise CheckpointError(f"{self.source}: {name!r}: {what}: most of it was never written, or it is damaged")
+        refuse_claims(infos, self._size, self.source)
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.claims import refuse_claims
 from diffpack.checkpoints.hdf5_contents import explained
 from diffpack.checkpoints.weights_file import FileStream, FileWords, WeightsFile
 from diffpack.checkpoints.zip_members import ZipMembers
@@ -22,7 +24,9 @@ from diffpack.tensors.info import TensorInfo
 from diffpack.tensors.word_source import WordSource
 
 NPY = ".npy"
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_HEADERS = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}
+"""What reads the header of each version, and the bytes that say how long it is."""
+_MOST_HEADER = 10_000  # NumPy's own limit
 _TEXT = "SU"  # kinds of dtypes: bytes and text, which no diff holds
 _MOST_RATIO = 1040  # deflate packs at most 1032 to one; a member that claims more is a bomb
 _SLACK = 1 << 16  # bytes; what a small member may claim over that
@@ -58,6 +62,7 @@ class NpzCheckpoint(Checkpoint):
         self._arrays = {name: array for name, array in found.items() if array is not None}
         self.left_out += sorted(printable(name) for name, array in found.items() if array is None)
         self._tensors = {name: array.info for name, array in self._arrays.items()}
+        refuse_claims(self._tensors, self._file.size, self.source)
 
     def _look(self, member: str) -> _Array | None:
         """Read the header of an array; None for one that is text."""
@@ -69,10 +74,15 @@ class NpzCheckpoint(Checkpoint):
                 f"{where}: claims {item.file_size} bytes of {item.compress_size} packed ones: damaged"
             )
         with self._stream(member) as stream:
-            read = _HEADERS.get(npy.read_magic(stream))
-            if read is None:
+            version = npy.read_magic(stream)
+            if version not in _HEADERS:
                 raise UnsupportedCheckpointError(f"{where}: an array with named fields, which is no tensor")
-            shape, fortran, dtype = read(stream)
+            read, width = _HEADERS[version]
+            head = stream.read(width)
+            length = int.from_bytes(head, "little")
+            if length > _MOST_HEADER:  # NumPy reads it whole before it looks
+                raise CheckpointError(f"{where}: damaged: a header of {length:,} bytes")
+            shape, fortran, dtype = read(io.BytesIO(head + stream.read(length)))
             header = stream.tell()
         if dtype.kind in _TEXT:
             return None

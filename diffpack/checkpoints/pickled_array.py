@@ -27,7 +27,7 @@ class PickledDtype:
 
     def set_state(self, state: Any) -> None:
         """Take the byte order of a dtype's state. Raises `ValueError` for a strange one."""
-        if not (isinstance(state, tuple) and len(state) > 1 and state[1] in _ORDERS):
+        if not (isinstance(state, tuple) and len(state) > 1 and isinstance(state[1], str) and state[1] in _ORDERS):
             raise ValueError("a strange numpy dtype")
         self.order = state[1]
 
@@ -60,7 +60,9 @@ class PickledArray:
         """Take what an array is made of. Raises as `set_state`."""
         if not isinstance(dtype, PickledDtype) or not isinstance(shape, tuple):
             raise ValueError("an array without a dtype or shape")
-        if any(type(size) is not int or size < 0 for size in shape):
+        if len(shape) > limits.DIMENSIONS:  # before they are looked at: arrays may share them
+            raise ValueError(f"an array of {len(shape)} dimensions: more than a diff can hold")
+        if any(type(size) is not int or not 0 <= size <= limits.JSON_INTEGER for size in shape):
             raise ValueError("an array of an impossible shape")
         self.dtype, self.shape, self.fortran = dtype, shape, bool(fortran)
         self.raw = raw if isinstance(raw, bytes | bytearray) else None

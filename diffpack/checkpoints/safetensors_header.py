@@ -7,6 +7,7 @@ The header is read and written here rather than by the safetensors package, beca
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import msgspec
 
 from diffpack.errors import AGAIN, CheckpointError, UnsupportedCheckpointError
 from diffpack.format import limits
+from diffpack.support.names import printable
 from diffpack.tensors.dtypes import DTYPES
 from diffpack.tensors.info import TensorInfo
 
@@ -89,7 +91,7 @@ def _refuse_repetition(raw: bytes, where: str) -> None:
     def unique(pairs: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in pairs]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = next(name for name, times in Counter(names).items() if times > 1)
             raise CheckpointError(f"{where}: damaged safetensors header: {twice!r} stands there twice")
 
     json.loads(raw, object_pairs_hook=unique)
@@ -131,4 +133,6 @@ def read_index(index: Path) -> tuple[bytes, dict[str, str]]:
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard:
             raise CheckpointError(f"{index}: the shard name {shard!r} is a path")
+        if len(shard.encode()) > limits.FILE_NAME_BYTES or "\0" in shard:
+            raise CheckpointError(f"{index}: the shard name {printable(shard)} is longer than a file's, or has a NUL")
     return raw, weight_map

@@ -66,18 +66,30 @@ def _load_zip(file: WeightsFile) -> Any:
         return storages[key]
 
     program = io.BytesIO(members.read_stored(programs[0]))
-    return InertUnpickler(program, str(file.path), storage).load()
+    return InertUnpickler(program, file.size, str(file.path), storage).load()
+
+
+class _Pickles(io.BufferedReader):
+    """A file read by an unpickler, which takes no memory for more bytes than it has, whatever it is asked for."""
+
+    def __init__(self, file: WeightsFile) -> None:
+        super().__init__(FileStream(file))
+        self._most = file.size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read bytes, fewer at the end."""
+        return super().read(self._most if size is None else min(size, self._most))
 
 
 def _load_legacy(file: WeightsFile) -> Any:
-    stream = io.BufferedReader(FileStream(file))
+    stream = _Pickles(file)
     storages: dict[str, Storage] = {}
 
     def storage(key: str, dtype: str, claimed: int) -> Storage:
         return storages.setdefault(key, Storage(file, key, dtype, claimed))
 
     def load() -> Any:
-        return InertUnpickler(stream, str(file.path), storage).load()
+        return InertUnpickler(stream, file.size, str(file.path), storage).load()
 
     first = load()
     if isinstance(first, dict):  # a plain pickle; what arrays it holds, it holds whole
@@ -86,7 +98,8 @@ def _load_legacy(file: WeightsFile) -> Any:
         raise CheckpointError(f"{file.path}: not a file of torch.save")
     load()  # what machine wrote it: the storages are little-endian anyway
     loaded, keys = load(), load()
-    if not isinstance(keys, list) or len(set(keys)) < len(keys) or set(keys) != storages.keys():
+    named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)  # before they are hashed
+    if not named or len(set(keys)) < len(keys) or set(keys) != storages.keys():
         raise CheckpointError(f"{file.path}: damaged: its storages are not those of its tensors")
     at = stream.tell()
     for key in keys:

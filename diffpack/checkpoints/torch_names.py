@@ -42,6 +42,8 @@ _RANDOM = frozenset({
 _MOST_REPEATED = 1 << 22
 """Items that are met a second time: a small pickle may hold one dict along endlessly many paths."""
 _MOST_DEPTH = 100
+_MOST_LETTERS = 1 << 25
+"""Letters of all paths together: a few bytes of a pickle can hang a long key on everything."""
 
 _Path = tuple[Any, ...]
 _Tensor = StoredTensor | PickledArray
@@ -106,23 +108,33 @@ class _Walk:
     _around: set[int] = field(default_factory=set)  # a pickle may contain itself
     _entered: dict[int, bool] = field(default_factory=dict)  # whether tensors were found there
     _repeated: int = 0
+    _letters: int = 0
 
     def enter(self, value: Any, path: _Path) -> bool:
         """Walk a dict or list; tell whether tensors were found in it. If not, it is left out as a whole."""
         if id(value) in self._entered:
             self._repeated += len(value)
         if self._repeated > _MOST_REPEATED or len(path) > _MOST_DEPTH:
-            raise CheckpointError(f"{self.source}: its dicts hold one another in more ways than weights need")
+            raise self._endless()
         before = len(self.left_out)
         found = False
         self._around.add(id(value))
+        above = sum(len(str(key)) + 1 for key in path)
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            self._letters += above + len(str(key))
+            if self._letters > _MOST_LETTERS:
+                raise self._endless()
             found = self._look(item, (*path, key)) or found
         self._around.discard(id(value))
         self._entered[id(value)] = found
         if not found and path:
             self.left_out[before:] = [path]
         return found
+
+    def _endless(self) -> CheckpointError:
+        return CheckpointError(
+            f"{self.source}: its dicts hold one another in more ways than weights need, or have far longer names"
+        )
 
     def _look(self, item: Any, path: _Path) -> bool:
         key, nested = path[-1], isinstance(item, dict | list | tuple)

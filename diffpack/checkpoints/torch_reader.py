@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffpack.checkpoints.base import Checkpoint
+from diffpack.checkpoints.claims import refuse_claims
 from diffpack.checkpoints.safetensors_header import read_index
 from diffpack.checkpoints.shards import sort_into_shards
 from diffpack.checkpoints.torch_archive import load_torch
@@ -39,6 +40,7 @@ class TorchCheckpoint(Checkpoint):
         self.left_out += named.left_out
         self._stored = named.tensors
         self._tensors = {name: stored.check(f"{path}: {name!r}") for name, stored in self._stored.items()}
+        refuse_claims(self._tensors, self._file.size, self.source)
         places: dict[object, str] = {}
         for name, stored in self._stored.items():
             if stored.place is not None and (first := places.setdefault(stored.place, name)) != name:

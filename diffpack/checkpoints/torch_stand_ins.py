@@ -9,6 +9,7 @@ from typing import Any
 from diffpack.checkpoints.pickled_array import PickledArray, PickledDtype, number
 from diffpack.checkpoints.stored_tensor import Storage, StoredTensor
 from diffpack.checkpoints.torch_dtypes import STORAGES
+from diffpack.format import limits
 
 STORAGE_DTYPES = {name: dtype for dtype, name in STORAGES.items()} | {
     "ComplexDoubleStorage": "complex128", "QInt8Storage": "qint8", "QUInt8Storage": "quint8",
@@ -43,6 +44,7 @@ _STATE = frozenset(
 """Classes of what training scripts keep beside the weights: settings, times, places. Nothing of them is kept or run."""
 _ARRAY = "numpy.ndarray"
 _MOST_SHOWN = 80  # letters of a key in an error
+_MOST_PARTS, _MOST_BITS = 64, 64  # of a key that is a tuple, or a number
 
 
 class Opaque:
@@ -81,9 +83,20 @@ def fill(members: Any, items: list[Any]) -> None:
     if not isinstance(members, dict):
         raise ValueError("items of what is no dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
+        if not _is_plain(key):
+            raise ValueError("a key that is no name, number, or short tuple of such")
         if key in members:
             raise ValueError(f"{str(key)[:_MOST_SHOWN]!r} stands there twice")
         members[key] = value
+
+
+def _is_plain(key: Any) -> bool:
+    """Whether a key is one that is hashed at once: a tuple of tuples that share theirs may hold any number of them."""
+    if type(key) is tuple:
+        return len(key) <= _MOST_PARTS and all(type(part) is not tuple and _is_plain(part) for part in key)
+    if type(key) is int:
+        return key.bit_length() <= _MOST_BITS
+    return key is None or isinstance(key, str | bytes | float | StandIn | Opaque | bool)
 
 
 def refused(*_: Any) -> Any:
@@ -105,13 +118,22 @@ def _typed_tensor(
 
 
 def _stored(storage: Any, dtype: str, first: Any, size: Any, stride: Any, bits: Any) -> StoredTensor:
+    if not isinstance(size, tuple | list) or not isinstance(stride, tuple | list):
+        raise ValueError("a tensor of an impossible shape")
+    if max(len(size), len(stride)) > limits.DIMENSIONS:  # before they are looked at: tensors may share them
+        raise ValueError(f"a tensor of {len(size)} dimensions: more than a diff can hold")
     shape, strides = tuple(size), tuple(stride)
-    if not isinstance(storage, Storage) or any(type(n) is not int or n < 0 for n in (first, *shape, *strides)):
+    if not isinstance(storage, Storage) or not all(map(is_size, (first, *shape, *strides))):
         raise ValueError("a tensor of an impossible shape, or without a storage")
     if len(shape) != len(strides) or not (bits is None or isinstance(bits, dict)):
         raise ValueError("a tensor of an impossible shape")
     bits = bits or {}
     return StoredTensor(storage, dtype, first, shape, strides, bool(bits.get("conj")), bool(bits.get("neg")))
+
+
+def is_size(number: Any) -> bool:
+    """Whether a number may be that of entries: products of larger ones take longer than a file explains."""
+    return type(number) is int and 0 <= number <= limits.JSON_INTEGER
 
 
 def _of_type(build: Any, _type: Any, arguments: Any, _state: Any = None) -> Any:
@@ -158,8 +180,8 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _plain(*arguments: Any) -> str:
-    return repr(arguments)
+def _plain(*_: Any) -> Opaque:
+    return Opaque()
 
 
 def _numpy_dtype(code: Any, *_: Any) -> PickledDtype:

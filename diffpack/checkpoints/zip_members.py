@@ -38,6 +38,8 @@ class ZipMembers:
         self.infos = {item.filename: item for item in items}
         if len(self.infos) < len(items):
             raise CheckpointError(f"{file.path}: damaged: two members of one name")
+        if sum(item.compress_size for item in items) > file.size:  # each would be read as if it had its own
+            raise CheckpointError(f"{file.path}: damaged: its members lie over each other")
 
     def is_stored(self, name: str) -> bool:
         """Tell whether a member's bytes stand in the file as they are."""

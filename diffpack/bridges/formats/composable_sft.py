@@ -32,9 +32,10 @@ from diffpack.bridges.importing import (
 )
 from diffpack.checkpoints.stored_tensor import StoredTensor
 from diffpack.checkpoints.torch_archive import load_torch
+from diffpack.checkpoints.torch_stand_ins import is_size
 from diffpack.checkpoints.weights_file import WeightsFile
 from diffpack.errors import CheckpointError, CorruptFileError, UsageError, WrongBaseError
-from diffpack.format.limits import WORDS
+from diffpack.format import limits
 from diffpack.support.names import printable
 from diffpack.tensors.dtypes import to_float
 from diffpack.tensors.info import TensorInfo
@@ -91,6 +92,8 @@ def _added(path: Path, name: str, item: Any, base: BaseTensor | None) -> Added:
         raise CheckpointError(f"{where}: not a sparse difference (size, index_steps, values)")
     shape, values = item["size"], item["values"]
     told = values.check(where)
+    if not isinstance(shape, tuple) or len(shape) > limits.DIMENSIONS or not all(map(is_size, shape)):
+        raise CheckpointError(f"{where}: damaged: its size is no shape")
     if shape != info.shape:
         raise WrongBaseError(f"{where}: of the shape {shape!r}, the base's tensor is {info}", (name,))
     if not told.dtype.arithmetic:
@@ -107,7 +110,7 @@ def _added(path: Path, name: str, item: Any, base: BaseTensor | None) -> Added:
 def _positions(steps: Any, count: int, where: str) -> npt.NDArray[np.int64]:
     """Add up the gaps, none of which may leave the tensor: so no sum overflows."""
     if not isinstance(steps, list) or not all(
-        type(step) is int and 0 <= step < min(max(count, 1), WORDS) for step in steps
+        type(step) is int and 0 <= step < min(max(count, 1), limits.WORDS) for step in steps
     ):
         raise CorruptFileError(f"{where}: index_steps are no steps inside its {count} entries")
     positions = np.cumsum(np.array(steps, np.int64), dtype=np.int64)

@@ -40,6 +40,7 @@ from diffpack.bridges.formats.statement import (
     write_statement,
 )
 from diffpack.bridges.importing import sorted_positions
+from diffpack.checkpoints.claims import CLAIMED
 from diffpack.checkpoints.hdf5_contents import LIBRARY, explained, import_h5py
 from diffpack.checkpoints.hdf5_readback import WrittenDataset, check_written
 from diffpack.diff.diff import Diff
@@ -81,16 +82,19 @@ def _read(job: Import, file: BinaryIO) -> None:
     where = str(job.source)
     with LIBRARY, _opened(job.source) as opened:
         task = _choose(_group(opened, "tasks", where), job.options.get("task"), where)
-        statement = from_bytes(_bytes(task, "statement", where, MOST_BYTES), where)
+        nbytes = job.source.stat().st_size
+        most = min(MOST_BYTES, limits.MANIFEST_DECODED.most(nbytes))
+        statement = from_bytes(_bytes(task, "statement", where, most), where)
         tensors = _group(task, "tensors", where)
 
         def numbers(record: RecordStatement) -> Stored:
             return _numbers(_group(tensors, record.place, where), record, f"{where}: {printable(record.name)}")
 
         def blob(at: int | None) -> bytes:
+            most = min(limits.STREAM_DECODED_BYTES, limits.NUMBERS.most(nbytes))
             if at is None:
-                return _bytes(task, "layout", where, limits.STREAM_DECODED_BYTES)
-            return _bytes(_group(task, "files", where), str(at), where, limits.STREAM_DECODED_BYTES)
+                return _bytes(task, "layout", where, most)
+            return _bytes(_group(task, "files", where), str(at), where, most)
 
         write_statement(job, file, statement, numbers, blob)
 
@@ -146,7 +150,8 @@ def _dataset(group: Any, name: str, where: str, most: int, kinds: str) -> npt.ND
         if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external or dataset.shape is None:
             raise CorruptFileError(f"{where}: {name} is no dataset of this file")
         size, width = int(dataset.size), dataset.dtype.itemsize
-        claimed = dataset.id.get_storage_size() * _MOST_RATIO + _SLACK
+        whole = CLAIMED.most(dataset.file.id.get_filesize())
+        claimed = min(dataset.id.get_storage_size() * _MOST_RATIO + _SLACK, whole)
         if dataset.dtype.kind not in kinds or size > most or size * width > claimed:
             raise CorruptFileError(
                 f"{where}: {name}: {size} numbers of {dataset.dtype}, where {most} of '{kinds}' may be"

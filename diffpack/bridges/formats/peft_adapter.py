@@ -27,6 +27,8 @@ WEIGHTS = "adapter_model.safetensors"
 _PICKLED = "adapter_model.bin"
 _READ = ("LORA", "SHIRA")
 _MOST_CONFIG = 1 << 24
+_NAMES = ("modules_to_save", "target_modules", "exclude_modules", "layers_pattern")
+"""Settings that name modules."""
 GATHER = (
     "DeepSpeed ZeRO-3 and FSDP leave each process a part of the parameters, and an adapter saved then has none; save "
     "it within deepspeed.zero.GatheredParameters (or FSDP's summon_full_params), or with "
@@ -84,6 +86,9 @@ def open_adapter(path: Path, kind: str) -> Adapter:
         raise CheckpointError(f"{path}: no {CONFIG}; an adapter is a folder with one")
     if settings.get("peft_type") != kind:
         raise UsageError(f"{config}: not of the kind {kind}")
+    strange = [key for key in _NAMES if not isinstance(settings.get(key), str | list | None)]
+    if strange:
+        raise CheckpointError(f"{config}: damaged: {listed(strange)}: neither a name nor a list of names")
     weights = next((path / name for name in (WEIGHTS, _PICKLED) if (path / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{path}: no {WEIGHTS}; save_pretrained of a PEFT model writes it beside {CONFIG}")

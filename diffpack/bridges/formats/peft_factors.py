@@ -7,6 +7,7 @@ The scale is lora_alpha / r, or / sqrt(r) with `use_rslora` (arXiv 2312.03732); 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def _layer(adapter: Adapter, module: str, first: str, second: str) -> Layer:
     if not rank or not rank[0]:
         raise CheckpointError(f"{where}: a factor without a rank: {GATHER}")
     alpha = _of_pattern(adapter, "alpha_pattern", module, adapter.config.get("lora_alpha", 8))
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) <= sys.float_info.max:
         raise CorruptFileError(f"{where}: lora_alpha is {alpha!r}, not a number")
     divisor = math.sqrt(rank[0]) if adapter.config.get("use_rslora") else rank[0]
     return Layer(module, first, second, rank[0], alpha / divisor)

@@ -76,7 +76,7 @@ def _refuse(adapter: Adapter) -> None:
     if used:
         raise UsageError(f"{adapter.path}: {listed(used)}: only LoRA's scale x B A, and DoRA, are merged here; {MERGE}")
     begun = adapter.config.get("init_lora_weights", True)
-    if not isinstance(begun, bool | None) and begun not in _PLAIN_STARTS:
+    if not isinstance(begun, bool | None) and not (isinstance(begun, str) and begun in _PLAIN_STARTS):
         raise UsageError(
             f"{adapter.path}: init_lora_weights {begun!r} changes the base itself: save the adapter in PEFT with "
             "path_initial_model_for_weight_conversion, which makes plain LoRA of it"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -131,7 +132,7 @@ def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     """A JSON object whose members have names of their own: else readers would take one or the other."""
     members = dict(pairs)
     if len(members) < len(pairs):
-        twice = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise CorruptFileError(f"{where}: {printable(twice)} stands there twice")
     return members
 
