@@ -80,7 +80,7 @@ def _explain(error: BaseException, session: Session) -> tuple[str, str, int]:
         return " ".join(error.format_message().split()), _usage_hint(error), error.exit_code
     if isinstance(error, OSError) and not hasattr(error, "exit_code"):
         return _explain_os(error, session)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not hasattr(error, "exit_code"):
         return f"out of memory: {error}".rstrip(": "), _hint(error), _GENERAL
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):  # DiffpackError, without importing the library for an error of click's

@@ -17,6 +17,7 @@
     |-- BaseNeededError                 exit 1    what was asked for is coded against the base
     |-- ResultMismatchError             exit 1    apply arrived at other bits than the diff records
     |-- SomeFailedError                 exit 1    of several things some could not be done; the others are
+    |-- OutOfMemoryError (MemoryError) exit 1     there is not enough memory
     `-- MissingDependencyError (ImportError) exit 1   an extra is not installed
 
 Each message says what is wrong, where (file, tensor, chunk) and, when it helps, what to do next. `hint` says more for
@@ -144,6 +145,10 @@ class BaseNeededError(DiffpackError):
 
 class ResultMismatchError(DiffpackError):
     """Apply arrived at other bits than the diff records."""
+
+
+class OutOfMemoryError(DiffpackError, MemoryError):
+    """There is not enough memory for what was asked for."""
 
 
 class SomeFailedError(DiffpackError):

@@ -19,6 +19,7 @@ from diffpack.algebra.steps import gathered
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.diff.diff import Diff, DiffLike, open_diff
 from diffpack.errors import WrongBaseError
+from diffpack.support.memory import memory_told
 from diffpack.support.parallel import run_all
 
 
@@ -104,6 +105,7 @@ class Comparison:
         return tuple(item.name for item in self.tensors if item.overlap is None)
 
 
+@memory_told
 def compare(
     first: DiffLike, second: DiffLike, base: CheckpointLike | None = None, *, threads: int | None = None
 ) -> Comparison:

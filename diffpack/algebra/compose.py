@@ -28,10 +28,12 @@ from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 
 
+@memory_told
 def compose(
     diffs: DiffLike | Sequence[DiffLike],
     output: str | os.PathLike[str] | None = None,

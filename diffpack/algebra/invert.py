@@ -31,6 +31,7 @@ from diffpack.errors import BaseNeededError
 from diffpack.format.manifest import CheckpointSummary, to_json
 from diffpack.format.writer import ContainerWriter
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.info import TensorInfo
@@ -49,6 +50,7 @@ class _Plan:
     rename: Rename = ()
 
 
+@memory_told
 def invert(
     diff: DiffLike,
     output: str | os.PathLike[str] | None = None,

@@ -35,6 +35,7 @@ from diffpack.format.values.grid import GRID
 from diffpack.format.writer import ContainerWriter
 from diffpack.result.seal import with_result_fingerprint
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
@@ -55,6 +56,7 @@ class Rebased:
     notes: tuple[str, ...] = ()
 
 
+@memory_told
 def rebase(
     diff: DiffLike,
     onto: CheckpointLike,

@@ -28,6 +28,7 @@ from diffpack.format.writer import ContainerWriter
 from diffpack.result.result import Result
 from diffpack.result.seal import check_of
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.digests import combine
@@ -66,6 +67,7 @@ class _Names:
         return any(name != new for name, new in self.new.items())
 
 
+@memory_told
 def rename(
     diff: DiffLike,
     renaming: Renaming,

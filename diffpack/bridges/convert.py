@@ -20,6 +20,7 @@ from diffpack.diff.publish import write_diff
 from diffpack.errors import BaseNeededError, CheckpointError, CorruptFileError, UsageError, WrongBaseError
 from diffpack.format.frame import MAGIC
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.support.parallel import Progress
 from diffpack.tensors.rename import Rename
 from diffpack.tensors.rename_patterns import Renaming, checked, only_prefixes, rename_rules, unused
@@ -45,6 +46,7 @@ class Converted:
     diff: Diff | None = None
 
 
+@memory_told
 def convert(
     source: DiffLike | Sequence[DiffLike],
     output: str | os.PathLike[str] | None = None,
@@ -208,8 +210,8 @@ def _is_diff(source: DiffLike) -> bool:
     if isinstance(source, Diff | bytes):
         return True
     path = Path(source)
-    if not path.is_file():
-        if path.exists() and not path.is_dir():
+    if not os.path.isfile(path):  # which pathlib's does not tell of names that no file can have
+        if os.path.exists(path) and not os.path.isdir(path):
             raise CheckpointError(f"{path}: no regular file: what is in it is read in any order; save it as a file")
         return False
     with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def detect(path: Path) -> str:
     """
     from diffpack.bridges.formats.peft_adapter import what_is_wrong  # loaded when it is used, as the bridges are
 
-    if not path.exists():
+    if not os.path.exists(path):
         raise DiffpackError(f"{path}: no such file or folder")
     matching = [name for name in FORMATS if find_bridge(name).detect(path)]
     if len(matching) == 1:

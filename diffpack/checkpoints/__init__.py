@@ -54,9 +54,9 @@ def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
             f"{type(source).__name__}"
         )
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):  # which pathlib's does not tell of names that no file can have
         return _storable(open_folder(path, partial(_open_file, mmap=mmap)))
-    if not path.exists():
+    if not os.path.exists(path):
         raise CheckpointError(f"{path}: no such file or folder", hint=_where_else(path))
     if not path.is_file():
         raise CheckpointError(f"{path}: no regular file: what is in it is read in any order; save it as a file")
@@ -65,11 +65,13 @@ def open_checkpoint(source: CheckpointLike, *, mmap: bool = True) -> Checkpoint:
 
 def _where_else(path: Path) -> str:
     """What a name that leads nowhere may mean: a slip, or a model on a hub."""
+    if len(path.name) > limits.FILE_NAME_BYTES:
+        return ""
     with contextlib.suppress(OSError):
         names = [name for name in sorted(os.listdir(path.parent)) if _close(path.name, name)]
         if near := difflib.get_close_matches(path.name, names, 1):
             return f"{path.parent / near[0]} is there"
-    if not path.is_absolute() and len(path.parts) == 2 and not path.parent.exists() and not seems_a_file(path):
+    if not path.is_absolute() and len(path.parts) == 2 and not os.path.exists(path.parent) and not seems_a_file(path):
         return (
             f"nothing is fetched from a hub: `hf download {path.as_posix()} --local-dir FOLDER` does, name FOLDER then"
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from diffpack.checkpoints import CheckpointLike, open_checkpoint
 from diffpack.checkpoints.base import digests_of
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.tensors.digests import combine
 
 
+@memory_told
 def fingerprint(checkpoint: CheckpointLike, *, threads: int | None = None) -> str:
     """A checkpoint's fingerprint: 64 hex digits that depend on names, dtypes, shapes and bits alone.
 

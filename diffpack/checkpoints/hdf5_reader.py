@@ -83,6 +83,7 @@ class Hdf5Checkpoint(Checkpoint):
     def _offset(self, name: str) -> int | None:
         """Where a tensor's bytes lie in the file, aligned and in one piece; None if they do not."""
         with LIBRARY, explained(f"{self.source}: {name!r}"):
+            self._refuse_closed(name)
             stored = self._contents.tensors[name]
             start: int | None = stored.dataset.id.get_offset()  # None unless contiguous and written
             whole = start is not None and stored.dataset.id.get_storage_size() == stored.info.nbytes
@@ -93,6 +94,7 @@ class Hdf5Checkpoint(Checkpoint):
 
     def _read(self, name: str) -> Words:
         with LIBRARY, explained(f"{self.source}: {name!r}"):
+            self._refuse_closed(name)
             words = _read(self._contents.tensors[name])
         words.flags.writeable = False
         return words
@@ -100,7 +102,12 @@ class Hdf5Checkpoint(Checkpoint):
     def structure(self) -> tuple[FileStructure, list[str]]:
         """Attributes, groups, links and other data; see `Checkpoint.structure`. Raises `CheckpointError`."""
         with LIBRARY, explained(self.source):
+            self._refuse_closed("its structure")
             return read_structure(self._file, self._contents)
+
+    def _refuse_closed(self, what: str) -> None:
+        if not self._file:  # as h5py tells
+            raise CheckpointError(f"{self.source}: {what!r}: asked for after close")
 
     def close(self) -> None:
         """Close the file; views handed out before stay valid."""

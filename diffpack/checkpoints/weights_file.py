@@ -26,10 +26,15 @@ from diffpack.tensors.info import BLOCK_WORDS
 
 _NO_MAPS = frozenset({errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 """What mmap fails with on file systems that lack it."""
+_MOST_MAPPED = 64
+"""Files that are mapped at a time: each map holds its file open. Of more shards the words are read."""
 _FAR_WORDS = 1 << 14
 """Words that are not wanted between two that are: from here on a second read takes less time than reading them all."""
 _KEPT_BYTES = 16 << 20
 """Freed memory that the C library may keep for the next blocks: a few of each thread's."""
+
+
+_MAPS: weakref.WeakSet[memory_map.mmap] = weakref.WeakSet()
 
 
 class WeightsFile:
@@ -96,11 +101,12 @@ class WeightsFile:
 
     def _mapped(self) -> memory_map.mmap | None:
         with self._lock:
-            if self._map is None and self._maps:
+            if self._map is None and self._maps and len(_MAPS) < _MOST_MAPPED:
                 self._refuse_shorter(self.size)
                 try:
                     with self._pooled as descriptor:
                         self._map = memory_map.mmap(descriptor, self.size, access=memory_map.ACCESS_READ)
+                    _MAPS.add(self._map)
                 except OSError as error:
                     raise self._failed("mapped", error) from error
                 except ValueError:  # it became shorter just now

@@ -14,10 +14,12 @@ from diffpack.diff.diff import Diff
 from diffpack.extraction.choices import options_of
 from diffpack.extraction.one_base import OneBase
 from diffpack.support.cycles import rare_collections
+from diffpack.support.memory import memory_told
 from diffpack.support.parallel import Progress
 from diffpack.tensors.rename_patterns import Renaming
 
 
+@memory_told
 @rare_collections()
 def extract(
     base: CheckpointLike,

@@ -22,11 +22,13 @@ from diffpack.extraction.choices import Choices, options_of
 from diffpack.extraction.one_base import OneBase
 from diffpack.extraction.options import Options
 from diffpack.format.file_names import alike, is_plain_file_name
+from diffpack.support.memory import memory_told
 from diffpack.support.parallel import Progress
 
 ENDING = ".dpk"
 
 
+@memory_told
 def extract_many(
     base: CheckpointLike,
     tuned: Iterable[CheckpointLike] | Mapping[str, CheckpointLike],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from diffpack.errors import DiffpackError, TruncatedFileError
+from diffpack.support.names import printable
 
 
 class ByteSource(Protocol):
@@ -57,7 +58,10 @@ class FileSource:
         self.size = os.fstat(descriptor).st_size
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        self._close = weakref.finalize(self, os.close, descriptor)
+        self._seeking = threading.Lock()
+        self._readers = 0
+        self._closed = False
+        self._release = weakref.finalize(self, os.close, descriptor)
 
     @classmethod
     def open(cls, path: Path) -> FileSource:
@@ -70,6 +74,8 @@ class FileSource:
             return cls(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)), str(path))
         except OSError as error:
             raise DiffpackError(f"{path}: cannot be opened: {error.strerror}") from error
+        except ValueError as error:  # NUL in its name
+            raise DiffpackError(f"{printable(str(path))}: cannot be opened: {error}") from error
 
     @classmethod
     def share(cls, file: BinaryIO, name: str) -> FileSource:
@@ -90,18 +96,33 @@ class FileSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _read_some(self, offset: int, length: int) -> bytes:
-        if not self._close.alive:  # the descriptor may be another file's by now
-            raise DiffpackError(f"{self.name}: is closed")
-        pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
+        with self._lock:
+            if self._closed:
+                raise DiffpackError(f"{self.name}: is closed")
+            self._readers += 1
         try:
-            if pread is not None:
-                return pread(self._descriptor, length, offset)
-            with self._lock:  # systems without pread
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                return os.read(self._descriptor, length)
-        except OSError as error:  # of a descriptor, which has no name
+            return self._read_at(offset, length)
+        except OSError as error:
             raise DiffpackError(f"{self.name}: cannot be read: {error.strerror}") from error
+        finally:
+            with self._lock:
+                self._readers -= 1
+                self._let_go()
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        pread: Callable[[int, int, int], bytes] | None = getattr(os, "pread", None)
+        if pread is not None:
+            return pread(self._descriptor, length, offset)
+        with self._seeking:  # systems without pread
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            return os.read(self._descriptor, length)
 
     def close(self) -> None:
-        """Close the file."""
-        self._close()
+        """Close the file, once nobody reads it any more: its descriptor may then be another file's."""
+        with self._lock:
+            self._closed = True
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._closed and not self._readers:
+            self._release()

@@ -15,7 +15,7 @@ SUFFIX = ".dpk"
 def each_diff(diffs: DiffLike | Sequence[DiffLike]) -> Iterator[DiffLike]:
     """One diff, or several, with those in each folder in its place. Raises `UsageError` for a folder without diffs."""
     for item in [diffs] if isinstance(diffs, Diff | str | bytes | os.PathLike) else diffs:
-        if isinstance(item, str | os.PathLike) and Path(item).is_dir():
+        if isinstance(item, str | os.PathLike) and os.path.isdir(item):
             yield from diffs_in(Path(item))
         else:
             yield item
@@ -29,7 +29,7 @@ def called(diff: DiffLike) -> tuple[str, int | None]:
         return "diff in memory", len(diff)
     try:
         return os.fspath(diff), Path(diff).stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return os.fspath(diff), None
 
 

@@ -17,6 +17,7 @@ from diffpack.report.families import Family, families_of
 from diffpack.report.found import called, each_diff
 from diffpack.report.row_of import diff_row
 from diffpack.report.rows import plain
+from diffpack.support.memory import memory_told
 from diffpack.support.names import natural
 
 SORTS: Mapping[str, Callable[[DiffStats], Any]] = {
@@ -120,6 +121,7 @@ class Stats:
         return summary(self.families, len(self.problems))
 
 
+@memory_told
 def stats(
     diffs: DiffLike | Sequence[DiffLike],
     base: CheckpointLike | None = None,

@@ -23,6 +23,7 @@ from diffpack.result.signature import signed_as_asked
 from diffpack.result.unchanged import unchanged
 from diffpack.result.wrong_base import fingerprint_of_result, told_where
 from diffpack.support.cycles import rare_collections
+from diffpack.support.memory import memory_told
 from diffpack.support.names import listed, printable
 from diffpack.support.parallel import Progress, counter
 from diffpack.tensors.dtypes import Words, fits_array, words_array
@@ -52,6 +53,7 @@ class Applied:
     signed: Signed | None = None
 
 
+@memory_told
 @rare_collections()
 def apply(
     base: CheckpointLike,
@@ -116,6 +118,7 @@ def _written(
     return Applied(path, len(result.tensors), total, exact, check.result, sealed, tuple(result.untold))
 
 
+@memory_told
 def load(
     base: CheckpointLike,
     diff: DiffLike,

@@ -15,6 +15,7 @@ from diffpack.result.recorded_files import check_recorded_files
 from diffpack.result.result import Result
 from diffpack.result.signature import signed_as_asked
 from diffpack.result.wrong_base import told_where
+from diffpack.support.memory import memory_told
 from diffpack.support.parallel import run_in_order, thread_count
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Verified:
     signed: Signed | None = None
 
 
+@memory_told
 def verify(
     diff: DiffLike,
     base: CheckpointLike | None = None,

@@ -27,6 +27,7 @@ from diffpack.support.leftovers import (
     sweep,
     temporary_names,
 )
+from diffpack.support.names import printable
 from diffpack.support.renames import exchange, move_new, sync_folder
 
 _OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
@@ -37,8 +38,15 @@ _NOTHING_KEPT = "nothing was kept; make room, look after the disk, or name anoth
 def place_of(output: Path) -> Path:
     """The file or folder an output is, or is to be: where links lead, so that these stay.
 
-    Raises `UsageError` for a link that leads nowhere, and for what is neither a file nor a folder.
+    Raises `UsageError` for a link that leads nowhere, for what is neither a file nor a folder, and for a name that no
+    file can have.
     """
+    try:
+        os.lstat(output)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) or error.errno == errno.ENAMETOOLONG:
+            cause = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(f"{printable(str(output))}: no file can be called so: {cause}") from None
     target = Path(os.path.realpath(output))
     if not os.path.lexists(output):
         return target

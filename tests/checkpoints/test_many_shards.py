@@ -112,3 +112,13 @@ def test_a_file_that_the_system_takes_for_another_does_not_replace_it(tmp_path: 
     for files, extra in (([(path, raw), (path, raw)], []), ([(path, raw)], [(path, b"{}")])):
         with pytest.raises(OutputError, match=f"{path.name}: cannot be written: File exists"):
             ShardedSafetensorsWriter(files, extra)
+
+
+@NEEDS_PROC
+@pytest.mark.usefixtures("few_files")
+def test_all_words_of_more_shards_than_files_can_be_open_are_held_at_once(tmp_path: Path) -> None:
+    """A map holds its file open, so not all of them are mapped."""
+    write_shards(tmp_path / "m", {f"m-{at:05}.safetensors": {f"w{at}": np.full(4, at, "<f4")} for at in range(SHARDS)})
+    checkpoint = diffpack.open_checkpoint(tmp_path / "m")
+    words = [checkpoint.words(f"w{at}") for at in range(SHARDS)]
+    assert [part.view("<f4").tolist() for part in words] == [[at] * 4 for at in range(SHARDS)]

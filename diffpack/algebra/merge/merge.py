@@ -30,12 +30,14 @@ from diffpack.format.values import ValueCoding
 from diffpack.format.values.floats import F32, FLOATS
 from diffpack.format.values.int8 import INT8
 from diffpack.support.inputs import Inputs
+from diffpack.support.memory import memory_told
 from diffpack.support.parallel import Progress
 
 VALUE_CHOICES: dict[str, ValueCoding] = {**FLOATS, INT8.id: INT8}
 """How merged values may be stored: they are floats, so never as steps."""
 
 
+@memory_told
 def merge(
     diffs: DiffLike | Sequence[DiffLike],
     output: str | os.PathLike[str] | None = None,
