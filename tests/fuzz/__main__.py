@@ -5,9 +5,9 @@
     python -m tests.fuzz --engine atheris torch-zip        (pip install atheris)
 
 Every target gets its part of the time, in a process of its own: an input that ends it is a finding, as is any error
-that is not the library's, a wrong result, over 2 s of processor time, or 256 MB above the start. An input that took too
-much, or asked for more than there is, is tried again alone before it counts. Findings are kept in --folder, and
-`python -m tests.fuzz.worker TARGET --alone FILE` tries one again. Exits 1 if there are any.
+that is not the library's, a wrong result, over 2 s of processor time, or 256 MB above the start (HDF5's own library may
+take more: tests/fuzz/target.py). An input that took too much is tried again alone before it counts. Findings are kept
+in --folder, and `python -m tests.fuzz.worker TARGET --alone FILE` tries one again. Exits 1 if there are any.
 """
 
 from __future__ import annotations

@@ -9,8 +9,6 @@ from pathlib import Path
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"  # man 5 proc: the peak is the present size again
-MOST_SECONDS, MOST_MEGABYTES = 2.0, 256.0
-"""Of an input below 1 MB: more is a finding."""
 
 
 class Meter:

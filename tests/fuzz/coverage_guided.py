@@ -36,14 +36,15 @@ def guided(target: Target, seconds: float, folder: Path) -> None:
     def one(data: bytes) -> None:
         with meter, contextlib.suppress(DiffpackError):
             target.read(data)
-        if costly(meter):
-            raise CostlyError(costly(meter))
+        if cost := costly(meter, target.most):
+            raise CostlyError(cost)
 
     def change(data: bytes, most: int, seed: int) -> bytes:
         rng = random.Random(seed)
-        if rng.random() < _BY_ATHERIS:
-            return bytes(atheris.Mutate(data, most))
-        return target.mutate(data, rng)[:most]
+        if rng.random() >= _BY_ATHERIS:
+            with contextlib.suppress(Exception):  # of what atheris made, some is nothing that a change begins with
+                return target.mutate(data, rng)[:most]
+        return bytes(atheris.Mutate(data, most))
 
     arguments = [sys.argv[0], f"-max_len={MOST_BYTES}", f"-max_total_time={int(seconds)}", "-rss_limit_mb=2048"]
     arguments += [f"-artifact_prefix={folder}/{target.name}-", str(corpus)]

@@ -13,9 +13,22 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import NamedTuple
 
 from tests.fuzz import targets
 
+
+class Limits(NamedTuple):
+    """What an input below 1 MB may take: processor time, and memory above the start."""
+
+    seconds: float
+    megabytes: float
+
+
+OURS = Limits(2, 256)
+HDF5 = Limits(10, 4500)
+"""HDF5's library (2.0) takes the up to 4 GB that a damaged length of a text or header claims, before it refuses it;
+nothing it offers bounds that."""
 Mutate = Callable[[bytes, random.Random], bytes]
 
 
@@ -25,7 +38,8 @@ class WrongResultError(AssertionError):
 
 @dataclass(frozen=True)
 class Target:
-    """One reader. `seeds` are proper inputs; `read` raises `DiffpackError` to refuse one, and nothing else.
+    """One reader. `seeds` are proper inputs; `read` raises `DiffpackError` to refuse one, and nothing else;
+    more than `most` is a finding.
 
     `read` may raise `WrongResultError`.
     """
@@ -34,6 +48,7 @@ class Target:
     seeds: Callable[[], list[bytes]]
     mutate: Mutate
     read: Callable[[bytes], object]
+    most: Limits = OURS
 
     def inputs(self, seed: int) -> Iterator[bytes]:
         """Endlessly many inputs, the seeds first; the same for the same seed."""

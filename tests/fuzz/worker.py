@@ -23,8 +23,8 @@ from pathlib import Path
 from blake3 import blake3
 
 from diffpack.errors import DiffpackError
-from tests.fuzz.cost import MOST_MEGABYTES, MOST_SECONDS, Meter
-from tests.fuzz.target import Target, all_targets
+from tests.fuzz.cost import Meter
+from tests.fuzz.target import Limits, Target, all_targets
 
 CURRENT = "current"
 _ADDRESSES = 8 << 30  # bytes; what asks for more fails, and does not take the machine
@@ -62,9 +62,9 @@ def outcome(target: Target, data: bytes, meter: Meter) -> tuple[bool, str]:
     return read, wrong
 
 
-def costly(meter: Meter) -> str:
+def costly(meter: Meter, most: Limits) -> str:
     """What an input takes too much of; "" if it does not."""
-    if meter.seconds <= MOST_SECONDS and meter.megabytes <= MOST_MEGABYTES:
+    if meter.seconds <= most.seconds and meter.megabytes <= most.megabytes:
         return ""
     return f"{meter.seconds:.1f} s, {meter.megabytes:.0f} MB"
 
@@ -83,7 +83,8 @@ def run(target: Target, seed: int, inputs: int, seconds: float, folder: Path) ->
         report.read += read
         report.seconds = max(report.seconds, meter.seconds)
         report.megabytes = max(report.megabytes, meter.megabytes)
-        wrong = wrong or (f"cost: {costly(meter)}" if costly(meter) else "")
+        cost = costly(meter, target.most)
+        wrong = wrong or (f"cost: {cost}" if cost else "")
         kind = wrong.partition(": ")[0]
         if wrong and kinds.setdefault(kind, 0) < _MOST_KEPT:
             kinds[kind] += 1
@@ -100,8 +101,9 @@ def alone(target: Target, data: bytes) -> Report:
     meter = Meter()
     read, wrong = outcome(target, data, meter)
     report = Report(target.name, 1, read, meter.seconds, meter.megabytes)
-    if wrong or costly(meter):
-        report.found["input"] = wrong or f"cost: {costly(meter)}"
+    cost = costly(meter, target.most)
+    if wrong or cost:
+        report.found["input"] = wrong or f"cost: {cost}"
     return report
 
 

@@ -10,7 +10,7 @@ import diffpack
 from tests.fuzz.archives import change_archive
 from tests.fuzz.changes import BYTES, Change, one_of, token
 from tests.fuzz.packs import change_one, lay_out, pack, pack_folder
-from tests.fuzz.target import Target, scratch
+from tests.fuzz.target import HDF5, OURS, Target, scratch
 from tests.fuzz.targets.checkpoints import SAFETENSORS, TORCH_ZIP
 from tests.tools import ORACLES
 from tests.tools.models import tune
@@ -59,7 +59,8 @@ def _matrices() -> list[bytes]:
 
 
 def _bridge(name: str, seeds: object, source: str, case: str, change: Change = _CHANGE) -> Target:
-    return Target(f"bridge-{name}", seeds, change, partial(_convert, source, case))  # type: ignore[arg-type]
+    most = HDF5 if source == "hdf5" else OURS
+    return Target(f"bridge-{name}", seeds, change, partial(_convert, source, case), most)  # type: ignore[arg-type]
 
 
 def _sft() -> list[bytes]:

@@ -16,7 +16,7 @@ from tests.fuzz.archives import archive, change_archive
 from tests.fuzz.changes import BYTES, Change, one_of, token
 from tests.fuzz.packs import change_one, lay_out, pack
 from tests.fuzz.programs import change_program
-from tests.fuzz.target import Target, placed, scratch
+from tests.fuzz.target import HDF5, Target, placed, scratch
 from tests.tools import ORACLES
 from tests.tools.models import model, write_safetensors, write_shards
 
@@ -134,6 +134,6 @@ TARGETS = [
     Target("torch-zip", _torch, TORCH_ZIP, partial(_read, "x.pt")),
     Target("torch-pickle", _pickles, _change_pickles, partial(_read, "x.bin")),
     Target("npz", _npz, _ARRAYS, partial(_read, "x.npz")),
-    Target("hdf5", _hdf5, BYTES, partial(_read, "x.h5")),
-    Target("keras", _keras, change_archive({}), partial(_read, "x.keras")),
+    Target("hdf5", _hdf5, BYTES, partial(_read, "x.h5"), HDF5),
+    Target("keras", _keras, change_archive({}), partial(_read, "x.keras"), HDF5),
 ]
