@@ -12,6 +12,7 @@ from diffpack.diff.extent import other_names
 from diffpack.diff.links import diffs_beside, place_in_chain, what_would_follow
 from diffpack.errors import CorruptFileError, UsageError, WrongBaseError
 from diffpack.support.names import printable
+from diffpack.tensors.rename import own_names
 
 
 def check_chain(diffs: Sequence[Diff]) -> None:
@@ -42,7 +43,9 @@ def check_exact(diff: Diff, verb: str) -> None:
 
 
 def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequence[Diff] = ()) -> None:
-    """Raise `WrongBaseError` if a checkpoint is not a diff's base, `CorruptFileError` (A5) if its ties lead nowhere.
+    """Raise `WrongBaseError` if a checkpoint is not a diff's base, or lacks tensors that the diff needs of it.
+
+    Raises `CorruptFileError` (A3, A4, A5) if it speaks of tensors that its own base has not.
 
     It says where in the chain of the diffs given with it, and of those beside it, the checkpoint stands, if it does.
     """
@@ -54,7 +57,19 @@ def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequenc
             item.close()
         message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
         raise WrongBaseError(f"{message}; {place}" if place else message + other_names(diff, base))
+    _check_names(diff, base)
     check_ties(diff, base)
+
+
+def _check_names(diff: Diff, base: Checkpoint) -> None:
+    """Raise `CorruptFileError` (A3, A4) for tensors a forged diff speaks of and its own base has not."""
+    manifest = diff.manifest
+    diff.view(base)  # what copies and slices are made of
+    there = {*own_names(base.tensors, manifest.rename), *(manifest.copies or {}), *(manifest.slices or {})}
+    removed = [(name, "removes", "A3") for name in manifest.removed]
+    for name, what, rule in [*removed, *((name, "changes", "A4") for name in diff if diff[name].base is not None)]:
+        if name not in there:
+            raise CorruptFileError(f"{diff.name}: {what} {printable(name)}, which its base has not", rule)
 
 
 def check_ties(diff: Diff, base: Checkpoint) -> None:

@@ -12,7 +12,7 @@ from diffpack.checkpoints.base import digests_of
 from diffpack.diff.against import assembled_words
 from diffpack.diff.diff import Diff
 from diffpack.diff.record import TensorDiff
-from diffpack.errors import UsageError
+from diffpack.errors import CorruptFileError, UsageError
 from diffpack.format.manifest import Manifest
 from diffpack.result.overflow import not_finite
 from diffpack.support.names import printable
@@ -124,6 +124,17 @@ class OtherBase:
         )
 
 
+def _called_in_base(wanted: Mapping[str, TensorInfo], rules: Rename, diff: Diff) -> dict[str, TensorInfo]:
+    """What the base called tensors. Raises `CorruptFileError` for one that the rules call otherwise."""
+    of_base = {}
+    for name, info in wanted.items():
+        own = base_names(name, rules)
+        if not own:
+            raise CorruptFileError(f"{diff.name}: changes {printable(name)}, which its renames leave none", "A4")
+        of_base[own[0]] = info
+    return of_base
+
+
 def _sources(recipe: str | Assembly) -> list[str]:
     """What a copy or an assembly is made of."""
     return [recipe] if isinstance(recipe, str) else recipe.sources
@@ -147,6 +158,6 @@ def _rename(diff: Diff, base: Checkpoint | None, onto: Checkpoint) -> Rename:
 
     if found(own) == len(wanted):
         return own
-    of_base = base.tensors if base is not None else {base_names(name, own)[0]: info for name, info in wanted.items()}
+    of_base = base.tensors if base is not None else _called_in_base(wanted, own, diff)
     others = [find_rename(onto.tensors, wanted), compose_rename(find_rename(onto.tensors, of_base), own)]
     return max([own, *others], key=found)  # of equals the first

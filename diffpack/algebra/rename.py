@@ -19,7 +19,7 @@ from diffpack.diff.publish import write_diff
 from diffpack.diff.renamed_layout import renamed_layout
 from diffpack.diff.stored_chunks import copy_chunks
 from diffpack.diff.summary import UNKNOWN_FINGERPRINT, new_manifest
-from diffpack.errors import BaseNeededError, ResultMismatchError, UsageError
+from diffpack.errors import BaseNeededError, CorruptFileError, ResultMismatchError, UsageError
 from diffpack.format.features import UNSEALED
 from diffpack.format.manifest import Group, Layout, Manifest, to_json
 from diffpack.format.positions.rule import BY_RULE
@@ -243,6 +243,9 @@ def _names(result: Result, renaming: Renaming) -> _Names:
     _check_unique(wanted)
     view = own_names(base.tensors, manifest.rename)
     kept = {own: wanted[name] for name, own in view.items() if name in wanted}
+    for name in manifest.removed:  # a live model need not have it to be a base
+        if name not in view and name not in wanted:
+            raise CorruptFileError(f"{result.diff.name}: removes {printable(name)}, which its base has not", "A3")
     gone = {name: own for name, own in view.items() if name not in wanted}
     rules = rules_for(kept, gone.values(), wanted.values())
     new = Renamer(rules)
