@@ -26,7 +26,7 @@ from diffpack.tensors.info import BLOCK_WORDS
 
 _NO_MAPS = frozenset({errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 """What mmap fails with on file systems that lack it."""
-_MOST_MAPPED = 64
+MOST_MAPPED = 64
 """Files that are mapped at a time: each map holds its file open. Of more shards the words are read."""
 _FAR_WORDS = 1 << 14
 """Words that are not wanted between two that are: from here on a second read takes less time than reading them all."""
@@ -101,7 +101,7 @@ class WeightsFile:
 
     def _mapped(self) -> memory_map.mmap | None:
         with self._lock:
-            if self._map is None and self._maps and len(_MAPS) < _MOST_MAPPED:
+            if self._map is None and self._maps and len(_MAPS) < MOST_MAPPED:
                 self._refuse_shorter(self.size)
                 try:
                     with self._pooled as descriptor:

@@ -14,6 +14,7 @@ import pytest
 import diffpack
 from diffpack.checkpoints.safetensors_header import make_header
 from diffpack.checkpoints.safetensors_writer import ShardedSafetensorsWriter
+from diffpack.checkpoints.weights_file import MOST_MAPPED
 from diffpack.errors import OutputError, ResultMismatchError
 from diffpack.support.pooled_file import MOST_OPEN
 from diffpack.tensors.dtypes import DTYPES
@@ -22,7 +23,7 @@ from tests.tools.models import write_shards
 
 resource = pytest.importorskip("resource")
 
-SHARDS = MOST_OPEN + 50
+SHARDS = MOST_OPEN + MOST_MAPPED + 50
 
 
 NEEDS_PROC = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files by /proc")
@@ -33,7 +34,7 @@ def few_files() -> Iterator[None]:
     """Let this process open few files more than it has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     now = max(map(int, os.listdir("/proc/self/fd")))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (now + MOST_OPEN + 20, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (now + MOST_OPEN + MOST_MAPPED + 20, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
