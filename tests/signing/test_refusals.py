@@ -12,7 +12,7 @@ import diffpack
 from diffpack.errors import CorruptFileError, SignatureError, UsageError
 from diffpack.signing import RequiredSignature, Signature
 from diffpack.signing.sshsig import NAMESPACE
-from tests.tools.fuzz import joined, parted
+from tests.fuzz.diffs import joined, parted
 from tests.tools.signed import BASE, FROZEN, Key, make_diff, make_key
 
 pytest.importorskip("cryptography")
