@@ -130,13 +130,3 @@ def recipe_text(recipe: dict[str, str]) -> str:
     """The recipe in a few words: `density 0.005, values f16`."""
     order = [key for key in _FIRST if key in recipe] + sorted(set(recipe) - set(_FIRST))
     return ", ".join(safe(recipe[key]) if key == "select" else f"{safe(key)} {safe(recipe[key])}" for key in order)
-
-
-def coding_text(positions: str, values: str, rank: int) -> str:
-    """How a tensor is coded: `gaps/exact`, `levels/lowrank r=16`."""
-    return f"{positions}/{values}{f' r={rank}' if rank else ''}"
-
-
-def error_text(error: float | None) -> str:
-    """A relative L2 error; - where it is not recorded."""
-    return "-" if error is None else f"{error:.4f}" if error else "0"

@@ -12,8 +12,6 @@ from .describe import (
     SUMMARY_KEYS,
     change_rows,
     changes,
-    coding_text,
-    error_text,
     recipe_text,
     summaries,
     summary_text,
@@ -225,6 +223,8 @@ def as_text(report: Report, *, may_need_base: bool) -> str:
 
 
 def _tensor_table(tensors: list[Report], *, errors: bool) -> list[str]:
+    from diffpack.report.tables import error_text
+
     head = ["tensor", "kind", "dtype", "shape", "coding", "size", "saved", *(["error"] if errors else [])]
     rows = [
         [
@@ -258,6 +258,8 @@ def _positions(group: Report) -> str:
 
 
 def _coding(item: Report) -> str:
+    from diffpack.report.tables import coding_text
+
     contexts = f"({', '.join(item['contexts'])})" if item["contexts"] else ""
     return coding_text(f"{item['positions']}{contexts}", item["values"], item["rank"])
 

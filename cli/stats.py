@@ -17,7 +17,7 @@ from .options import (
     Text,
     force_option,
     global_options,
-    opened,
+    open_checkpoint,
     optional_base,
     read_diff,
 )
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from diffpack.report.contents.histograms import DiffHistograms
     from diffpack.report.contents.overlap import TaskOverlap
     from diffpack.report.gate import Excess
+    from diffpack.report.given_base import GivenBase
     from diffpack.report.stats import Stats
 
 _BY = ("layer", "module", "dtype")
@@ -91,6 +92,7 @@ def command(
     from diffpack.report.budget import Budget
     from diffpack.report.document import document
     from diffpack.report.gate import Gate
+    from diffpack.report.given_base import GivenBase
     from diffpack.report.markdown import markdown as markdown_of
     from diffpack.report.rows import plain
     from diffpack.report.spreadsheet import spreadsheet
@@ -101,8 +103,9 @@ def command(
     gate = Gate.of(fail_over, fail_over_total)  # what is no size is refused before a file is opened
     room = None if budget is None else whole_size(budget)
     with watched(session, "counting"):
+        given = None if base is None else GivenBase(open_checkpoint(session, base), session.threads)  # hashed once
         found = stats(
-            sources, opened(session, base), tensors=bool(count or tensors or by or html), keep_going=True,
+            sources, given, tensors=bool(count or tensors or by or html), keep_going=True,
             threads=session.threads,
         )  # fmt: skip
         if len(found.problems) == 1 and not found.diffs:
@@ -111,19 +114,18 @@ def command(
     exceeded = gate.exceeded(ordered)
     left = None if room is None else Budget.of(room, ordered)
     if html is not None:
-        text = _page(session, ordered, sources, base, left, exceeded, overlap=overlap, histograms=histograms)
+        text = _page(session, ordered, sources, given, left, exceeded, overlap=overlap, histograms=histograms)
         _write(session, html, text, force=force)
-    told = document(
-        ordered, tensors=tensors, by=by, budget=left, exceeded=exceeded, base_checked=base is not None,
-    )  # fmt: skip
-    if html == STDIO:
-        pass  # the page alone was asked for
-    elif session.json:
-        emit_json(plain(told))
-    elif csv:
-        emit(spreadsheet(told).rstrip("\n"))
-    else:
-        emit(markdown_of(tables_of(told)).rstrip("\n") if markdown else text_of(tables_of(told)))
+    if html != STDIO:  # else the page alone was asked for
+        told = document(
+            ordered, tensors=tensors, by=by, budget=left, exceeded=exceeded, base_checked=base is not None,
+        )  # fmt: skip
+        if session.json:
+            emit_json(plain(told))
+        elif csv:
+            emit(spreadsheet(told).rstrip("\n"))
+        else:
+            emit(markdown_of(tables_of(told)).rstrip("\n") if markdown else text_of(tables_of(told)))
     for problem in found.problems:
         tell_error(problem.error, session)
     for excess in exceeded:
@@ -133,7 +135,7 @@ def command(
 
 
 def _page(
-    session: Session, found: Stats, sources: Sequence[Any], base: str | None, budget: Budget | None,
+    session: Session, found: Stats, sources: Sequence[Any], base: GivenBase | None, budget: Budget | None,
     exceeded: Sequence[Excess], *, overlap: bool, histograms: bool,
 ) -> str:  # fmt: skip
     """The page, with what of the diffs' data was asked for."""
@@ -145,12 +147,12 @@ def _page(
         from diffpack.report.contents.overlap import overlaps
 
         with watched(session, "comparing") as progress:
-            met = overlaps(sources, opened(session, base), threads=session.threads, progress=progress)
+            met = overlaps(sources, base, threads=session.threads, progress=progress)
     if histograms:
         from diffpack.report.contents.histograms import histograms as measured
 
         with watched(session, "measuring") as progress:
-            moved = measured(sources, opened(session, base), threads=session.threads, progress=progress)
+            moved = measured(sources, base, threads=session.threads, progress=progress)
     return page(found, budget=budget, exceeded=exceeded, overlaps=met, histograms=moved)
 
 

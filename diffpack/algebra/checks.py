@@ -57,28 +57,21 @@ def check_base(diff: Diff, base: Checkpoint, threads: int | None, chain: Sequenc
             item.close()
         message = f"{base.source}: not the base of {diff.name} (fingerprint expected {expected}, found {actual})"
         raise WrongBaseError(f"{message}; {place}" if place else message + other_names(diff, base))
-    _check_names(diff, base)
-    check_ties(diff, base)
+    check_names(diff, base)
 
 
-def _check_names(diff: Diff, base: Checkpoint) -> None:
-    """Raise `CorruptFileError` (A3, A4) for tensors a forged diff speaks of and its own base has not."""
+def check_names(diff: Diff, base: Checkpoint) -> None:
+    """Raise `CorruptFileError` (A3, A4, A5) for tensors that a forged diff speaks of and its own base has not.
+
+    `WrongBaseError` as `Diff.view`.
+    """
     manifest = diff.manifest
-    diff.view(base)  # what copies and slices are made of
+    view = diff.view(base)  # also what copies and slices are made of
     there = {*own_names(base.tensors, manifest.rename), *(manifest.copies or {}), *(manifest.slices or {})}
     removed = [(name, "removes", "A3") for name in manifest.removed]
     for name, what, rule in [*removed, *((name, "changes", "A4") for name in diff if diff[name].base is not None)]:
         if name not in there:
             raise CorruptFileError(f"{diff.name}: {what} {printable(name)}, which its base has not", rule)
-
-
-def check_ties(diff: Diff, base: Checkpoint) -> None:
-    """Raise `CorruptFileError` (A5) if an alias leads to a tensor that neither a diff nor its base has."""
-    aliases = diff.manifest.aliases
-    beyond = {target: name for name, target in aliases.items() if target not in diff}
-    if not beyond:
-        return
-    view = diff.view(base)
-    for target, name in beyond.items():
-        if target not in view:
+    for name, target in manifest.aliases.items():
+        if target not in diff and target not in view:
             raise CorruptFileError(f"{diff.name}: the alias {printable(name)!r} leads to no tensor", "A5")

@@ -9,7 +9,7 @@ from math import isfinite, sqrt
 
 import numpy as np
 
-from diffpack.algebra.checks import check_base, check_ties
+from diffpack.algebra.checks import check_base, check_names
 from diffpack.algebra.delta import Delta, side_by_side
 from diffpack.algebra.delta_source import Source
 from diffpack.algebra.lifted import lifted
@@ -127,7 +127,7 @@ def compare(
     checkpoint = None if base is None else open_checkpoint(base)
     if checkpoint is not None:
         check_base(diffs[0], checkpoint, threads)
-        check_ties(diffs[1], checkpoint)
+        check_names(diffs[1], checkpoint)
     lift = lifted(diffs, checkpoint, threads)
     if lift is not None:
         named, checkpoint = lift.diffs, lift.base

@@ -19,7 +19,6 @@ from diffpack.format.positions import POSITION_CODINGS
 from diffpack.format.positions.coding import Decoded, Line, Span
 from diffpack.format.streams import Numbers
 from diffpack.format.values.exact import EXACT
-from diffpack.format.values.grid import UNITS
 from diffpack.support.cache import KEPT_BYTES, Cache
 from diffpack.tensors.dtypes import Positions
 from diffpack.tensors.reference import Reference
@@ -222,7 +221,9 @@ class GroupDecoder:
             return
         largest = max((int(np.abs(part.astype(np.int64)).max(initial=0)) for part in streams), default=0)
         with np.errstate(over="ignore"):
-            if not np.isfinite(np.float32((largest + 1) * UNITS) * self._scales.max(initial=np.float32(0))):
+            if not np.isfinite(
+                np.float32((largest + 1) * self.value_coding.units) * self._scales.max(initial=np.float32(0))
+            ):
                 raise CorruptFileError(f"{span.where}: a value times a scale is not finite", "V3")
 
     def _check_products(self, decoded: Decoded, span: Span) -> None:

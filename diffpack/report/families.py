@@ -5,7 +5,8 @@ A diff whose base is the result of another one is the next version of that model
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from diffpack.diff.stats import DiffStats
@@ -29,8 +30,51 @@ class Member:
     level: int = 0
 
 
+class Costs(ABC):
+    """What several diffs cost together, and the bases they come from."""
+
+    @abstractmethod
+    def _each(self) -> Iterable[DiffStats]:
+        """The diffs."""
+
+    @property
+    @abstractmethod
+    def base_bytes(self) -> int:
+        """Bytes of the tensors of the bases."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the files."""
+        return sum(item.nbytes for item in self._each())
+
+    @property
+    def side_file_bytes(self) -> int:
+        """Of these bytes those of side files."""
+        return sum(item.side_file_bytes for item in self._each())
+
+    @property
+    def weight_bytes(self) -> int:
+        """The others."""
+        return self.nbytes - self.side_file_bytes
+
+    @property
+    def full_bytes(self) -> int:
+        """Bytes of all results as full copies."""
+        return sum(item.result_bytes for item in self._each())
+
+    @property
+    def share_of_base(self) -> float:
+        """Bytes of the files / bytes of the bases."""
+        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
+
+    @property
+    def weight_share(self) -> float:
+        """Bytes of the files without side files / bytes of the bases."""
+        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
+
+
 @dataclass(frozen=True)
-class Family:
+class Family(Costs):
     """The diffs of one base, each after the one it continues.
 
     `models` are the latest results, of which a chain has one; each member is a version of a model. What is compared
@@ -38,6 +82,9 @@ class Family:
     """
 
     members: tuple[Member, ...]
+
+    def _each(self) -> Iterable[DiffStats]:
+        return (item.diff for item in self.members)
 
     @property
     def base_fingerprint(self) -> str:
@@ -74,34 +121,9 @@ class Family:
         return len(self.members)
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the files."""
-        return sum(item.diff.nbytes for item in self.members)
-
-    @property
-    def side_file_bytes(self) -> int:
-        """Of these bytes those of side files."""
-        return sum(item.diff.side_file_bytes for item in self.members)
-
-    @property
-    def weight_bytes(self) -> int:
-        """The others."""
-        return self.nbytes - self.side_file_bytes
-
-    @property
-    def weight_share(self) -> float:
-        """Weights' bytes of all members / bytes of the base."""
-        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
-
-    @property
     def stored_bytes(self) -> int:
         """Bytes of the base with all members, without side files."""
         return self.base_bytes + self.weight_bytes
-
-    @property
-    def full_bytes(self) -> int:
-        """Bytes of all results as full copies."""
-        return sum(item.diff.result_bytes for item in self.members)
 
     @property
     def adapter_bytes(self) -> int:

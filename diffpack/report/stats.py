@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from diffpack.checkpoints import Checkpoint, CheckpointLike, open_checkpoint
-from diffpack.checkpoints.fingerprint import fingerprint
-from diffpack.diff.diff import Diff, DiffLike, open_diff
+from diffpack.checkpoints import Checkpoint
+from diffpack.diff.diff import DiffLike
 from diffpack.diff.extent import other_names
 from diffpack.diff.stats import DiffStats, diff_stats
 from diffpack.errors import DiffpackError, UsageError, WrongBaseError
-from diffpack.report.families import Family, families_of
+from diffpack.report.families import Costs, Family, families_of
 from diffpack.report.found import called, each_diff
+from diffpack.report.given_base import BaseLike, GivenBase, opened
 from diffpack.report.row_of import diff_row
 from diffpack.report.rows import plain
 from diffpack.support.memory import memory_told
@@ -40,7 +40,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Stats:
+class Stats(Costs):
     """Several diffs, and what storing them with their bases costs against storing full copies.
 
     Bases that are the result of another diff are not counted: that is stored by the diff.
@@ -54,40 +54,13 @@ class Stats:
         """The diffs by the base they come from, chains in their order."""
         return families_of(self.diffs)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all diffs."""
-        return sum(item.nbytes for item in self.diffs)
-
-    @property
-    def side_file_bytes(self) -> int:
-        """Bytes of the side files in all diffs."""
-        return sum(item.side_file_bytes for item in self.diffs)
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all diffs without side files."""
-        return self.nbytes - self.side_file_bytes
+    def _each(self) -> Iterable[DiffStats]:
+        return self.diffs
 
     @property
     def base_bytes(self) -> int:
         """Bytes of the distinct bases."""
         return sum(item.base_bytes for item in self.families)
-
-    @property
-    def full_bytes(self) -> int:
-        """Bytes of all results stored as full copies."""
-        return sum(item.result_bytes for item in self.diffs)
-
-    @property
-    def share_of_base(self) -> float:
-        """Bytes of all diffs / bytes of the distinct bases."""
-        return self.nbytes / self.base_bytes if self.base_bytes else 0.0
-
-    @property
-    def weight_share(self) -> float:
-        """Bytes of all diffs without side files / bytes of the distinct bases."""
-        return self.weight_bytes / self.base_bytes if self.base_bytes else 0.0
 
     def rows(self) -> list[dict[str, Any]]:
         """Each diff as a dictionary of numbers, texts and lists, as `diffpack stats --json` prints it.
@@ -124,7 +97,7 @@ class Stats:
 @memory_told
 def stats(
     diffs: DiffLike | Sequence[DiffLike],
-    base: CheckpointLike | None = None,
+    base: BaseLike = None,
     *,
     tensors: bool = True,
     keep_going: bool = False,
@@ -150,7 +123,7 @@ def stats(
             problems.append(Problem(*called(source), error))
     found = [item for _, item in counted]
     if base is not None:
-        others = _of_other_bases(counted, open_checkpoint(base), threads)
+        others = _of_other_bases(counted, GivenBase.once(base, threads))
         if others and not keep_going:
             raise next(iter(others.values()))
         problems += [Problem(found[at].name, found[at].nbytes, error) for at, error in others.items()]
@@ -160,17 +133,14 @@ def stats(
 
 def _counted(source: DiffLike, *, tensors: bool) -> DiffStats:
     """Count one diff; one that is opened here is closed again, so that thousands can be counted."""
-    if isinstance(source, Diff):
-        return diff_stats(source, tensors=tensors)
-    with open_diff(source) as diff:
+    with opened(source) as diff:
         return diff_stats(diff, tensors=tensors)
 
 
-def _of_other_bases(
-    counted: Sequence[tuple[DiffLike, DiffStats]], checkpoint: Checkpoint, threads: int | None
-) -> dict[int, WrongBaseError]:
+def _of_other_bases(counted: Sequence[tuple[DiffLike, DiffStats]], given: GivenBase) -> dict[int, WrongBaseError]:
     """Which diffs come from another base than this, by their places, and what is to be said of each."""
-    actual = fingerprint(checkpoint, threads=threads)
+    checkpoint, actual = given.checkpoint, given.fingerprint
+    assert checkpoint is not None
     places = {id(item): at for at, (_, item) in enumerate(counted)}
     wrong: dict[int, WrongBaseError] = {}
     for family in families_of([item for _, item in counted]):
@@ -188,7 +158,5 @@ def _of_other_bases(
 
 
 def _other_names(source: DiffLike, checkpoint: Checkpoint) -> str:
-    if isinstance(source, Diff):
-        return other_names(source, checkpoint)
-    with open_diff(source) as diff:
+    with opened(source) as diff:
         return other_names(diff, checkpoint)

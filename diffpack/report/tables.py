@@ -113,20 +113,24 @@ def stored_as(row: DiffRow) -> str:
         return "-"
     first, *others = row.codings
     more = f" +{len(others)}" if others else ""
-    return _coding(first.positions, first.values, first.rank) + more
+    return coding_text(first.positions, first.values, first.rank) + more
 
 
-def _coding(positions: str, values: str, rank: int) -> str:
+def coding_text(positions: str, values: str, rank: int) -> str:
+    """How a tensor is coded: `gaps/exact`, `levels/lowrank r=16`."""
     return f"{positions}/{values}{f' r={rank}' if rank else ''}"
+
+
+def error_text(error: float | None) -> str:
+    """A relative L2 error; - where it is not recorded."""
+    return "-" if error is None else f"{error:.4f}" if error else "0"
 
 
 def fidelity(row: DiffRow) -> str:
     """Exact, or lossy with the relative L2 error where that is recorded."""
     if row.exact:
         return "exact"
-    if row.error is None:
-        return "lossy"
-    return f"lossy {row.error:.4f}" if row.error else "lossy 0"
+    return "lossy" if row.error is None else f"lossy {error_text(row.error)}"
 
 
 _DIFF_CELLS = (
@@ -175,12 +179,12 @@ _TENSOR_CELLS = (
     _Cell(Column("dtype", left=True, spare=5), lambda row: row.dtype),
     _Cell(Column("shape", left=True, spare=3), lambda row: str(list(row.shape))),
     _Cell(
-        Column("coding", left=True, spare=2), lambda row: _coding(row.positions, row.values, row.rank),
+        Column("coding", left=True, spare=2), lambda row: coding_text(row.positions, row.values, row.rank),
     ),
     _Cell(Column("changed"), lambda row: f"{row.changed:,}"),
     _Cell(Column("density"), lambda row: percent(row.density)),
     _Cell(
-        Column("error", spare=1), lambda row: "-" if row.error is None else f"{row.error:.4f}" if row.error else "0",
+        Column("error", spare=1), lambda row: error_text(row.error),
         lambda rows: any(row.error != 0 for row in rows),
     ),
     _Cell(Column("bytes"), lambda row: size(row.bytes)),

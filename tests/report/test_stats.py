@@ -152,8 +152,10 @@ def test_a_budget_says_how_many_more_fit(tasks):
 
 def test_files_are_closed_again(tasks, monkeypatch):
     opened = []
-    real = diffpack.report.stats.open_diff
-    monkeypatch.setattr("diffpack.report.stats.open_diff", lambda source: opened.append(real(source)) or opened[-1])
+    real = diffpack.report.given_base.open_diff
+    monkeypatch.setattr(
+        "diffpack.report.given_base.open_diff", lambda source: opened.append(real(source)) or opened[-1]
+    )
     stats(tasks)
     for diff in opened:
         with pytest.raises((OSError, DiffpackError)):

@@ -8,7 +8,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from diffpack.algebra.checks import check_base, check_ties
+from diffpack.algebra.checks import check_base, check_names
 from diffpack.algebra.lifted import lifted
 from diffpack.algebra.merge.choices import Choices, PerDiff, choose
 from diffpack.algebra.merge.forms import refuse_mixed_forms
@@ -115,7 +115,7 @@ def merge(
     if checkpoint is not None:
         check_base(opened[0], checkpoint, threads)
         for other in opened[1:]:
-            check_ties(other, checkpoint)
+            check_names(other, checkpoint)
     itself = values is None and not wishes and _is_itself(chosen, choices)
     if itself and (opened[0].exact or not clip):
         manifest = _manifest_of_one(opened[0], profile, metadata)

@@ -22,7 +22,7 @@ class ValueCoding(ABC):
     `id` is its name in the file. `since` is the minor version that brought it, if a file must require it by its id
     (rule `rule`); None if every reader knows it. `exact` values are steps, which give the tuned entries bit for bit.
     `scaled` ones come with a scale for each record. `class_offsets` is how many offsets each class of words has beside
-    its numbers (0: none): then numbers are stored class by class, and a decoded span holds units.
+    its numbers (0: none): then numbers are stored class by class, and a decoded span holds units, `units` a number.
     """
 
     id: str
@@ -31,6 +31,7 @@ class ValueCoding(ABC):
     exact = False
     scaled = False
     class_offsets = 0
+    units = 1
 
     @abstractmethod
     def stream(self, dtype: DType) -> np.dtype[Any]:

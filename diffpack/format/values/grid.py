@@ -31,6 +31,7 @@ class Grid(Added):
     rule = "R1"
     scaled = True
     class_offsets = OFFSETS
+    units = UNITS
 
     def stream(self, dtype: DType) -> np.dtype[Any]:
         """int16, whatever the tensors are."""

@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 
-from diffpack.checkpoints import CheckpointLike
 from diffpack.diff.diff import Diff, DiffLike
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import BaseNeededError, DiffpackError
@@ -18,8 +17,8 @@ from diffpack.format.values import floats
 from diffpack.format.values.exact import EXACT
 from diffpack.format.values.summed import SUMMED
 from diffpack.report.contents.bins import Bins, Histogram
-from diffpack.report.contents.given_base import GivenBase, glance, opened
 from diffpack.report.found import called, each_diff
+from diffpack.report.given_base import BaseLike, GivenBase, glance, opened
 from diffpack.support.blas import single_threaded_products
 from diffpack.support.parallel import Progress, run_in_order
 from diffpack.tensors.dtypes import Positions
@@ -50,7 +49,7 @@ class DiffHistograms:
 
 def histograms(
     diffs: DiffLike | Sequence[DiffLike],
-    base: CheckpointLike | None = None,
+    base: BaseLike = None,
     *,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -72,7 +71,7 @@ def histograms(
 
     Raises `UsageError` for a folder without diffs, `WrongBaseError` for a base that none of the diffs has.
     """
-    given = GivenBase(base, threads)
+    given = GivenBase.once(base, threads)
     sources = list(each_diff(diffs))
     seen: dict[int, int] = {}
     known: list[tuple[DiffLike, str]] = []

@@ -11,14 +11,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from diffpack.checkpoints import CheckpointLike
 from diffpack.diff.diff import DiffLike
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import DiffpackError
-from diffpack.report.contents.given_base import GivenBase, glance
 from diffpack.report.contents.marks import Key, Row, Stretch, in_common, marked, stretch_bits, stretches
 from diffpack.report.contents.tasks import Tasks
 from diffpack.report.found import called, each_diff
+from diffpack.report.given_base import BaseLike, GivenBase, glance
 from diffpack.support.blas import single_threaded_products
 from diffpack.support.parallel import Progress, run_all
 
@@ -46,7 +45,7 @@ class TaskOverlap:
 
 def overlaps(
     diffs: DiffLike | Sequence[DiffLike],
-    base: CheckpointLike | None = None,
+    base: BaseLike = None,
     *,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -61,7 +60,7 @@ def overlaps(
     it, or making tensors of others), are `missing`; those that cannot even be opened are so in every family. `progress`
     is told bytes of results. Raises `UsageError` for a folder without diffs, `WrongBaseError` for the base of none.
     """
-    given = GivenBase(base, threads)
+    given = GivenBase.once(base, threads)
     families: dict[str, list[tuple[int, DiffLike]]] = {}
     unread: dict[int, tuple[str, str]] = {}
     sizes: Counter[str] = Counter()

@@ -12,9 +12,9 @@ from diffpack.checkpoints import Checkpoint
 from diffpack.diff.diff import Diff, DiffLike
 from diffpack.diff.record import TensorDiff
 from diffpack.errors import DiffpackError, UsageError
-from diffpack.report.contents.given_base import opened
 from diffpack.report.contents.marks import Key
 from diffpack.report.found import called
+from diffpack.report.given_base import opened
 
 _KEPT_BYTES = 128 << 20
 """Decoded spans that are kept of all diffs together: a span of each may hold the end of one tensor and the next."""
